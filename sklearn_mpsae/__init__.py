@@ -1,0 +1,30 @@
+"""Sparse dictionary learning with matching pursuit, behind scikit-learn's doors."""
+
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+
+try:
+    __version__ = version("sklearn_mpsae")
+except PackageNotFoundError:  # a source tree that is not installed
+    __version__ = "0+unknown"
+
+# Imported on first use (PEP 562), so that importing the package stays cheap.
+_HOMES = {
+    "MPSparseAutoencoder": "._mp",
+    "TopKSAE": "._topk",
+    "coding": ".coding",
+    "datasets": ".datasets",
+}
+
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name):
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = import_module(_HOMES[name], __name__)
+    return module if _HOMES[name] == f".{name}" else getattr(module, name)
+
+
+def __dir__():
+    return sorted([*globals(), *__all__])

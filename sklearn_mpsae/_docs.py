@@ -1,0 +1,70 @@
+"""Text that the docstrings of several estimators share, written once."""
+
+from __future__ import annotations
+
+_SHARED = {
+    "n_components": """n_components : int, default=None
+        The number of atoms. None for the number of features.""",
+    "n_nonzero_coefs": """n_nonzero_coefs : int, default=None
+        The largest number of non-zero codes of a row. None for a tenth of the features, at
+        least 1. More than there are atoms is used as that many, with a warning.""",
+    "transform_n_nonzero_coefs": """transform_n_nonzero_coefs : int, default=None
+        The sparsity of `transform`, where it is to differ from the one trained with; it can
+        be set after `fit`. None for `n_nonzero_coefs`.""",
+    "training": """center : bool, default=True
+        Whether to subtract the mean of the training rows; `intercept_` is that mean, or
+        zero.
+    max_iter : int, default=None
+        The number of epochs, that is of passes over the data. None for as many as make
+        about 1,500 steps.
+    batch_size : int, default=512
+        The largest number of rows of a training step.
+    learning_rate : float, default=0.3
+        About the angle, in radians, by which an atom turns in a step on which all its
+        gradients agree, at the start of training. It depends neither on the scale of the
+        data nor on their number of features.
+    dict_init : array-like of shape (n_components, n_features), default=None
+        The first atoms; they are scaled to unit norm. None for random ones.""",
+    "dead_after": """dead_after : int, default=100
+        The number of steps without use after which an atom is dead.""",
+    "infrastructure": """sparse_output : bool, default=False
+        Whether `transform` gives CSR instead of dense codes.
+    device : str, default="auto"
+        Where to compute: "cpu", "cuda", "mps" or any device of torch. "auto" takes a CUDA
+        device or an Apple GPU if there is one (the latter for float32 only), else the CPU,
+        and then does not even import torch.
+    warm_start : bool, default=False
+        Whether `fit` starts from the last fit's solution, and only refines it.
+    verbose : int, default=0
+        Whether to show a progress bar.
+    random_state : int, RandomState instance or None, default=None
+        Draws the first atoms, the order of rows and the rows that revive dead atoms. Pass
+        an int for reproducible results.""",
+    "attributes": """components_ : ndarray of shape (n_components, n_features)
+        The dictionary: atoms of unit norm.
+    intercept_ : ndarray of shape (n_features,)
+        What is subtracted from rows before encoding, and added to reconstructions.
+    n_iter_ : int
+        The number of epochs of the last `fit`.
+    n_steps_ : int
+        The number of training steps, those of `partial_fit` included.
+    n_samples_seen_ : int
+        The number of different rows learnt from: those of the last `fit`, plus those of all
+        `partial_fit` since.
+    loss_curve_ : ndarray of shape (n_iter_,)
+        For each epoch of the last `fit`, the mean share of the rows' energy (around
+        `intercept_`) that its steps left unexplained.
+    atom_usage_ : ndarray of shape (n_components,), int
+        How many rows used each atom during the last pass over the data: the last epoch of
+        `fit`, or the last `partial_fit`. Atoms with 0 are dead.
+    n_features_in_ : int
+        The number of features.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Their names, where X has names that are all strings.""",
+}
+
+
+def shared_docs(cls):
+    """Fill the {placeholders} of a class docstring with the shared text."""
+    cls.__doc__ = cls.__doc__.format(**_SHARED)
+    return cls

@@ -1,0 +1,57 @@
+"""Sparse codes: what an encoder gives and everything downstream asks for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import sparse
+
+
+@dataclass(frozen=True)
+class Codes:
+    """The atoms each sample uses, in the order in which they were chosen.
+
+    Attributes
+    ----------
+    indices : ndarray of shape (n_samples, n_slots), int
+        The atom of each slot.
+    values : ndarray of shape (n_samples, n_slots), float
+        Its value. A slot that is not used holds index 0 and value 0. A pursuit may choose
+        an atom again: its values add up.
+    n_components : int
+        The number of atoms of the dictionary.
+    """
+
+    indices: np.ndarray
+    values: np.ndarray
+    n_components: int
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def csr(self) -> sparse.csr_array:
+        """The codes as a CSR array of shape (n_samples, n_components)."""
+        used = self.values != 0
+        starts = np.concatenate([[0], np.cumsum(used.sum(axis=1))])
+        shape = (len(self), self.n_components)
+        codes = sparse.csr_array((self.values[used], self.indices[used], starts), shape=shape)
+        codes.sum_duplicates()
+        codes.eliminate_zeros()
+        return codes
+
+    def dense(self) -> np.ndarray:
+        """The codes as an array of shape (n_samples, n_components)."""
+        out = np.zeros((len(self), self.n_components), dtype=self.values.dtype)
+        rows = np.arange(len(self))
+        for indices, values in zip(self.indices.T, self.values.T, strict=True):
+            out[rows, indices] += values
+        return out
+
+    def decode(self, dictionary: np.ndarray) -> np.ndarray:
+        """The reconstruction, shape (n_samples, n_features), for atoms in rows."""
+        return self.csr() @ dictionary
+
+    def l0(self) -> np.ndarray:
+        """The number of atoms each sample uses, shape (n_samples,)."""
+        return np.diff(self.csr().indptr)

@@ -1,0 +1,65 @@
+"""The fast paths of the engine; this is the one place that chooses among them.
+
+native
+    NumPy arrays on the CPU, loops compiled by numba. Loads no torch.
+tensor
+    torch tensors on any device torch knows.
+reference
+    The definition: short, slow, differentiable. The other two are tested against it, on
+    values and on gradients.
+
+`native` and `tensor` are the same set of verbs; what each does is written in `native`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import numpy as np
+
+
+def open_kernels(device: str, dtype: np.dtype):
+    """The kernels for a device, as a context manager.
+
+    Parameters
+    ----------
+    device : str
+        "cpu", "auto" (a CUDA device or Apple GPU that can compute in `dtype`, else the
+        CPU) or any device string of torch.
+    dtype : numpy dtype
+        float32 or float64.
+
+    Raises
+    ------
+    ValueError
+        Where the device is unknown, absent, or cannot compute in `dtype`.
+    """
+    if device == "auto":
+        device = _best_device(dtype)
+    if device == "cpu":
+        from .native import NativeKernels
+
+        return NativeKernels()
+    from .tensor import TensorKernels
+
+    return TensorKernels(device, dtype)
+
+
+def _best_device(dtype) -> str:
+    if not _may_have_accelerator():
+        return "cpu"
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    if torch.backends.mps.is_available() and dtype == np.float32:
+        return "mps"
+    return "cpu"
+
+
+def _may_have_accelerator() -> bool:
+    """Whether it is worth a second's import of torch to ask it for a GPU."""
+    if sys.platform == "linux":
+        return any(map(os.path.exists, ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")))
+    return True

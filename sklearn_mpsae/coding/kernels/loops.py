@@ -1,0 +1,425 @@
+"""The compiled loops of the CPU path, each over a range of rows, columns or atoms.
+
+They hold no lock, so that plain Python threads share the work (`team.py`), and they
+allocate nothing that grows with the number of rows.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+# "ninf" is left out: nothing here may assume that no value is infinite. "nnan" is what
+# lets maxima vectorise; inputs are validated as finite before they come here.
+_jit = numba.njit(
+    cache=True,
+    nogil=True,
+    error_model="numpy",
+    fastmath={"nnan", "nsz", "reassoc", "contract", "arcp"},
+)
+
+# Atoms j, j + LANES, j + 2 * LANES ... share a running maximum. Element-wise maxima of
+# LANES neighbours vectorise, a reduction over neighbours does not.
+LANES = 64
+
+
+# --------------------------------------------------------------------------- #
+# Choosing atoms
+# --------------------------------------------------------------------------- #
+@_jit
+def _sweep(c, g, v, top, positive):
+    """c -= v * g, and in the same pass the largest score of each lane."""
+    n_lanes = len(top)
+    for lane in range(n_lanes):
+        top[lane] = 0
+    for start in range(0, len(c), n_lanes):
+        cc = c[start : start + n_lanes]
+        gg = g[start : start + n_lanes]
+        if positive:
+            for lane in range(len(cc)):
+                x = cc[lane] - v * gg[lane]
+                cc[lane] = x
+                top[lane] = x if x > top[lane] else top[lane]
+        else:
+            for lane in range(len(cc)):
+                x = cc[lane] - v * gg[lane]
+                cc[lane] = x
+                score = abs(x)
+                top[lane] = score if score > top[lane] else top[lane]
+
+
+@_jit
+def _best(c, top, positive):
+    """Index of the largest score, the lowest one among equals; -1 where none is above 0."""
+    n_lanes = len(top)
+    best = top[0]
+    for lane in range(n_lanes):
+        if top[lane] > best:
+            best = top[lane]
+    if not best > 0:
+        return -1
+    found = len(c)
+    for lane in range(n_lanes):
+        if top[lane] == best:
+            for j in range(lane, found, n_lanes):
+                if c[j] == best or (not positive and -c[j] == best):
+                    found = j
+                    break
+    return found
+
+
+@_jit
+def pursue_rows(C, G, energy, tol, noise, k, positive, indices, values):
+    n, p = C.shape
+    top = np.empty(min(LANES, p), C.dtype)
+    for r in range(n):
+        c = C[r]
+        remaining = energy[r]
+        _sweep(c, c, c.dtype.type(0), top, positive)
+        for t in range(k):
+            if remaining <= tol * energy[r]:
+                break
+            i = _best(c, top, positive)
+            if i < 0:
+                break
+            v = c[i]
+            square = np.float64(v) * v
+            if square <= noise * energy[r]:
+                break
+            indices[r, t] = i
+            values[r, t] = v
+            remaining -= square * (2 - np.float64(G[i, i]))
+            if t + 1 < k:
+                _sweep(c, G[i], v, top, positive)
+
+
+@_jit
+def pick_rows(C, energy, remaining, tol, noise, positive, indices, values):
+    n, p = C.shape
+    top = np.empty(min(LANES, p), C.dtype)
+    for r in range(n):
+        c = C[r]
+        if remaining[r] <= tol * energy[r]:
+            continue
+        _sweep(c, c, c.dtype.type(0), top, positive)
+        i = _best(c, top, positive)
+        if i >= 0 and np.float64(c[i]) * c[i] > noise * energy[r]:
+            indices[r] = i
+            values[r] = c[i]
+
+
+@_jit
+def top_rows(C, k, positive, indices, values):
+    n, p = C.shape
+    top = np.empty(min(LANES, p), C.dtype)
+    n_lanes = len(top)
+    row = np.empty(p, C.dtype)
+    for r in range(n):
+        for j in range(p):
+            row[j] = C[r, j]
+        _sweep(row, row, row.dtype.type(0), top, positive)
+        for t in range(min(k, p)):
+            i = _best(row, top, positive)
+            if i < 0:
+                break
+            indices[r, t] = i
+            values[r, t] = row[i]
+            row[i] = 0
+            lane = i % n_lanes
+            best = row.dtype.type(0)
+            for j in range(lane, p, n_lanes):
+                score = row[j] if positive else abs(row[j])
+                best = score if score > best else best
+            top[lane] = best
+
+
+# --------------------------------------------------------------------------- #
+# Orthogonal matching pursuit
+#
+# Gram-Schmidt in the Gram domain. Let u_t be the t-th chosen atom made orthogonal
+# to the earlier ones and normalised. What a pursuit needs of u_t is its
+# correlations with all atoms, q_t = W u_t, and those follow from rows of G alone:
+#     q_t = (G[i_t] - sum_s L[t, s] q_s) / L[t, t],    L[t, s] = q_s[i_t].
+# L is the Cholesky factor of the chosen atoms' Gram matrix, b_t = <u_t, x> is
+# c[i_t] / L[t, t], the residual's correlations lose b_t q_t, its energy loses
+# b_t ** 2, and the codes solve L.T z = b. (Batch-OMP, Rubinstein, Zibulevsky and
+# Elad 2008, refreshes the correlations from the codes at each step instead.)
+# --------------------------------------------------------------------------- #
+@_jit
+def _extend(c, G, i, t, Q, L, b, top, positive):
+    """Add atom i as the t-th; False where it lies in the span of the earlier ones."""
+    q = Q[t]
+    g = G[i]
+    square = np.float64(g[i])
+    for s in range(t):
+        L[t, s] = Q[s, i]
+        square -= np.float64(L[t, s]) * L[t, s]
+    # A coherence of 1 - 1e-5 (float32) still counts as another direction.
+    if square <= 32 * np.finfo(c.dtype).eps * g[i]:
+        return False
+    pivot = c.dtype.type(np.sqrt(square))
+    L[t, t] = pivot
+    for j in range(len(q)):
+        q[j] = g[j]
+    for s in range(t):
+        qs = Q[s]
+        ls = L[t, s]
+        for j in range(len(q)):
+            q[j] -= ls * qs[j]
+    for j in range(len(q)):
+        q[j] /= pivot
+    b[t] = c[i] / pivot
+    _sweep(c, q, b[t], top, positive)
+    return True
+
+
+@_jit
+def _solve_upper(L, b, t, z):
+    """z with L[:t, :t].T @ z = b[:t]."""
+    for row in range(t - 1, -1, -1):
+        total = b[row]
+        for s in range(row + 1, t):
+            total -= L[s, row] * z[s]
+        z[row] = total / L[row, row]
+
+
+@_jit
+def orthogonal_rows(C, G, energy, tol, noise, k, indices, values):
+    n, p = C.shape
+    top = np.empty(min(LANES, p), C.dtype)
+    Q = np.empty((k, p), C.dtype)
+    L = np.zeros((k, k), C.dtype)
+    b = np.empty(k, C.dtype)
+    for r in range(n):
+        c = C[r]
+        remaining = energy[r]
+        _sweep(c, c, c.dtype.type(0), top, False)
+        size = 0
+        while size < k and remaining > tol * energy[r]:
+            i = _best(c, top, False)
+            if i < 0 or np.float64(c[i]) * c[i] <= noise * energy[r]:
+                break
+            if not _extend(c, G, i, size, Q, L, b, top, False):
+                break
+            indices[r, size] = i
+            remaining -= np.float64(b[size]) * b[size]
+            size += 1
+        _solve_upper(L, b, size, values[r])
+
+
+@_jit
+def orthogonal_rows_positive(C, G, energy, tol, noise, k, indices, values):
+    """Lawson and Hanson's non-negative least squares, stopped at k atoms.
+
+    As OMP, but where the refit would make a code negative, the atoms that reach zero
+    first on the way leave the support (NN-OMP, Bruckstein, Elad and Zibulevsky 2008).
+    """
+    n, p = C.shape
+    top = np.empty(min(LANES, p), C.dtype)
+    Q = np.empty((k, p), C.dtype)
+    L = np.zeros((k, k), C.dtype)
+    b = np.empty(k, C.dtype)
+    z = np.empty(k, C.dtype)
+    start = np.empty(p, C.dtype)
+    for r in range(n):
+        c = C[r]
+        code = values[r]
+        support = indices[r]
+        for j in range(p):
+            start[j] = c[j]
+        remaining = energy[r]
+        _sweep(c, c, c.dtype.type(0), top, True)
+        size = 0
+        # Each pick lowers the error, so it ends; the bound keeps its cost that of OMP.
+        for _ in range(2 * k):
+            if size == k or remaining <= tol * energy[r]:
+                break
+            i = _best(c, top, True)
+            if i < 0 or np.float64(c[i]) * c[i] <= noise * energy[r]:
+                break
+            if not _extend(c, G, i, size, Q, L, b, top, True):
+                break
+            support[size] = i
+            code[size] = 0
+            size += 1
+            while True:
+                _solve_upper(L, b, size, z)
+                step = c.dtype.type(1)
+                blocking = -1
+                for s in range(size):
+                    if z[s] <= 0:
+                        ratio = code[s] / (code[s] - z[s]) if code[s] > 0 else c.dtype.type(0)
+                        if blocking < 0 or ratio < step:
+                            step = ratio
+                            blocking = s
+                for s in range(size):
+                    code[s] += step * (z[s] - code[s])
+                if blocking < 0:
+                    break
+                code[blocking] = 0
+                kept = 0
+                for s in range(size):
+                    if code[s] > 0:
+                        support[kept] = support[s]
+                        code[kept] = code[s]
+                        kept += 1
+                size = kept
+                for j in range(p):
+                    c[j] = start[j]
+                _sweep(c, c, c.dtype.type(0), top, True)
+                for s in range(size):
+                    _extend(c, G, support[s], s, Q, L, b, top, True)
+            remaining = energy[r]
+            for s in range(size):
+                remaining -= np.float64(b[s]) * b[s]
+        for s in range(size, k):
+            support[s] = 0
+            code[s] = 0
+
+
+# --------------------------------------------------------------------------- #
+# Valuing atoms: decoding and gradients
+# --------------------------------------------------------------------------- #
+@_jit
+def energy_rows(X, out):
+    """Squared norms, in float64: the square of a small float32 underflows."""
+    for r in range(X.shape[0]):
+        total = 0.0
+        for x in X[r]:
+            total += np.float64(x) * np.float64(x)
+        out[r] = total
+
+
+@_jit
+def decode_rows(indices, values, W, out):
+    for r in range(indices.shape[0]):
+        row = out[r]
+        for t in range(indices.shape[1]):
+            v = values[r, t]
+            if v != 0:
+                w = W[indices[r, t]]
+                for j in range(len(row)):
+                    row[j] += v * w[j]
+
+
+@_jit
+def dot_rows(R, W, indices, out):
+    for r in range(indices.shape[0]):
+        row = R[r]
+        for t in range(indices.shape[1]):
+            w = W[indices[r, t]]
+            total = row.dtype.type(0)
+            for j in range(len(row)):
+                total += row[j] * w[j]
+            out[r, t] = total
+
+
+@_jit
+def scatter_columns(indices, values, R, out, start, stop):
+    for r in range(indices.shape[0]):
+        row = R[r, start:stop]
+        for t in range(indices.shape[1]):
+            v = values[r, t]
+            if v != 0:
+                target = out[indices[r, t], start:stop]
+                for j in range(len(row)):
+                    target[j] += v * row[j]
+
+
+@_jit
+def adjoint_rows(X, W, indices, values, R, adjoint):
+    n, d = X.shape
+    lam = np.empty(d, X.dtype)
+    for r in range(n):
+        row = R[r]
+        for j in range(d):
+            row[j] = X[r, j]
+        for t in range(indices.shape[1]):
+            v = values[r, t]
+            if v != 0:
+                w = W[indices[r, t]]
+                for j in range(d):
+                    row[j] -= v * w[j]
+        for j in range(d):
+            lam[j] = row[j]
+        for t in range(indices.shape[1] - 1, -1, -1):
+            if values[r, t] != 0:
+                w = W[indices[r, t]]
+                a = lam.dtype.type(0)
+                for j in range(d):
+                    a += lam[j] * w[j]
+                adjoint[r, t] = a
+                for j in range(d):
+                    lam[j] -= a * w[j]
+
+
+@_jit
+def gradient_columns(R, W, indices, values, adjoint, gradient, start, stop):
+    width = stop - start
+    res = np.empty(width, R.dtype)
+    lam = np.empty(width, R.dtype)
+    for r in range(indices.shape[0]):
+        for j in range(width):
+            res[j] = R[r, start + j]
+            lam[j] = R[r, start + j]
+        for t in range(indices.shape[1] - 1, -1, -1):
+            v = values[r, t]
+            if v != 0:
+                a = adjoint[r, t]
+                w = W[indices[r, t], start:stop]
+                target = gradient[indices[r, t], start:stop]
+                for j in range(width):
+                    before = res[j] + v * w[j]
+                    target[j] -= a * before + v * lam[j]
+                    lam[j] -= a * w[j]
+                    res[j] = before
+
+
+# --------------------------------------------------------------------------- #
+# Stepping
+# --------------------------------------------------------------------------- #
+@_jit
+def adam_rows(W, gradient, mean, square, rates, sphere, max_norm):
+    step, beta1, beta2, correct1, correct2 = rates
+    p, d = W.shape
+    one = W.dtype.type(1)
+    tiny = np.finfo(W.dtype).tiny
+    for i in range(p):
+        w = W[i]
+        g = gradient[i]
+        m = mean[i]
+        along = w.dtype.type(0)
+        if sphere:
+            for j in range(d):
+                along += g[j] * w[j]
+        energy = w.dtype.type(0)
+        for j in range(d):
+            gj = g[j] - along * w[j]
+            energy += gj * gj
+            m[j] = beta1 * m[j] + (one - beta1) * gj
+        square[i] = beta2 * square[i] + (one - beta2) * energy
+        rate = step * correct1 / (np.sqrt(square[i] * correct2) + tiny)
+        norm = w.dtype.type(0)
+        for j in range(d):
+            w[j] -= rate * m[j]
+            norm += w[j] * w[j]
+        norm = np.sqrt(norm)
+        if sphere or norm > max_norm:
+            shrink = (one if sphere else max_norm) / norm
+            for j in range(d):
+                w[j] *= shrink
+
+
+@_jit
+def mirror_lower(G, start, stop):
+    """Copy the lower triangle's rows start to stop to the upper triangle's columns.
+
+    In tiles of 8: a column of a power-of-two matrix maps to one set of the L1 cache,
+    which holds no more than that many lines of each triangle at once.
+    """
+    tile = 8
+    for top in range(start, stop, tile):
+        for left in range(0, top + 1, tile):
+            for i in range(top, min(top + tile, stop)):
+                for j in range(left, min(left + tile, i)):
+                    G[j, i] = G[i, j]

@@ -1,0 +1,263 @@
+"""The CPU kernels: NumPy arrays in and out."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from . import loops
+from .team import Team
+
+# Correlations of so many bytes at a time stay in a core's cache through all k steps.
+_CHUNK_BYTES = 1 << 20
+
+
+class NativeKernels:
+    """The verbs of the engine on NumPy arrays. A context manager: it owns threads.
+
+    Every verb takes and returns arrays of one dtype, float32 or float64.
+    """
+
+    device = "cpu"
+
+    def __enter__(self) -> NativeKernels:
+        self._buffers = {}
+        self._team = Team().__enter__()
+        return self
+
+    def __exit__(self, *exc_info) -> None:
+        self._team.__exit__(*exc_info)
+
+    def _buffer(self, name, shape, dtype):
+        """Memory that the same verb fills anew at each call: fresh pages cost time."""
+        key = name, shape, np.dtype(dtype)
+        if key not in self._buffers:
+            self._buffers[key] = np.empty(shape, dtype)
+        return self._buffers[key]
+
+    # ----------------------------------------------------------------- arrays
+    def asarray(self, x, dtype=None):
+        """x as a C-contiguous array that the kernels may read."""
+        return np.ascontiguousarray(x, dtype=dtype)
+
+    def to_numpy(self, x):
+        """x as a NumPy array."""
+        return np.asarray(x)
+
+    def energies(self, X):
+        """Squared norms of the rows of X, as a float64 NumPy array."""
+        return _energies(X)
+
+    def count(self, indices, values, n_components):
+        """How many rows use each atom, as a NumPy array of shape (p,)."""
+        # A pursuit may pick an atom twice in a row; sorting would cost more than it
+        # would change what the counts are for.
+        return np.bincount(indices[values != 0], minlength=n_components)
+
+    # --------------------------------------------------------- choosing atoms
+    def gram(self, W):
+        """W @ W.T, shape (p, p)."""
+        p, d = W.shape
+        G = self._buffer("gram", (p, p), W.dtype)
+
+        def tile(start, stop):
+            np.matmul(W[start:stop], W[:stop].T, out=G[start:stop, :stop])
+            loops.mirror_lower(G, start, stop)
+
+        # The last tile of the triangle is the dearest: start with it.
+        height = 128
+        n_tiles = -(-p // height)
+        self._team.share(
+            lambda a, b: tile((n_tiles - b) * height, min((n_tiles - a) * height, p)),
+            n_tiles,
+            height * p * d / 2,
+            chunk=1,
+        )
+        return G
+
+    def matching_pursuit(self, X, W, G, k, *, tol, positive):
+        """k steps of matching pursuit for every row of X.
+
+        Parameters
+        ----------
+        X : (n, d) rows
+        W : (p, d) atoms; of any norm: the value of a step is <w, r>
+        G : (p, p) Gram matrix, or None to work on residuals instead of correlations
+        k : steps
+        tol : a row stops once its squared residual is at most tol times its energy
+        positive : choose the largest correlation, else the largest in magnitude
+
+        Returns
+        -------
+        indices : (n, k) int32
+        values : (n, k)
+            Unused slots hold index 0 and value 0.
+        """
+        if G is None:
+            return self._residual_pursuit(X, W, k, tol, positive)
+        return self._gram_pursuit(loops.pursue_rows, X, W, G, k, k, tol, positive)
+
+    def orthogonal_pursuit(self, X, W, G, k, *, tol, positive):
+        """Orthogonal matching pursuit; as `matching_pursuit`, with unit-norm atoms."""
+        rows = loops.orthogonal_rows_positive if positive else loops.orthogonal_rows
+        return self._gram_pursuit(rows, X, W, G, k, k * k / 2, tol)
+
+    def _gram_pursuit(self, rows, X, W, G, k, sweeps, tol, *options):
+        n, p = len(X), len(W)
+        indices, values = _empty_codes(n, k, X)
+
+        def work(a, b):
+            C = X[a:b] @ W.T
+            energy = _energies(X[a:b])
+            rows(C, G, energy, tol, _noise(X), k, *options, indices[a:b], values[a:b])
+
+        self._team.share(work, n, p * (X.shape[1] + sweeps), chunk=_chunk(p, X))
+        return indices, values
+
+    def _residual_pursuit(self, X, W, k, tol, positive):
+        n, p = len(X), len(W)
+        indices, values = _empty_codes(n, k, X)
+        weights = _energies(W)
+
+        def work(a, b):
+            R = X[a:b].copy()
+            energy = _energies(R)
+            remaining = energy.copy()
+            for t in range(k):
+                C = R @ W.T
+                i, v = indices[a:b, t], values[a:b, t]
+                loops.pick_rows(C, energy, remaining, tol, _noise(X), positive, i, v)
+                R -= v[:, None] * W[i]
+                remaining -= np.square(v, dtype=np.float64) * (2 - weights[i])
+
+        self._team.share(work, n, p * X.shape[1] * k, chunk=_chunk(p, X))
+        return indices, values
+
+    def top_k(self, X, W, bias, k, *, positive):
+        """The k largest entries (in magnitude unless `positive`) of each row of X @ W.T + bias.
+
+        Sorted from the largest down; with `positive`, only those above zero.
+        """
+        n, p = len(X), len(W)
+        indices, values = _empty_codes(n, k, X)
+
+        def work(a, b):
+            C = X[a:b] @ W.T
+            C += bias
+            loops.top_rows(C, k, positive, indices[a:b], values[a:b])
+
+        self._team.share(work, n, p * X.shape[1], chunk=_chunk(p, X))
+        return indices, values
+
+    # ---------------------------------------------------------- valuing atoms
+    def decode(self, indices, values, W):
+        """Sum over t of values[:, t] * W[indices[:, t]], shape (n, d)."""
+        (n, k), d = indices.shape, W.shape[1]
+        out = np.zeros((n, d), W.dtype)
+        self._team.share(
+            lambda a, b: loops.decode_rows(indices[a:b], values[a:b], W, out[a:b]), n, k * d
+        )
+        return out
+
+    def gather_dot(self, R, W, indices):
+        """<R[r], W[indices[r, t]]> for every slot, shape (n, k)."""
+        (n, k), d = indices.shape, W.shape[1]
+        out = np.empty((n, k), W.dtype)
+        self._team.share(
+            lambda a, b: loops.dot_rows(R[a:b], W, indices[a:b], out[a:b]), n, k * d
+        )
+        return out
+
+    def scatter_outer(self, indices, values, R, n_components):
+        """Sum over rows r and slots t of values[r, t] * R[r] in row indices[r, t]: (p, d)."""
+        (n, k), d = indices.shape, R.shape[1]
+        out = np.zeros((n_components, d), R.dtype)
+        self._team.share(
+            lambda a, b: loops.scatter_columns(indices, values, R, out, a, b), d, n * k
+        )
+        return out
+
+    def pursuit_gradient(self, X, W, indices, values):
+        """Residuals of the unrolled pursuit, and the gradient of half their energy.
+
+        With r a row's residual after the last step, start from lam = r and go back,
+        t = k .. 1, w = W[i_t], v = v_t::
+
+            a = <lam, w>;  r += v w;  dW[i_t] -= a r + v lam;  lam -= a w
+
+        This is the exact derivative through every step, for atoms of any norm, and it
+        needs nothing of the forward pass but the codes. Rows share atoms, so dW is summed
+        feature by feature: each thread owns a range of columns, and the order of the sums
+        does not depend on the number of threads.
+
+        Returns
+        -------
+        R : (n, d) residuals
+        gradient : (p, d)
+        """
+        (n, k), d = indices.shape, W.shape[1]
+        R = self._buffer("residual", X.shape, X.dtype)
+        adjoint = self._buffer("adjoint", (n, k), X.dtype)
+        gradient = self._buffer("gradient", W.shape, W.dtype)
+        gradient[:] = 0
+        self._team.share(
+            lambda a, b: loops.adjoint_rows(
+                X[a:b], W, indices[a:b], values[a:b], R[a:b], adjoint[a:b]
+            ),
+            n,
+            3 * k * d,
+        )
+        self._team.share(
+            lambda a, b: loops.gradient_columns(R, W, indices, values, adjoint, gradient, a, b),
+            d,
+            2 * n * k,
+        )
+        return R, gradient
+
+    # --------------------------------------------------------------- stepping
+    def adam_step(self, W, gradient, mean, square, rates, *, sphere, max_norm=np.inf):
+        """One step of Adam on W, `mean` and `square`, in place, one step size per row.
+
+        Adam (Kingma and Ba 2015) divides each coordinate by the root of its own second
+        moment; here all coordinates of an atom share one, as a Riemannian method must
+        (Becigneul and Ganea 2019), so that rotating data and atoms rotates the step. A
+        row moves by at most about the step size, whatever its length and the data's scale.
+
+        Parameters
+        ----------
+        W, gradient, mean : (p, d)
+        square : (p,)
+        rates : step size, beta1, beta2, bias correction of the mean and of the square
+        sphere : rows are points of the unit sphere; their gradient is projected on its
+            tangent before the step, and they are normalised after it
+        max_norm : longer rows are scaled back to this norm
+        """
+        p, d = W.shape
+        rates = np.asarray(rates, W.dtype)
+        max_norm = W.dtype.type(max_norm)
+        self._team.share(
+            lambda a, b: loops.adam_rows(
+                W[a:b], gradient[a:b], mean[a:b], square[a:b], rates, sphere, max_norm
+            ),
+            p,
+            4 * d,
+        )
+
+
+def _empty_codes(n, k, like):
+    return np.zeros((n, k), np.int32), np.zeros((n, k), like.dtype)
+
+
+def _energies(X):
+    """Squared norms of the rows of X, in float64."""
+    out = np.empty(len(X))
+    loops.energy_rows(X, out)
+    return out
+
+
+def _noise(X):
+    """A squared correlation below this fraction of its row's energy is rounding noise."""
+    return (4 * float(np.finfo(X.dtype).eps)) ** 2
+
+
+def _chunk(p, X):
+    return max(16, _CHUNK_BYTES // (p * X.itemsize))

@@ -1,0 +1,70 @@
+"""The definitions, one sample at a time: slow, short and differentiable.
+
+Everything fast is tested against these, on values and, through autograd, on gradients.
+Each takes x (d,) and atoms W (p, d) as torch tensors, and returns the indices of the
+chosen atoms in their order (a list) and their values (a list of scalars).
+"""
+
+from __future__ import annotations
+
+import torch
+
+
+def matching_pursuit(x, W, k, *, tol=0.0, positive=True):
+    """Mallat and Zhang 1993: take the best atom, subtract its part, repeat."""
+    residual, indices, values = x, [], []
+    for _ in range(k):
+        correlations = W @ residual
+        scores = correlations if positive else correlations.abs()
+        i = int(scores.argmax())
+        if residual @ residual <= tol * (x @ x) or scores[i] <= 0:
+            break
+        indices.append(i)
+        values.append(correlations[i])
+        residual = residual - correlations[i] * W[i]
+    return indices, values
+
+
+def orthogonal_matching_pursuit(x, W, k, *, tol=0.0, positive=False):
+    """Pati et al. 1993: as matching pursuit, but refit all values at every step.
+
+    With `positive` the refit is a non-negative one, and atoms it sets to zero leave.
+    """
+    refit = _nonnegative_least_squares if positive else _least_squares
+    residual, indices, values = x, [], []
+    for _ in range(2 * k if positive else k):
+        correlations = W @ residual
+        scores = correlations if positive else correlations.abs()
+        i = int(scores.argmax())
+        if len(indices) == k or residual @ residual <= tol * (x @ x) or scores[i] <= 1e-14:
+            break
+        indices, values = refit(x, W, [*indices, i])
+        residual = x - torch.stack(values) @ W[indices]
+    return indices, values
+
+
+def top_k(x, W, bias, k, *, positive=True):
+    """The k largest entries of W x + bias, from the largest down."""
+    correlations = W @ x + bias
+    scores = correlations if positive else correlations.abs()
+    indices = [i for i in scores.argsort(descending=True)[:k].tolist() if scores[i] > 0]
+    return indices, [correlations[i] for i in indices]
+
+
+def decode(indices, values, W):
+    """The reconstruction, shape (d,)."""
+    if not indices:
+        return torch.zeros_like(W[0])
+    return torch.stack(values) @ W[indices]
+
+
+def _least_squares(x, W, indices):
+    return indices, list(torch.linalg.lstsq(W[indices].T, x[:, None]).solution[:, 0])
+
+
+def _nonnegative_least_squares(x, W, indices):
+    from scipy.optimize import nnls
+
+    solution, _ = nnls(W[indices].T.numpy(), x.numpy())
+    kept = [(i, x.new_tensor(v)) for i, v in zip(indices, solution, strict=True) if v > 0]
+    return [i for i, _ in kept], [v for _, v in kept]

@@ -1,0 +1,283 @@
+"""The kernels on torch tensors, for every device but the CPU: same verbs as `native`.
+
+Written without autograd: every gradient is explicit, and grad mode, default dtype and
+random generators of torch are left alone.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+# Correlations of so many bytes at a time: large enough to fill a device.
+_CHUNK_BYTES = 1 << 28
+
+
+class TensorKernels:
+    """The verbs of the engine on tensors of one device."""
+
+    def __init__(self, device: str, dtype: np.dtype) -> None:
+        try:
+            self.device = torch.device(device)
+            torch.zeros(1, device=self.device, dtype=_torch_dtype(dtype))
+        except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
+            first_line = str(error).splitlines()[0]
+            raise ValueError(
+                f"device={device!r} cannot compute in {np.dtype(dtype).name} here "
+                f"({first_line}). Use device='cpu' or device='auto'."
+            ) from error
+
+    def __enter__(self) -> TensorKernels:
+        return self
+
+    def __exit__(self, *exc_info) -> None:
+        pass
+
+    # ----------------------------------------------------------------- arrays
+    def asarray(self, x, dtype=None):
+        if not isinstance(x, torch.Tensor):
+            # A copy: torch warns about read-only memory, and would share writable memory.
+            x = torch.from_numpy(np.array(x, dtype=dtype, order="C"))
+        return x.to(self.device)
+
+    def to_numpy(self, x):
+        return x.cpu().numpy()
+
+    def energies(self, X):
+        return self.to_numpy(_energies(X)).astype(np.float64)
+
+    def count(self, indices, values, n_components):
+        return self.to_numpy(torch.bincount(indices[values != 0], minlength=n_components))
+
+    # --------------------------------------------------------- choosing atoms
+    def gram(self, W):
+        return W @ W.T
+
+    def matching_pursuit(self, X, W, G, k, *, tol, positive):
+        return self._in_chunks(self._pursue, X, W, G, k, tol, positive)
+
+    def orthogonal_pursuit(self, X, W, G, k, *, tol, positive):
+        pursue = self._orthogonal_positive if positive else self._orthogonal
+        return self._in_chunks(pursue, X, W, G, k, tol)
+
+    def _in_chunks(self, pursue, X, W, *args):
+        rows = max(1, _CHUNK_BYTES // (len(W) * X.element_size()))
+        parts = [pursue(X[a : a + rows], W, *args) for a in range(0, len(X), rows)]
+        indices, values = zip(*parts, strict=True)
+        return torch.cat(indices), torch.cat(values)
+
+    def _pursue(self, X, W, G, k, tol, positive):
+        """Matching pursuit on correlations, or on residuals where there is no G."""
+        indices, values = _empty_codes(len(X), k, X)
+        weights = _energies(W)
+        energy = _energies(X)
+        remaining = energy.clone()
+        running = torch.ones_like(energy, dtype=torch.bool)
+        C = X @ W.T
+        R = X.clone() if G is None else None
+        for t in range(k):
+            i, v, running = _pick(C, energy, remaining, tol, positive, running)
+            indices[:, t], values[:, t] = i, v
+            remaining -= v.to(remaining.dtype) ** 2 * (2 - weights[i])
+            if t + 1 == k:
+                break
+            if G is None:
+                R -= v[:, None] * W[i]
+                C = R @ W.T
+            else:
+                C -= v[:, None] * G[i]
+        return indices, values
+
+    def _orthogonal(self, X, W, G, k, tol):
+        """Gram-Schmidt in the Gram domain: see `loops.py`."""
+        n = len(X)
+        indices, _ = _empty_codes(n, k, X)
+        energy = _energies(X)
+        remaining = energy.clone()
+        running = torch.ones_like(energy, dtype=torch.bool)
+        C = X @ W.T
+        Q = X.new_zeros((k, n, len(W)))
+        L = torch.eye(k, dtype=X.dtype, device=X.device).repeat(n, 1, 1)
+        b = X.new_zeros((n, k))
+        rows = torch.arange(n, device=X.device)
+        for t in range(k):
+            i, v, running = _pick(C, energy, remaining, tol, False, running)
+            g = G[i]
+            along = Q[:t, rows, i]
+            own = g[rows, i]
+            square = own - (along**2).sum(0)
+            running = running & (square > _dependent(X) * own)
+            pivot = torch.where(running, square, 1).sqrt()
+            L[:, t, :t] = torch.where(running[:, None], along.T, 0)
+            L[:, t, t] = pivot
+            b[:, t] = torch.where(running, v, 0) / pivot
+            q = (g - torch.einsum("tn,tnp->np", along, Q[:t])) / pivot[:, None]
+            Q[t] = torch.where(running[:, None], q, 0)
+            C -= b[:, t, None] * Q[t]
+            remaining -= b[:, t].to(remaining.dtype) ** 2
+            indices[:, t] = torch.where(running, i, 0)
+        values = torch.linalg.solve_triangular(L.mT, b[..., None], upper=True)[..., 0]
+        return indices, values
+
+    def _orthogonal_positive(self, X, W, G, k, tol):
+        """Lawson and Hanson's active set stopped at k atoms: see `loops.py`."""
+        n = len(X)
+        indices, values = _empty_codes(n, k, X)
+        active = torch.zeros_like(values, dtype=torch.bool)
+        energy = _energies(X)
+        remaining = energy.clone()
+        running = torch.ones_like(energy, dtype=torch.bool)
+        start = X @ W.T
+        C = start
+        for _ in range(2 * k):
+            running = running & ~active.all(1)
+            i, _, running = _pick(C, energy, remaining, tol, True, running)
+            if not running.any():
+                break
+            rows = running.nonzero()[:, 0]
+            slot = (~active[rows]).to(torch.uint8).argmax(1)
+            indices[rows, slot] = i[rows]
+            active[rows, slot] = True
+            selected = G[indices[rows][:, :, None], indices[rows][:, None, :]]
+            target = start[rows[:, None], indices[rows]]
+            fine = _independent(selected, active[rows], slot)
+            active[rows[~fine], slot[~fine]] = False
+            running[rows[~fine]] = False
+            rows, selected, target = rows[fine], selected[fine], target[fine]
+            values[rows], active[rows] = _nonnegative_refit(
+                selected, target, values[rows], active[rows]
+            )
+            fit = torch.einsum("nk,nkp->np", values[rows], G[indices[rows]])
+            C = C.clone()
+            C[rows] = start[rows] - fit
+            own = fit.gather(1, indices[rows])
+            remaining[rows] = (
+                energy[rows] - (values[rows] * (2 * target - own)).sum(1).to(energy.dtype)
+            )
+        # Kept slots first, in the order in which they were taken.
+        order = active.to(torch.uint8).argsort(dim=1, descending=True, stable=True)
+        values = torch.where(active, values, 0).gather(1, order)
+        indices = torch.where(active, indices, 0).gather(1, order)
+        return indices, values
+
+    def top_k(self, X, W, bias, k, *, positive):
+        C = torch.addmm(bias, X, W.T)
+        _, indices = torch.topk(C if positive else C.abs(), min(k, len(W)), dim=1)
+        values = C.gather(1, indices)
+        if positive:
+            values = values.clamp(min=0)
+        indices = torch.where(values != 0, indices, 0)
+        missing = (0, k - indices.shape[1])
+        return (
+            torch.nn.functional.pad(indices, missing),
+            torch.nn.functional.pad(values, missing),
+        )
+
+    # ---------------------------------------------------------- valuing atoms
+    def decode(self, indices, values, W):
+        out = W.new_zeros((len(indices), W.shape[1]))
+        for t in range(indices.shape[1]):
+            out += values[:, t, None] * W[indices[:, t]]
+        return out
+
+    def gather_dot(self, R, W, indices):
+        slots = range(indices.shape[1])
+        return torch.stack([(R * W[indices[:, t]]).sum(1) for t in slots], dim=1)
+
+    def scatter_outer(self, indices, values, R, n_components):
+        out = R.new_zeros((n_components, R.shape[1]))
+        for t in range(indices.shape[1]):
+            out.index_add_(0, indices[:, t], values[:, t, None] * R)
+        return out
+
+    def pursuit_gradient(self, X, W, indices, values):
+        R = X - self.decode(indices, values, W)
+        gradient = torch.zeros_like(W)
+        r, lam = R.clone(), R.clone()
+        for t in reversed(range(indices.shape[1])):
+            i, v = indices[:, t], values[:, t, None]
+            w = W[i]
+            a = (lam * w).sum(1, keepdim=True) * (v != 0)
+            r += v * w
+            gradient.index_add_(0, i, -(a * r + v * lam))
+            lam -= a * w
+        return R, gradient
+
+    # --------------------------------------------------------------- stepping
+    def adam_step(self, W, gradient, mean, square, rates, *, sphere, max_norm=np.inf):
+        step, beta1, beta2, correct1, correct2 = rates
+        if sphere:
+            gradient = gradient - (gradient * W).sum(1, keepdim=True) * W
+        mean.mul_(beta1).add_(gradient, alpha=1 - beta1)
+        square.mul_(beta2).add_((gradient**2).sum(1), alpha=1 - beta2)
+        tiny = torch.finfo(W.dtype).tiny
+        rate = step * correct1 / ((square * correct2).sqrt() + tiny)
+        W.sub_(rate[:, None] * mean)
+        norm = torch.linalg.vector_norm(W, dim=1, keepdim=True)
+        W.div_(norm if sphere else (norm / max_norm).clamp(min=1))
+
+
+def _torch_dtype(dtype):
+    return {"float32": torch.float32, "float64": torch.float64}[np.dtype(dtype).name]
+
+
+def _empty_codes(n, k, like):
+    indices = torch.zeros((n, k), dtype=torch.int64, device=like.device)
+    return indices, like.new_zeros((n, k))
+
+
+def _energies(X):
+    """Squared row norms, in float64 where the device has it (Apple's has not)."""
+    dtype = X.dtype if X.device.type == "mps" else torch.float64
+    return torch.linalg.vector_norm(X, dim=1, dtype=dtype) ** 2
+
+
+def _pick(C, energy, remaining, tol, positive, running):
+    """The best atom of each running row, its correlation, and which rows still run."""
+    i = (C if positive else C.abs()).argmax(1)
+    v = C.gather(1, i[:, None])[:, 0]
+    noise = (4 * torch.finfo(C.dtype).eps) ** 2
+    running = running & (remaining > tol * energy) & (v.to(energy.dtype) ** 2 > noise * energy)
+    if positive:
+        running = running & (v > 0)
+    return torch.where(running, i, 0), torch.where(running, v, 0), running
+
+
+def _dependent(X):
+    """An atom with less than this share of its energy outside a span lies in the span."""
+    return 32 * torch.finfo(X.dtype).eps
+
+
+def _masked(selected, active):
+    """The Gram matrix of the active slots, the identity elsewhere."""
+    both = active[:, :, None] & active[:, None, :]
+    eye = torch.eye(selected.shape[1], dtype=selected.dtype, device=selected.device)
+    return torch.where(both, selected, eye)
+
+
+def _independent(selected, active, slot):
+    """Whether the atom in `slot` is independent of the row's other active atoms."""
+    rows = torch.arange(len(slot), device=slot.device)
+    others = active.clone()
+    others[rows, slot] = False
+    cross = torch.where(others, selected[rows, slot], 0)
+    inside = (cross * torch.linalg.solve(_masked(selected, others), cross)).sum(1)
+    own = selected[rows, slot, slot]
+    return own - inside > _dependent(selected) * own
+
+
+def _nonnegative_refit(selected, target, values, active):
+    """Least squares on the active slots, dropping those that would turn negative."""
+    while True:
+        b = torch.where(active, target, 0)
+        z = torch.where(active, torch.linalg.solve(_masked(selected, active), b), 0)
+        negative = active & (z <= 0)
+        if not negative.any():
+            return z, active
+        ratio = torch.where(negative, values / (values - z).clamp(min=1e-30), 1)
+        step, blocking = ratio.min(1)
+        values = values + step[:, None] * (z - values)
+        blocked = negative.any(1)
+        values[blocked, blocking[blocked]] = 0
+        active = active & ((values > 0) | ~blocked[:, None])
+        values = torch.where(active, values, 0)

@@ -1,0 +1,160 @@
+"""Matching pursuit and orthogonal matching pursuit for whole batches."""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn.utils import check_array
+
+from .codes import Codes
+from .kernels import open_kernels
+
+# Updating one correlation from the Gram matrix costs as much time as about so many
+# multiply-adds of a matrix product (measured: benchmarks/bench_crossover.py).
+_SWEEP_COST = 8
+
+# A Gram matrix beyond this many bytes is not formed, whatever it would save.
+_GRAM_BYTES = 2 << 30
+
+
+def prefers_gram(n_samples: int, n_components: int, n_features: int, k: int, itemsize: int):
+    """Whether matching pursuit on correlations beats matching pursuit on residuals.
+
+    On residuals every step multiplies them with the dictionary: k n p d in all. On
+    correlations there is one product, half of one for the Gram matrix, and n k sweeps over
+    p correlations: n p d + p p d / 2 + c n k p, with c from measurement.
+    """
+    n, p, d = n_samples, n_components, n_features
+    if p * p * itemsize > _GRAM_BYTES:
+        return False
+    return n * p * d + p * p * d / 2 + _SWEEP_COST * n * k * p < k * n * p * d
+
+
+def pursue(kernels, X, W, k, *, tol, positive, orthogonal=False, gram=None):
+    """Codes of X, as (indices, values) arrays of the kernels' kind.
+
+    gram : the Gram matrix of W where the caller has it; else it is formed if it pays.
+    """
+    if orthogonal:
+        G = kernels.gram(W) if gram is None else gram
+        return kernels.orthogonal_pursuit(X, W, G, k, tol=tol, positive=positive)
+    itemsize = 8 if "64" in str(W.dtype) else 4
+    if gram is None and prefers_gram(len(X), *W.shape, k, itemsize):
+        gram = kernels.gram(W)
+    return kernels.matching_pursuit(X, W, gram, k, tol=tol, positive=positive)
+
+
+def matching_pursuit(X, dictionary, n_nonzero_coefs, *, tol=0.0, positive=True, device="auto"):
+    """Matching pursuit codes of the rows of X.
+
+    Each step takes the atom that correlates best with what the earlier ones left, its
+    correlation as its value, and subtracts it [1]_. An atom may be taken again.
+
+    Parameters
+    ----------
+    X : array-like of shape (n_samples, n_features)
+        Rows to encode, float32 or float64; anything else is computed in float64.
+    dictionary : array-like of shape (n_components, n_features)
+        Atoms, one per row, of unit norm.
+    n_nonzero_coefs : int
+        The number of steps, at least 1.
+    tol : float, default=0.0
+        A row stops once its squared residual is at most `tol` times its squared norm.
+    positive : bool, default=True
+        Take the largest correlation and no negative one; else the largest in magnitude.
+    device : str, default="auto"
+        Where to compute.
+
+    Returns
+    -------
+    codes : Codes
+
+    Raises
+    ------
+    ValueError
+        If shapes do not match, values are not finite or atoms are not of unit norm.
+
+    References
+    ----------
+    .. [1] S. Mallat and Z. Zhang, "Matching pursuits with time-frequency dictionaries",
+       IEEE Trans. Signal Processing, 1993.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_mpsae.coding import matching_pursuit
+    >>> matching_pursuit([[3.0, 1.0]], np.eye(2), 2).dense()
+    array([[3., 1.]])
+    """
+    return _encode(X, dictionary, n_nonzero_coefs, tol, positive, False, device)
+
+
+def orthogonal_matching_pursuit(
+    X, dictionary, n_nonzero_coefs, *, tol=0.0, positive=False, device="auto"
+):
+    """Orthogonal matching pursuit codes of the rows of X.
+
+    As `matching_pursuit`, but all values are refitted by least squares at every step [1]_.
+    With `positive` the refit is a non-negative one: atoms that it sets to zero leave the
+    support, and their place is taken by later ones [2]_.
+
+    Parameters
+    ----------
+    X, dictionary, n_nonzero_coefs, tol, device
+        As for `matching_pursuit`.
+    positive : bool, default=False
+        Whether values must not be negative.
+
+    Returns
+    -------
+    codes : Codes
+
+    Raises
+    ------
+    ValueError
+        If shapes do not match, values are not finite or atoms are not of unit norm.
+
+    References
+    ----------
+    .. [1] Y. C. Pati, R. Rezaiifar and P. S. Krishnaprasad, "Orthogonal matching pursuit",
+       Asilomar Conference, 1993.
+    .. [2] A. M. Bruckstein, M. Elad and M. Zibulevsky, "On the uniqueness of nonnegative
+       sparse solutions to underdetermined systems of equations", IEEE Trans. Information
+       Theory, 2008.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_mpsae.coding import orthogonal_matching_pursuit
+    >>> orthogonal_matching_pursuit([[3.0, -1.0]], np.eye(2), 2).dense()
+    array([[ 3., -1.]])
+    """
+    return _encode(X, dictionary, n_nonzero_coefs, tol, positive, True, device)
+
+
+def _encode(X, dictionary, k, tol, positive, orthogonal, device):
+    X = check_array(X, dtype=[np.float64, np.float32])
+    W = check_array(dictionary, dtype=X.dtype, input_name="dictionary")
+    if W.shape[1] != X.shape[1]:
+        raise ValueError(
+            f"dictionary has {W.shape[1]} features, X has {X.shape[1]}: atoms are rows of "
+            "the dictionary and must have as many entries as the rows of X."
+        )
+    if k < 1:
+        raise ValueError(f"n_nonzero_coefs must be at least 1, got {k}.")
+    if not np.allclose(np.linalg.norm(W, axis=1), 1, atol=1e-4):
+        raise ValueError(
+            "The atoms of dictionary must have unit norm: divide it by "
+            "np.linalg.norm(dictionary, axis=1, keepdims=True)."
+        )
+    with open_kernels(device, X.dtype) as kernels:
+        codes = pursue(
+            kernels,
+            kernels.asarray(X),
+            kernels.asarray(W),
+            min(k, len(W)) if orthogonal else k,
+            tol=tol,
+            positive=positive,
+            orthogonal=orthogonal,
+        )
+        indices, values = map(kernels.to_numpy, codes)
+    return Codes(indices, values, len(W))

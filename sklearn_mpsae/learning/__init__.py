@@ -1,0 +1,1 @@
+"""The outer problem: a dictionary for given data. Knows coding, no estimator."""

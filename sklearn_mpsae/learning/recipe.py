@@ -1,0 +1,88 @@
+"""The training recipe: what each step of a fit does, by how far the fit has come.
+
+A dictionary has to *recover* the atoms that made the data and to *reconstruct* it. The
+two ask for different things early and late, so training has two phases (figures in
+benchmarks/results/recipe.md):
+
+explore, the first 70% of the steps
+    The pursuit takes more steps than asked for, falling linearly to what was asked:
+    with exactly the true number from the start, parents absorb their children and stay
+    so. Norms of atoms are free up to a cap: a short atom takes part of a feature and
+    leaves the rest to others, so atoms can trade places.
+refine, the rest
+    Atoms live on the unit sphere, their gradient projected on its tangent.
+
+The rate falls along a cosine. It is an angle: `learning_rate` is about how far, in
+radians, an atom turns in a step on which all gradients agree, whatever the scale of the
+data and the number of features.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import cos, inf, pi
+
+EXPLORE = 0.7
+
+# Longer than sqrt(2), an atom's step would raise the error it is meant to lower.
+_FREE_NORM = 1.2
+
+# Dead atoms are replaced until here; those replaced last still have time to learn.
+_REVIVE_UNTIL = 0.9
+
+# A stream has no end to anneal to: it explores for so many steps, and then its rate falls
+# with the root of their number.
+_STREAM_STEPS = 500
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one training step does."""
+
+    rate: float
+    """Share of the learning rate."""
+    n_nonzero_coefs: int
+    """Steps of the pursuit, or active latents."""
+    sphere: bool
+    """Whether atoms stay on the unit sphere; else their norm is at most `max_norm`."""
+    max_norm: float
+    refine: bool
+    """Whether codes are those that `transform` will use."""
+    revive: bool
+    """Whether dead atoms are replaced."""
+
+
+def fit_plan(progress: float, k: int, slack: int, *, free_norms: bool) -> Plan:
+    """The plan at `progress` (0 to 1) of a fit to k non-zero codes.
+
+    slack : how many more than k to start from
+    free_norms : whether norms are free while exploring
+    """
+    explore = max(0.0, 1 - progress / EXPLORE)
+    free = free_norms and progress < EXPLORE
+    return Plan(
+        rate=(1 + cos(pi * progress)) / 2,
+        n_nonzero_coefs=k + round(slack * explore),
+        sphere=not free,
+        max_norm=_FREE_NORM if free else inf,
+        refine=progress >= EXPLORE,
+        revive=progress < _REVIVE_UNTIL,
+    )
+
+
+def stream_plan(n_steps: int, k: int, slack: int) -> Plan:
+    """The plan of a step of `partial_fit` after `n_steps` others."""
+    explore = max(0.0, 1 - n_steps / _STREAM_STEPS)
+    return Plan(
+        rate=(1 + n_steps / _STREAM_STEPS) ** -0.5,
+        n_nonzero_coefs=k + round(slack * explore),
+        sphere=True,
+        max_norm=inf,
+        refine=explore == 0,
+        revive=True,
+    )
+
+
+def pursuit_slack(k: int) -> int:
+    """Extra pursuit steps to start from: 3 k in all, but not more than 10 beyond k."""
+    return min(2 * k, 10)

@@ -1,0 +1,179 @@
+"""One training step, and what it carries to the next."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .dictionary import unit_rows
+from .recipe import Plan
+
+# Short memories: the loss changes as fast as the atoms that are chosen.
+_BETA1, _BETA2 = 0.5, 0.9375
+
+
+class Step(NamedTuple):
+    """What a model says of one batch. Arrays of the kernels' kind."""
+
+    indices: Any
+    """(n, k) atoms of each row."""
+    values: Any
+    """(n, k) their codes."""
+    residual: Any
+    """(n, d) what the codes leave."""
+    gradients: dict[str, Any]
+    """Of half the residual's energy, for each parameter."""
+
+
+@dataclass
+class TrainingState:
+    """What a training carries from step to step. NumPy arrays and numbers: it pickles."""
+
+    n_steps: int
+    moments: dict[str, tuple[np.ndarray, np.ndarray]]
+    """Adam's two, for each parameter: (p, d) and (p,)."""
+    last_used: np.ndarray
+    """(p,) the step at which each atom was used last."""
+
+    @classmethod
+    def new(cls, parameters: dict[str, np.ndarray]) -> TrainingState:
+        moments = {
+            name: (np.zeros_like(array), np.zeros(len(array), array.dtype))
+            for name, array in parameters.items()
+        }
+        return cls(0, moments, np.zeros(len(parameters["components"]), np.int64))
+
+
+class Trainer:
+    """Steps a model's parameters.
+
+    Parameters
+    ----------
+    kernels : open kernels
+    backward : callable
+        ``backward(kernels, parameters, X, plan, dead) -> Step``.
+    parameters : dict of str to ndarray
+        "components" (p, d), the dictionary, and what else the model has, each with one
+        row per atom. They are copied; `finish` gives the trained ones.
+    state : TrainingState
+        Copied too.
+    learning_rate : float
+    dead_after : int or None
+        Steps without use after which an atom is dead; None for never.
+    revive : bool
+        Whether a dead atom is replaced by a residual; else it is only named to `backward`.
+    random_state : numpy RandomState
+    """
+
+    def __init__(
+        self,
+        kernels,
+        backward,
+        parameters,
+        state,
+        *,
+        learning_rate,
+        dead_after,
+        revive,
+        random_state,
+    ):
+        self.kernels = kernels
+        self.backward = backward
+        self.learning_rate = learning_rate
+        self.dead_after = dead_after
+        self.revive = revive
+        self.random_state = random_state
+        self.n_steps = state.n_steps
+        self.last_used = state.last_used.copy()
+        self.parameters = {k: kernels.asarray(v.copy()) for k, v in parameters.items()}
+        self.moments = {
+            name: tuple(kernels.asarray(moment.copy()) for moment in moments)
+            for name, moments in state.moments.items()
+        }
+        self.usage = np.zeros(len(self.last_used), np.int64)
+
+    def step(self, X, plan: Plan) -> float:
+        """Learn from one batch; returns the sum of its squared residuals.
+
+        Raises
+        ------
+        FloatingPointError
+            If that sum is not finite.
+        """
+        batch = self.backward(self.kernels, self.parameters, X, plan, self._dead())
+        energies = self.kernels.energies(batch.residual)
+        loss = float(energies.sum())
+        if not np.isfinite(loss):
+            raise FloatingPointError(
+                f"The loss is not finite at training step {self.n_steps}. Lower "
+                f"learning_rate (now {self.learning_rate}), or rescale features whose "
+                "squares leave the range of X's dtype, or pass X as float64."
+            )
+        self._descend(batch.gradients, plan)
+        self.n_steps += 1
+        counts = self.kernels.count(batch.indices, batch.values, len(self.last_used))
+        self.usage += counts
+        self.last_used[counts > 0] = self.n_steps
+        if self.revive and plan.revive:
+            self._replace_dead(batch.residual, energies)
+        return loss
+
+    def _descend(self, gradients, plan):
+        step = self.n_steps + 1
+        rates = (
+            self.learning_rate * plan.rate,
+            _BETA1,
+            _BETA2,
+            1 / (1 - _BETA1**step),
+            1 / (1 - _BETA2**step),
+        )
+        for name, gradient in gradients.items():
+            atoms = name == "components"
+            self.kernels.adam_step(
+                self.parameters[name],
+                gradient,
+                *self.moments[name],
+                rates,
+                sphere=atoms and plan.sphere,
+                max_norm=plan.max_norm if atoms else np.inf,
+            )
+
+    def _dead(self):
+        """Indices of the atoms that have gone without use for too long."""
+        if self.dead_after is None:
+            return np.empty(0, np.int64)
+        return np.flatnonzero(self.n_steps - self.last_used >= self.dead_after)
+
+    def _replace_dead(self, residual, energies):
+        """Point dead atoms at what the others leave of this batch.
+
+        Rows are drawn with probability proportional to their residual's energy. All
+        parameters of the model have one row per atom; those as wide as the atoms point
+        the same way, those of width one (biases) start at zero.
+        """
+        dead = self._dead()
+        candidates = np.count_nonzero(energies)
+        dead = dead[:candidates]
+        if not len(dead):
+            return
+        rows = self.random_state.choice(
+            len(energies), len(dead), replace=False, p=energies / energies.sum()
+        )
+        atoms = unit_rows(self.kernels.to_numpy(residual[rows]))
+        for name, array in self.parameters.items():
+            wide = array.shape[1] == atoms.shape[1]
+            array[dead] = self.kernels.asarray(atoms if wide else np.zeros_like(atoms[:, :1]))
+            mean, square = self.moments[name]
+            mean[dead] = 0
+            square[dead] = square.mean()
+        self.last_used[dead] = self.n_steps
+
+    def finish(self) -> tuple[dict[str, np.ndarray], TrainingState]:
+        """The trained parameters, atoms of unit norm, and the state to go on from."""
+        to_numpy = self.kernels.to_numpy
+        parameters = {name: to_numpy(array) for name, array in self.parameters.items()}
+        parameters["components"] = unit_rows(parameters["components"])
+        moments = {n: tuple(map(to_numpy, pair)) for n, pair in self.moments.items()}
+        return parameters, TrainingState(self.n_steps, moments, self.last_used)

@@ -23,7 +23,7 @@ from .learning.recipe import EXPLORE, fit_plan, stream_plan
 from .learning.trainer import Trainer, TrainingState
 
 # Without max_iter, a fit takes as many epochs as make about so many steps.
-_DEFAULT_STEPS = 1500
+_DEFAULT_STEPS = 1000
 
 # transform, score and reconstruction_path work on so many rows at a time.
 _ROWS = 8192
@@ -65,6 +65,9 @@ class BaseSparseAutoencoder(
     # Whether norms of atoms may be free early in a fit.
     _free_norms = False
 
+    # The share of the learning rate that each parameter takes, 1 where not named.
+    _rate_shares: dict = {}
+
     # ------------------------------------------------------------ a child's part
     @abstractmethod
     def _initial_parameters(self, atoms):
@@ -85,10 +88,6 @@ class BaseSparseAutoencoder(
     @abstractmethod
     def _encoder(self, kernels, n_samples, k, dtype):
         """A function from centred rows on the device to their (indices, values)."""
-
-    def _slack(self, k):
-        """How many more than k codes training starts from."""
-        return 0
 
     # ------------------------------------------------------------------ learning
     @fit_context(prefer_skip_nested_validation=True)
@@ -129,7 +128,7 @@ class BaseSparseAutoencoder(
             # A warm start has explored already.
             progress = np.linspace(EXPLORE if warm else 0, 1, n_steps, endpoint=False)
             plans = (
-                fit_plan(p, k, self._slack_within(k), free_norms=self._free_norms)
+                fit_plan(p, k, len(parameters["components"]), free_norms=self._free_norms)
                 for p in progress
             )
             with open_kernels(self.device, X.dtype) as kernels:
@@ -213,7 +212,7 @@ class BaseSparseAutoencoder(
             with open_kernels(self.device, X.dtype) as kernels:
                 trainer = self._trainer(kernels, parameters, state, self._random_state)
                 for batch in batches.epoch(self._random_state, kernels):
-                    plan = stream_plan(trainer.n_steps, k, self._slack_within(k))
+                    plan = stream_plan(trainer.n_steps, k, n_atoms)
                     trainer.step(batch, plan)
             n_seen = len(X) + (0 if first else self.n_samples_seen_)
             vars(self).update(self._fitted(trainer, center, scale, n_seen))
@@ -244,6 +243,7 @@ class BaseSparseAutoencoder(
             parameters,
             state,
             learning_rate=self.learning_rate,
+            shares=self._rate_shares,
             dead_after=None if self.dead_atoms == "keep" else self.dead_after,
             revive=self.dead_atoms == "revive",
             random_state=random_state,
@@ -411,7 +411,7 @@ class BaseSparseAutoencoder(
         return X.shape[1] if self.n_components is None else self.n_components
 
     def _n_active(self, k, n_atoms, *, warn=False):
-        """k non-zero codes, or a tenth of the features, but no more than there are atoms."""
+        """K non-zero codes, or a tenth of the features, but no more than there are atoms."""
         if k is None:
             return min(max(1, self.n_features_in_ // 10), n_atoms)
         if k > n_atoms and warn:
@@ -426,10 +426,6 @@ class BaseSparseAutoencoder(
     def _transform_k(self):
         k = self.transform_n_nonzero_coefs or self.n_nonzero_coefs
         return self._n_active(k, len(self.components_))
-
-    def _slack_within(self, k):
-        """The slack of training, as far as there are atoms for it."""
-        return min(self._slack(k), max(0, self.n_components - k)) if self.n_components else 0
 
     @contextmanager
     def _unchanged_on_error(self):

@@ -16,7 +16,7 @@ _SHARED = {
         zero.
     max_iter : int, default=None
         The number of epochs, that is of passes over the data. None for as many as make
-        about 1,500 steps.
+        about 1,000 steps.
     batch_size : int, default=512
         The largest number of rows of a training step.
     learning_rate : float, default=0.3
@@ -25,8 +25,6 @@ _SHARED = {
         data nor on their number of features.
     dict_init : array-like of shape (n_components, n_features), default=None
         The first atoms; they are scaled to unit norm. None for random ones.""",
-    "dead_after": """dead_after : int, default=100
-        The number of steps without use after which an atom is dead.""",
     "infrastructure": """sparse_output : bool, default=False
         Whether `transform` gives CSR instead of dense codes.
     device : str, default="auto"

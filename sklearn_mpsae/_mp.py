@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from numbers import Real
 
+import numpy as np
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from ._base import BaseSparseAutoencoder
 from ._docs import shared_docs
 from .coding.pursuit import prefers_gram, pursue
-from .learning.recipe import pursuit_slack
 from .learning.trainer import Step
 
 
@@ -43,7 +43,8 @@ class MPSparseAutoencoder(BaseSparseAutoencoder):
     dead_atoms : {{"revive", "keep"}}, default="revive"
         What to do with atoms that no row uses any more. "revive": point them at what the
         others leave of a badly reconstructed row. "keep": nothing.
-    {dead_after}
+    dead_after : int, default=100
+        The number of steps without use after which an atom is dead.
     {infrastructure}
 
     Attributes
@@ -132,9 +133,6 @@ class MPSparseAutoencoder(BaseSparseAutoencoder):
         self.verbose = verbose
         self.random_state = random_state
 
-    def _slack(self, k):
-        return pursuit_slack(k)
-
     def _initial_parameters(self, atoms):
         return {"components": atoms}
 
@@ -188,5 +186,7 @@ class MPSparseAutoencoder(BaseSparseAutoencoder):
 
     def _squared_errors(self, X, k, path):
         if path and self.transform_algorithm == "omp":
-            return [super()._squared_errors(X, t + 1, False)[0] for t in range(k)]
+            # The codes of fewer atoms are not the first ones of more.
+            ends = [self._squared_errors(X, t + 1, False) for t in range(k)]
+            return np.concatenate(ends)
         return super()._squared_errors(X, k, path)

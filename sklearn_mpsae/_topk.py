@@ -9,8 +9,10 @@ from ._base import BaseSparseAutoencoder
 from ._docs import shared_docs
 from .learning.trainer import Step
 
-# The share of the auxiliary loss in the loss (Gao et al. 2024).
+# The share of the auxiliary loss in the loss (Gao et al. 2024), and how many times more
+# latents than the main one it lets reconstruct.
 _AUXILIARY = 1 / 32
+_AUXILIARY_LATENTS = 4
 
 
 @shared_docs
@@ -34,7 +36,8 @@ class TopKSAE(BaseSparseAutoencoder):
         What to do with atoms that no row uses any more. "auxiliary": let the dead ones
         together reconstruct what the others leave, as a second loss [1]_. "revive": point
         them at what the others leave of a badly reconstructed row. "keep": nothing.
-    {dead_after}
+    dead_after : int, default=30
+        The number of steps without use after which an atom is dead.
     {infrastructure}
 
     Attributes
@@ -70,6 +73,10 @@ class TopKSAE(BaseSparseAutoencoder):
         "dead_atoms": [StrOptions({"auxiliary", "revive", "keep"})],
     }
 
+    # A bias shifts a latent for all rows at once, and an encoder moves without a sphere to
+    # hold it: at the dictionary's own rate both overshoot, and latents die of it.
+    _rate_shares = {"encoder": 0.2, "bias": 0.03}
+
     def __init__(
         self,
         n_components=None,
@@ -83,7 +90,7 @@ class TopKSAE(BaseSparseAutoencoder):
         learning_rate=0.3,
         dict_init=None,
         dead_atoms="auxiliary",
-        dead_after=100,
+        dead_after=30,
         sparse_output=False,
         device="auto",
         warm_start=False,
@@ -134,12 +141,10 @@ class TopKSAE(BaseSparseAutoencoder):
         residual = X - kernels.decode(indices, values, W)
         gradients = _gradients(kernels, X, W, residual, indices, values)
         if len(dead) and self.dead_atoms == "auxiliary":
-            # The dead latents' own autoencoder of the residual; half the features of them
-            # are enough to span it, and an output below zero must count, or a latent whose
-            # outputs all are would stay dead.
+            # The dead latents alone autoencode the residual.
             W, encoder, bias = W[dead], encoder[dead], bias[dead]
-            k = min(len(dead), max(k, X.shape[1] // 2))
-            auxiliary = kernels.top_k(X, encoder, bias[:, 0], k, positive=False)
+            k = min(len(dead), _AUXILIARY_LATENTS * k)
+            auxiliary = kernels.top_k(X, encoder, bias[:, 0], k, positive=positive)
             left = residual - kernels.decode(*auxiliary, W)
             for name, gradient in _gradients(kernels, X, W, left, *auxiliary).items():
                 gradients[name][dead] += _AUXILIARY * gradient

@@ -30,9 +30,10 @@ _FREE_NORM = 1.2
 # Dead atoms are replaced until here; those replaced last still have time to learn.
 _REVIVE_UNTIL = 0.9
 
-# A stream has no end to anneal to: it explores for so many steps, and then its rate falls
-# with the root of their number.
-_STREAM_STEPS = 500
+# A stream has no end to anneal to: it explores for so many steps, and its rate falls with
+# the root of their number, to a half after the first 150.
+_STREAM_EXPLORE = 200
+_STREAM_DECAY = 50
 
 
 @dataclass(frozen=True)
@@ -52,17 +53,16 @@ class Plan:
     """Whether dead atoms are replaced."""
 
 
-def fit_plan(progress: float, k: int, slack: int, *, free_norms: bool) -> Plan:
+def fit_plan(progress: float, k: int, n_components: int, *, free_norms: bool) -> Plan:
     """The plan at `progress` (0 to 1) of a fit to k non-zero codes.
 
-    slack : how many more than k to start from
     free_norms : whether norms are free while exploring
     """
     explore = max(0.0, 1 - progress / EXPLORE)
     free = free_norms and progress < EXPLORE
     return Plan(
         rate=(1 + cos(pi * progress)) / 2,
-        n_nonzero_coefs=k + round(slack * explore),
+        n_nonzero_coefs=k + round(_slack(k, n_components) * explore),
         sphere=not free,
         max_norm=_FREE_NORM if free else inf,
         refine=progress >= EXPLORE,
@@ -70,12 +70,12 @@ def fit_plan(progress: float, k: int, slack: int, *, free_norms: bool) -> Plan:
     )
 
 
-def stream_plan(n_steps: int, k: int, slack: int) -> Plan:
+def stream_plan(n_steps: int, k: int, n_components: int) -> Plan:
     """The plan of a step of `partial_fit` after `n_steps` others."""
-    explore = max(0.0, 1 - n_steps / _STREAM_STEPS)
+    explore = max(0.0, 1 - n_steps / _STREAM_EXPLORE)
     return Plan(
-        rate=(1 + n_steps / _STREAM_STEPS) ** -0.5,
-        n_nonzero_coefs=k + round(slack * explore),
+        rate=(1 + n_steps / _STREAM_DECAY) ** -0.5,
+        n_nonzero_coefs=k + round(_slack(k, n_components) * explore),
         sphere=True,
         max_norm=inf,
         refine=explore == 0,
@@ -83,6 +83,6 @@ def stream_plan(n_steps: int, k: int, slack: int) -> Plan:
     )
 
 
-def pursuit_slack(k: int) -> int:
-    """Extra pursuit steps to start from: 3 k in all, but not more than 10 beyond k."""
-    return min(2 * k, 10)
+def _slack(k, n_components):
+    """Extra codes to start from: 3 k in all, but not more than 10 beyond k."""
+    return min(2 * k, 10, n_components - k)

@@ -60,6 +60,8 @@ class Trainer:
     state : TrainingState
         Copied too.
     learning_rate : float
+    shares : dict of str to float
+        The share of the learning rate that each parameter takes; 1 where not named.
     dead_after : int or None
         Steps without use after which an atom is dead; None for never.
     revive : bool
@@ -75,6 +77,7 @@ class Trainer:
         state,
         *,
         learning_rate,
+        shares,
         dead_after,
         revive,
         random_state,
@@ -82,6 +85,7 @@ class Trainer:
         self.kernels = kernels
         self.backward = backward
         self.learning_rate = learning_rate
+        self.shares = shares
         self.dead_after = dead_after
         self.revive = revive
         self.random_state = random_state
@@ -122,20 +126,15 @@ class Trainer:
 
     def _descend(self, gradients, plan):
         step = self.n_steps + 1
-        rates = (
-            self.learning_rate * plan.rate,
-            _BETA1,
-            _BETA2,
-            1 / (1 - _BETA1**step),
-            1 / (1 - _BETA2**step),
-        )
+        corrections = 1 / (1 - _BETA1**step), 1 / (1 - _BETA2**step)
         for name, gradient in gradients.items():
+            rate = self.learning_rate * plan.rate * self.shares.get(name, 1.0)
             atoms = name == "components"
             self.kernels.adam_step(
                 self.parameters[name],
                 gradient,
                 *self.moments[name],
-                rates,
+                (rate, _BETA1, _BETA2, *corrections),
                 sphere=atoms and plan.sphere,
                 max_norm=plan.max_norm if atoms else np.inf,
             )

@@ -7,8 +7,10 @@ import numpy as np
 from . import loops
 from .team import Team
 
-# Correlations of so many bytes at a time stay in a core's cache through all k steps.
+# Rows are encoded so many at a time: few enough for their correlations to stay in a core's
+# cache through all k steps and for every thread to get some, enough for a matrix product.
 _CHUNK_BYTES = 1 << 20
+_CHUNK_ROWS = 256
 
 
 class NativeKernels:
@@ -36,11 +38,11 @@ class NativeKernels:
 
     # ----------------------------------------------------------------- arrays
     def asarray(self, x, dtype=None):
-        """x as a C-contiguous array that the kernels may read."""
+        """X as a C-contiguous array that the kernels may read."""
         return np.ascontiguousarray(x, dtype=dtype)
 
     def to_numpy(self, x):
-        """x as a NumPy array."""
+        """X as a NumPy array."""
         return np.asarray(x)
 
     def energies(self, X):
@@ -75,7 +77,7 @@ class NativeKernels:
         return G
 
     def matching_pursuit(self, X, W, G, k, *, tol, positive):
-        """k steps of matching pursuit for every row of X.
+        """K steps of matching pursuit for every row of X.
 
         Parameters
         ----------
@@ -260,4 +262,4 @@ def _noise(X):
 
 
 def _chunk(p, X):
-    return max(16, _CHUNK_BYTES // (p * X.itemsize))
+    return max(16, min(_CHUNK_ROWS, _CHUNK_BYTES // (p * X.itemsize)))

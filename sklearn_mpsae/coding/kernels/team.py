@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
@@ -20,38 +21,35 @@ class Team:
     A multi-threaded BLAS call leaves its own threads spinning for some milliseconds, on
     the very cores the loops after it need. So, as in scikit-learn's KMeans, each thread
     here multiplies its own rows with a BLAS limited to one thread, and that limit is
-    lifted again at the end. The threads are plain Python threads that live as long as
-    the context: nothing to break after a fork or under another thread pool.
+    lifted again at the end. How the work is cut does not depend on the number of threads,
+    and neither do results, to the last bit. The threads are plain Python threads that live
+    as long as the context: nothing to break after a fork or under another thread pool.
     """
 
     def __enter__(self) -> Team:
         self.size = n_threads()
+        _one_blas_thread.acquire()
         if self.size > 1:
             self._pool = ThreadPoolExecutor(self.size)
-            _one_blas_thread.acquire()
         return self
 
     def __exit__(self, *exc_info) -> None:
         if self.size > 1:
-            _one_blas_thread.release()
             self._pool.shutdown()
+        _one_blas_thread.release()
 
     def share(self, work, n: int, cost: float, *, chunk: int | None = None) -> None:
-        """Run work(start, stop) over range(n), `chunk` at a time.
+        """Run work(start, stop) over range(n), `chunk` items at a time.
 
         cost : scalar operations per item, to see whether threads pay
-        chunk : None for one equal share per thread
+        chunk : None for an equal share per thread, where that cannot change results
         """
         threads = max(1, min(self.size, n, int(n * cost) // _GRAIN))
-        if chunk is None or chunk * threads > n:
-            chunk = -(-n // threads)
+        chunk = chunk or -(-n // threads)
         starts = range(0, n, chunk)
         stops = [min(start + chunk, n) for start in starts]
-        if threads == 1:
-            for start, stop in zip(starts, stops, strict=True):
-                work(start, stop)
-        else:
-            list(self._pool.map(work, starts, stops))
+        run = map if threads == 1 else self._pool.map
+        deque(run(work, starts, stops), maxlen=0)
 
 
 class _BlasLimit:

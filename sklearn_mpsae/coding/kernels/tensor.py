@@ -151,8 +151,8 @@ class TensorKernels:
             C = C.clone()
             C[rows] = start[rows] - fit
             own = fit.gather(1, indices[rows])
-            remaining[rows] = (
-                energy[rows] - (values[rows] * (2 * target - own)).sum(1).to(energy.dtype)
+            remaining[rows] = energy[rows] - (values[rows] * (2 * target - own)).sum(1).to(
+                energy.dtype
             )
         # Kept slots first, in the order in which they were taken.
         order = active.to(torch.uint8).argsort(dim=1, descending=True, stable=True)

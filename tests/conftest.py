@@ -1,0 +1,55 @@
+import os
+
+# Before SciPy is imported: scikit-learn skips its array API check without it.
+os.environ.setdefault("SCIPY_ARRAY_API", "1")
+
+import numpy as np
+import pytest
+from sklearn.base import BaseEstimator
+
+import sklearn_mpsae
+from sklearn_mpsae.learning.dictionary import unit_rows
+
+# Found, not listed: a new estimator takes every test that asks for `Estimator`.
+ESTIMATORS = [
+    public
+    for public in (getattr(sklearn_mpsae, name) for name in sklearn_mpsae.__all__)
+    if isinstance(public, type) and issubclass(public, BaseEstimator)
+]
+
+
+@pytest.fixture(params=ESTIMATORS, ids=lambda cls: cls.__name__)
+def Estimator(request):  # noqa: N802 - it stands for a class
+    return request.param
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+@pytest.fixture
+def small(rng):
+    """60 rows of sums of a few of 16 atoms in 10 dimensions."""
+    atoms = unit_rows(rng.standard_normal((16, 10)))
+    codes = rng.random((60, 16)) * (rng.random((60, 16)) < 0.2)
+    return codes @ atoms + 0.01 * rng.standard_normal((60, 10)) + 3.0
+
+
+@pytest.fixture(scope="session")
+def digits():
+    from sklearn.datasets import load_digits
+
+    return load_digits().data
+
+
+@pytest.fixture(scope="session")
+def mnist():
+    """(train, test) rows of MNIST in [0, 1], float32."""
+    from sklearn_mpsae.datasets import fetch_mnist
+
+    home = os.environ.get("SKLEARN_MPSAE_DATA")
+    if home is None:
+        pytest.skip("set SKLEARN_MPSAE_DATA to a folder that holds mnist.npz")
+    data = fetch_mnist(home).data.astype(np.float32) / 255
+    return data[:60_000], data[60_000:]

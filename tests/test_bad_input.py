@@ -1,0 +1,218 @@
+"""Bad input: a clear error before work is lost, and the estimator as it was."""
+
+import numpy as np
+import pytest
+from scipy import sparse
+from sklearn.exceptions import NotFittedError
+
+from sklearn_mpsae import MPSparseAutoencoder
+from sklearn_mpsae.coding.kernels import open_kernels
+
+FAST = {"max_iter": 2, "batch_size": 20, "random_state": 0}
+
+
+def with_value(X, value):
+    X = X.copy()
+    X[30, 4] = value
+    return X
+
+
+BAD_DATA = {
+    "NaN": (lambda X: with_value(X, np.nan), "Input X contains NaN"),
+    "infinity": (lambda X: with_value(X, np.inf), "Input X contains infinity"),
+    "1-D": (lambda X: X[0], "Expected 2D array, got 1D array"),
+    "3-D": (lambda X: X[None], "Found array with dim 3"),
+    "no rows": (lambda X: X[:0], "0 sample"),
+    "no features": (lambda X: X[:, :0], "0 feature"),
+    "words": (lambda X: np.full(X.shape, "word"), "could not convert string"),
+    "objects": (lambda X: np.full(X.shape, {}, object), "must be a string or a real number"),
+    "complex": (lambda X: X + 1j, "Complex data not supported"),
+    "sparse": (lambda X: sparse.csr_array(X), "Sparse data was passed"),
+}
+
+
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+@pytest.mark.parametrize("make", BAD_DATA)
+def test_bad_data_to_learn_from(Estimator, method, make, small):
+    spoil, match = BAD_DATA[make]
+    est = Estimator(8, **FAST)
+    with pytest.raises((ValueError, TypeError), match=match):
+        getattr(est, method)(spoil(small))
+    assert vars(est) == vars(Estimator(8, **FAST))
+
+
+@pytest.mark.parametrize("make", BAD_DATA)
+def test_a_failed_fit_leaves_the_last_one(Estimator, make, small):
+    spoil, match = BAD_DATA[make]
+    est = Estimator(8, **FAST).fit(small)
+    before = vars(est).copy()
+    with pytest.raises((ValueError, TypeError), match=match):
+        est.fit(spoil(small))
+    assert vars(est) == before
+
+
+@pytest.mark.parametrize("method", ["transform", "score", "reconstruction_path"])
+@pytest.mark.parametrize("make", BAD_DATA)
+def test_bad_data_to_encode(Estimator, method, make, small):
+    spoil, match = BAD_DATA[make]
+    est = Estimator(8, **FAST).fit(small)
+    with pytest.raises((ValueError, TypeError), match=match.replace("0 feature", "feature")):
+        getattr(est, method)(spoil(small))
+
+
+@pytest.mark.parametrize("method", ["transform", "score", "reconstruction_path", "partial_fit"])
+def test_wrong_number_of_features(Estimator, method, small):
+    est = Estimator(8, **FAST).fit(small)
+    with pytest.raises(ValueError, match=r"X has 9 features, but .* is expecting 10 features"):
+        getattr(est, method)(small[:, :9])
+
+
+def test_codes_of_the_wrong_width(Estimator, small):
+    est = Estimator(8, **FAST).fit(small)
+    with pytest.raises(ValueError, match=r"X has 7 columns, but .* has 8 components"):
+        est.inverse_transform(np.ones((3, 7)))
+
+
+@pytest.mark.parametrize(
+    "method", ["transform", "inverse_transform", "score", "reconstruction_path"]
+)
+def test_before_fit(Estimator, method, small):
+    with pytest.raises(NotFittedError):
+        getattr(Estimator(8), method)(small)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "match"),
+    [
+        ({"n_components": 0}, "'n_components' parameter"),
+        ({"n_nonzero_coefs": 0}, "'n_nonzero_coefs' parameter"),
+        ({"transform_n_nonzero_coefs": -1}, "'transform_n_nonzero_coefs' parameter"),
+        ({"batch_size": 0}, "'batch_size' parameter"),
+        ({"batch_size": -5}, "'batch_size' parameter"),
+        ({"max_iter": 0}, "'max_iter' parameter"),
+        ({"learning_rate": 0}, "'learning_rate' parameter"),
+        ({"learning_rate": float("nan")}, "'learning_rate' parameter"),
+        ({"dead_atoms": "bury"}, "'dead_atoms' parameter"),
+        ({"dead_after": 0}, "'dead_after' parameter"),
+        ({"device": 0}, "'device' parameter"),
+        ({"random_state": "lucky"}, "'random_state' parameter"),
+        ({"device": "abacus"}, "device='abacus' cannot compute.*Use device='cpu'"),
+        ({"dict_init": np.ones((8, 9))}, r"dict_init must have shape .* = \(8, 10\)"),
+        ({"dict_init": np.eye(8, 10) * (np.arange(8) != 3)[:, None]}, "row 3"),
+        ({"dict_init": np.full((8, 10), np.nan)}, "dict_init holds NaN"),
+    ],
+    ids=str,
+)
+def test_bad_parameters(Estimator, parameters, match, small):
+    est = Estimator(**({"n_components": 8} | FAST | parameters))
+    with pytest.raises(ValueError, match=match):
+        est.fit(small)
+    assert not hasattr(est, "n_features_in_")
+
+
+@pytest.mark.parametrize(
+    ("parameters", "match"),
+    [({"tol": -1}, "'tol' parameter"), ({"tol": 1}, "'tol' parameter"),
+     ({"transform_algorithm": "lars"}, "'transform_algorithm' parameter")],
+)  # fmt: skip
+def test_bad_parameters_of_the_pursuit(parameters, match, small):
+    with pytest.raises(ValueError, match=match):
+        MPSparseAutoencoder(8, **parameters).fit(small)
+
+
+def test_an_absent_device_is_not_replaced_by_another():
+    torch = pytest.importorskip("torch")
+    if torch.cuda.is_available():
+        pytest.skip("this machine has the device")
+    with pytest.raises(ValueError, match="device='cuda' cannot compute in float64 here"):
+        open_kernels("cuda", np.dtype(np.float64))
+
+
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_a_loss_that_is_not_finite(Estimator, method, small, monkeypatch):
+    """The error says what to do, and nothing of the estimator changes."""
+    est = Estimator(8, **FAST).fit(small)
+    before = vars(est).copy()
+
+    def diverging(*args):
+        step = type(est)._backward(est, *args)
+        step.residual[:] = np.inf
+        return step
+
+    monkeypatch.setattr(est, "_backward", diverging)
+    with pytest.raises(FloatingPointError, match="Lower learning_rate"):
+        getattr(est, method)(small)
+    monkeypatch.undo()
+    assert vars(est) == before
+
+
+def test_interruption_leaves_the_estimator_as_it_was(Estimator, small, monkeypatch):
+    est = Estimator(8, **FAST).fit(small)
+    before = vars(est).copy()
+
+    def interrupted(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(est, "_backward", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        est.fit(small[:, :5])
+    monkeypatch.undo()
+    assert vars(est) == before
+
+
+def test_warm_start_needs_the_same_shape(Estimator, small):
+    est = Estimator(8, warm_start=True, **FAST).fit(small)
+    before = est.components_
+    with pytest.raises(ValueError, match="warm_start needs data and n_components"):
+        est.set_params(n_components=9).fit(small)
+    assert est.components_ is before
+
+
+def test_more_codes_than_atoms_are_clipped_with_a_warning(Estimator, small):
+    est = Estimator(4, n_nonzero_coefs=7, **FAST)
+    with pytest.warns(UserWarning, match="n_nonzero_coefs=7 is more than the 4 components"):
+        codes = est.fit(small).transform(small)
+    assert codes.shape == (60, 4)
+
+
+# ------------------------------------------------------- odd data for which it must work
+ODD_DATA = {
+    "rows of zeros": lambda X: np.vstack([np.zeros((5, 10)), X]),
+    "only zeros": lambda X: np.zeros((30, 10)),
+    "constant features": lambda X: np.hstack([X[:, :5], np.ones((60, 5))]),
+    "duplicate rows": lambda X: np.repeat(X[:3], 20, axis=0),
+    "one row": lambda X: X[:1],
+    "fewer rows than atoms": lambda X: X[:5],
+    "one feature": lambda X: X[:, :1],
+    "Fortran order": lambda X: np.asfortranarray(X),
+    "strides": lambda X: np.repeat(X, 2, axis=1)[:, ::2],
+    "byte-swapped": lambda X: X.astype(">f8"),
+    "float16": lambda X: X.astype(np.float16),
+    "booleans": lambda X: X.mean() < X,
+    "tiny": lambda X: X.astype(np.float32) * np.float32(1e-30),
+    "huge": lambda X: X.astype(np.float32) * np.float32(1e30),
+}
+
+
+@pytest.mark.parametrize("make", ODD_DATA)
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_odd_data_work(Estimator, make, method, small):
+    X = ODD_DATA[make](small)
+    est = getattr(Estimator(12, n_nonzero_coefs=2, **FAST), method)(X)
+    assert np.isfinite(est.components_).all()
+    np.testing.assert_allclose(np.linalg.norm(est.components_, axis=1), 1, atol=1e-5)
+    codes = est.transform(X)
+    assert np.isfinite(codes).all()
+    assert ((codes != 0).sum(axis=1) <= 2).all()
+    reconstruction = est.inverse_transform(codes)
+    left = np.linalg.norm(X - reconstruction.astype(float))
+    # Never worse than the mean alone: for a shallow encoder, once it has learnt.
+    if Estimator is MPSparseAutoencoder:
+        assert left <= np.linalg.norm(X - est.intercept_.astype(float)) * (1 + 1e-5)
+
+
+def test_read_only_memory_maps_work(Estimator, small, tmp_path):
+    np.save(tmp_path / "X.npy", small)
+    X = np.load(tmp_path / "X.npy", mmap_mode="r")
+    est = Estimator(8, **FAST).fit(X)
+    np.testing.assert_array_equal(est.components_, Estimator(8, **FAST).fit(small).components_)

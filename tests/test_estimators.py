@@ -1,0 +1,367 @@
+"""How the estimators behave behind scikit-learn's doors."""
+
+import copy
+import pickle
+
+import joblib
+import numpy as np
+import pytest
+import torch
+from scipy import sparse
+from sklearn.base import clone
+from sklearn.metrics import r2_score
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+import sklearn_mpsae
+from sklearn_mpsae import MPSparseAutoencoder, TopKSAE
+
+FAST = {"max_iter": 3, "batch_size": 20, "random_state": 0}
+
+
+def test_pipeline_grid_search_over_sparsity_needs_no_scoring(Estimator, small):
+    pipe = make_pipeline(StandardScaler(), Estimator(16, **FAST))
+    name = Estimator.__name__.lower()
+    search = GridSearchCV(pipe, {f"{name}__n_nonzero_coefs": [1, 2, 4]}, cv=2).fit(small)
+    assert search.best_params_[f"{name}__n_nonzero_coefs"] == 4
+    assert (np.diff(search.cv_results_["mean_test_score"]) > 0).all()
+
+
+def test_score_is_explained_variance(Estimator, small):
+    est = Estimator(16, n_nonzero_coefs=3, **FAST).fit(small)
+    reconstruction = est.inverse_transform(est.transform(small))
+    expected = r2_score(small, reconstruction, multioutput="variance_weighted")
+    assert est.score(small) == pytest.approx(expected, abs=1e-12)
+
+
+def test_score_of_a_single_row_is_nan(Estimator, small):
+    assert np.isnan(Estimator(4, **FAST).fit(small).score(small[:1]))
+
+
+def test_fitted_attributes(Estimator, small):
+    est = Estimator(16, n_nonzero_coefs=3, **FAST).fit(small)
+    assert est.components_.shape == (16, 10)
+    np.testing.assert_allclose(np.linalg.norm(est.components_, axis=1), 1, atol=1e-12)
+    np.testing.assert_allclose(est.intercept_, small.mean(axis=0))
+    assert est.n_iter_ == 3
+    assert est.n_steps_ == 9
+    assert est.loss_curve_.shape == (3,)
+    assert est.atom_usage_.shape == (16,)
+    assert 0 < est.atom_usage_.sum() <= 3 * 60 * 2
+    assert est.n_features_in_ == 10
+
+
+def test_loss_curve_is_the_unexplained_share(small):
+    est = MPSparseAutoencoder(16, n_nonzero_coefs=3, max_iter=200, random_state=0).fit(small)
+    assert est.loss_curve_[-1] == pytest.approx(1 - est.score(small), rel=0.01)
+
+
+def arrays_in(value):
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, (list, tuple)):
+        return [array for item in value for array in arrays_in(item)]
+    if hasattr(value, "__dict__") and not isinstance(value, np.ndarray):
+        return arrays_in(vars(value))
+    return [value]
+
+
+def test_fitted_state_is_numpy_optimizer_included(Estimator, small):
+    est = Estimator(16, **FAST).fit(small.astype(np.float32))
+    found = arrays_in(vars(est))
+    assert not any(isinstance(item, torch.Tensor) for item in found)
+    floating = [a for a in found if isinstance(a, np.ndarray) and a.dtype.kind == "f"]
+    # Atoms, intercept and both moments of each parameter; the loss curve alone is float64.
+    assert len(floating) >= 5
+    assert {a.dtype.name for a in floating if a is not est.loss_curve_} == {"float32"}
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_dtype_is_kept(Estimator, dtype, small):
+    X = small.astype(dtype)
+    est = Estimator(16, **FAST).fit(X)
+    codes = est.transform(X)
+    assert codes.dtype == est.components_.dtype == dtype
+    assert est.inverse_transform(codes).dtype == dtype
+
+
+def test_integers_are_computed_in_float64(Estimator):
+    est = Estimator(4, **FAST).fit(np.arange(40).reshape(10, 4))
+    assert est.components_.dtype == np.float64
+
+
+@pytest.mark.parametrize("interface", ["sparray", "spmatrix"])
+def test_sparse_output_is_the_dense_one(Estimator, interface, small):
+    est = Estimator(16, n_nonzero_coefs=3, **FAST).fit(small)
+    dense = est.transform(small)
+    sklearn = pytest.importorskip("sklearn")
+    with sklearn.config_context(sparse_interface=interface):
+        codes = est.set_params(sparse_output=True).transform(small)
+    assert isinstance(codes, sparse.sparray) == (interface == "sparray")
+    assert codes.format == "csr"
+    np.testing.assert_array_equal(codes.toarray(), dense)
+    np.testing.assert_allclose(est.inverse_transform(codes), est.inverse_transform(dense))
+
+
+def test_sparse_output_refuses_a_data_frame(Estimator, small):
+    est = Estimator(16, sparse_output=True, **FAST).set_output(transform="pandas").fit(small)
+    with pytest.raises(ValueError, match="outputs a scipy sparse"):
+        est.transform(small)
+
+
+def test_feature_names_out(Estimator, small):
+    est = Estimator(3, **FAST).fit(small)
+    prefix = Estimator.__name__.lower()
+    assert est.get_feature_names_out().tolist() == [f"{prefix}{i}" for i in range(3)]
+
+
+def test_transform_sparsity_without_refitting(Estimator, small):
+    est = Estimator(16, n_nonzero_coefs=2, **FAST).fit(small)
+    assert (est.transform(small) != 0).sum(axis=1).max() == 2
+    est.set_params(transform_n_nonzero_coefs=5)
+    assert (est.transform(small) != 0).sum(axis=1).max() > 2
+
+
+def test_default_sparsity_is_a_tenth_of_the_features(Estimator, rng):
+    X = rng.standard_normal((50, 40))
+    assert (Estimator(80, **FAST).fit_transform(X) != 0).sum(axis=1).max() == 4
+    assert (Estimator(80, **FAST).fit_transform(X[:, :5]) != 0).sum(axis=1).max() == 1
+
+
+@pytest.mark.parametrize("positive", [True, False])
+def test_sign_of_codes(Estimator, positive, small):
+    est = Estimator(16, n_nonzero_coefs=3, positive_code=positive, **FAST).fit(small)
+    assert (est.transform(small).min() >= 0) == positive
+
+
+def test_center(Estimator, small):
+    est = Estimator(16, center=False, **FAST).fit(small)
+    assert not est.intercept_.any()
+
+
+@pytest.mark.parametrize("algorithm", ["mp", "omp"])
+def test_reconstruction_path_is_the_score_at_each_sparsity(algorithm, small):
+    est = MPSparseAutoencoder(16, n_nonzero_coefs=4, transform_algorithm=algorithm, **FAST)
+    path = est.fit(small).reconstruction_path(small)
+    assert path.shape == (4,)
+    assert (np.diff(path) < 0).all()
+    for k, unexplained in enumerate(path, start=1):
+        score = est.set_params(transform_n_nonzero_coefs=k).score(small)
+        assert 1 - unexplained == pytest.approx(score, abs=1e-12)
+
+
+def test_reconstruction_path_goes_beyond_the_training_sparsity(small):
+    est = MPSparseAutoencoder(16, n_nonzero_coefs=2, **FAST).fit(small)
+    longer = est.reconstruction_path(small, n_nonzero_coefs=6)
+    np.testing.assert_allclose(longer[:2], est.reconstruction_path(small))
+    assert (np.diff(longer) < 0).all()
+
+
+def test_reconstruction_path_of_topk(small):
+    est = TopKSAE(16, n_nonzero_coefs=4, **FAST).fit(small)
+    for k, unexplained in enumerate(est.reconstruction_path(small), start=1):
+        score = est.set_params(transform_n_nonzero_coefs=k).score(small)
+        assert 1 - unexplained == pytest.approx(score, abs=1e-12)
+
+
+def test_tol_stops_rows_early_and_keeps_its_word(small):
+    est = MPSparseAutoencoder(32, n_nonzero_coefs=10, max_iter=50, random_state=0).fit(small)
+    centred = small - est.intercept_
+    before = est.transform(small)
+    codes = est.set_params(tol=0.1).transform(small)
+    assert (codes != 0).sum() < (before != 0).sum()
+    left = ((centred - codes @ est.components_) ** 2).sum(1) / (centred**2).sum(1)
+    stopped = (codes != 0).sum(1) < (before != 0).sum(1)
+    assert (left[stopped] <= 0.1).all()
+
+
+# ------------------------------------------------------------------ streams and restarts
+def stream(est, X, chunks=6):
+    for chunk in np.array_split(X, chunks):
+        est.partial_fit(chunk)
+    return est
+
+
+def test_partial_fit_learns(Estimator, digits):
+    est = Estimator(64, n_nonzero_coefs=6, batch_size=200, random_state=0)
+    scores = [stream(est, digits).score(digits) for _ in range(20)]
+    assert scores[-1] > 0.8
+    assert scores[-1] > scores[0]
+    np.testing.assert_allclose(np.linalg.norm(est.components_, axis=1), 1)
+
+
+def test_partial_fit_follows_the_mean_of_all_rows(Estimator, small):
+    est = stream(Estimator(16, **FAST), small)
+    np.testing.assert_allclose(est.intercept_, small.mean(axis=0))
+    assert est.n_samples_seen_ == len(small)
+
+
+def test_partial_fit_goes_on_from_fit(Estimator, small):
+    est = Estimator(16, n_nonzero_coefs=3, batch_size=20, random_state=0).fit(small)
+    before, n_steps = est.score(small), est.n_steps_
+    est.partial_fit(small)
+    assert est.n_steps_ == n_steps + 3
+    assert abs(est.score(small) - before) < 0.05
+
+
+@pytest.mark.parametrize("through", ["pickle", "joblib"])
+def test_a_stream_survives_a_pickle_bit_for_bit(Estimator, through, digits, tmp_path):
+    def again(est):
+        if through == "pickle":
+            return pickle.loads(pickle.dumps(est))
+        joblib.dump(est, tmp_path / "est")
+        # Memory-mapped, so read-only, arrays.
+        return joblib.load(tmp_path / "est", mmap_mode="r")
+
+    X = digits[:600].astype(np.float32)
+    whole = stream(Estimator(80, batch_size=50, dead_after=2, random_state=0), X)
+    broken = Estimator(80, batch_size=50, dead_after=2, random_state=0)
+    for chunk in np.array_split(X, 6):
+        broken = again(broken.partial_fit(chunk))
+    for name, value in vars(whole).items():
+        if isinstance(value, np.ndarray):
+            np.testing.assert_array_equal(value, vars(broken)[name], err_msg=name)
+    assert whole.n_steps_ == 12
+
+
+def test_a_seed_fixes_the_fit_bit_for_bit(Estimator, digits):
+    fits = [Estimator(64, max_iter=5, random_state=3).fit(digits) for _ in range(2)]
+    np.testing.assert_array_equal(fits[0].components_, fits[1].components_)
+    other = Estimator(64, max_iter=5, random_state=4).fit(digits)
+    assert not np.array_equal(fits[0].components_, other.components_)
+
+
+def test_warm_start_refines_the_last_solution(Estimator, digits):
+    est = Estimator(64, n_nonzero_coefs=6, max_iter=60, random_state=0).fit(digits)
+    cold = est.score(digits)
+    components = est.components_
+    est.set_params(warm_start=True, max_iter=10).fit(digits)
+    assert est.score(digits) > cold - 0.005
+    cosines = (components * est.components_).sum(axis=1)
+    assert np.median(cosines) > 0.9
+    fresh = clone(est).set_params(warm_start=False).fit(digits)
+    assert fresh.score(digits) < est.score(digits)
+
+
+def test_dict_init_is_where_it_starts(Estimator, small, rng):
+    atoms = rng.standard_normal((16, 10))
+    est = Estimator(16, dict_init=5 * atoms, learning_rate=1e-9, max_iter=1, dead_atoms="keep")
+    est.fit(small)
+    expected = atoms / np.linalg.norm(atoms, axis=1, keepdims=True)
+    np.testing.assert_allclose(est.components_, expected, atol=1e-6)
+
+
+# ------------------------------------------------------------------------------ torch
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_torch_tensors_are_read_in_their_precision(Estimator, dtype, small):
+    X = torch.tensor(small, dtype=dtype, requires_grad=True)
+    est = Estimator(16, **FAST).fit(X)
+    expected = np.float64 if dtype == torch.float64 else np.float32
+    assert est.components_.dtype == expected
+    same = Estimator(16, **FAST).fit(X.detach().to(torch.float64).numpy().astype(expected))
+    np.testing.assert_array_equal(est.transform(X), same.transform(X))
+
+
+@pytest.mark.parametrize("options", [{}, {"transform_algorithm": "omp"}], ids=["", "omp"])
+def test_the_torch_path_learns_what_the_cpu_path_learns(Estimator, options, small, torch_path):
+    if options and Estimator is not MPSparseAutoencoder:
+        options = {"dead_atoms": "revive"}
+    est = Estimator(16, n_nonzero_coefs=3, max_iter=30, random_state=0, **options)
+    native = copy.deepcopy(est).fit(small)
+    with torch_path() as used:
+        tensor = est.fit(small)
+        codes = tensor.transform(small)
+    assert used
+    np.testing.assert_allclose(tensor.components_, native.components_, atol=1e-8)
+    np.testing.assert_allclose(codes, native.transform(small), atol=1e-8)
+    np.testing.assert_array_equal(tensor.atom_usage_, native.atom_usage_)
+
+
+@pytest.fixture
+def torch_path(monkeypatch):
+    """A context in which estimators compute with torch on the CPU."""
+    from contextlib import contextmanager
+
+    from sklearn_mpsae import _base
+    from sklearn_mpsae.coding.kernels.tensor import TensorKernels
+
+    @contextmanager
+    def context():
+        used = []
+
+        def open_kernels(device, dtype):
+            used.append(device)
+            return TensorKernels("cpu", dtype)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(_base, "open_kernels", open_kernels)
+            yield used
+
+    return context
+
+
+# -------------------------------------------------------------------------- callbacks
+def test_callbacks_see_every_epoch_and_may_stop(Estimator, small):
+    pytest.importorskip("sklearn.callback", reason="callbacks came with scikit-learn 1.9")
+
+    class StopAtTwo:
+        def __init__(self):
+            self.scores = []
+
+        def setup(self, estimator, context):
+            pass
+
+        def teardown(self, estimator, context):
+            pass
+
+        def on_fit_task_begin(self, estimator, context):
+            pass
+
+        def on_fit_task_end(self, estimator, context, *, fitted_estimator):
+            if context.task_name == "epoch":
+                self.scores.append(fitted_estimator.score(small))
+            return len(self.scores) == 2
+
+    monitor = StopAtTwo()
+    est = Estimator(16, max_iter=10, random_state=0).set_callbacks(monitor).fit(small)
+    assert est.n_iter_ == 2
+    assert monitor.scores[-1] == est.score(small)
+
+
+def test_without_callbacks_in_scikit_learn_fit_works(small, monkeypatch):
+    """As with scikit-learn 1.6 to 1.8."""
+    import importlib
+    import sys
+
+    from sklearn_mpsae import _compat
+
+    monkeypatch.setitem(sys.modules, "sklearn.callback", None)
+    try:
+        fallback = importlib.reload(_compat).CallbackSupportMixin
+        assert fallback.__module__ == "sklearn_mpsae._compat"
+        context = fallback()._init_callback_context(max_subtasks=3)
+        epoch = context.subcontext(task_name="epoch")
+        epoch.call_on_fit_task_begin(estimator=None, X=small)
+        assert epoch.call_on_fit_task_end(estimator=None) is False
+    finally:
+        monkeypatch.undo()
+        importlib.reload(_compat)
+
+
+def test_verbose_shows_a_progress_bar(Estimator, small, capsys):
+    Estimator(4, **FAST).fit(small)
+    assert capsys.readouterr().err == ""
+    Estimator(4, verbose=1, **FAST).fit(small)
+    shown = capsys.readouterr().err
+    assert "3/3" in shown
+    assert Estimator.__name__ in shown
+
+
+def test_public_names():
+    assert set(sklearn_mpsae.__all__) >= {"MPSparseAutoencoder", "TopKSAE", "coding"}
+    for name in sklearn_mpsae.__all__:
+        assert getattr(sklearn_mpsae, name) is not None
+        assert name in dir(sklearn_mpsae)
+    with pytest.raises(AttributeError, match="no attribute 'Nonsense'"):
+        sklearn_mpsae.Nonsense  # noqa: B018

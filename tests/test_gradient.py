@@ -1,0 +1,133 @@
+"""The explicit gradients are autograd's on the reference."""
+
+import numpy as np
+import pytest
+import torch
+
+from sklearn_mpsae import MPSparseAutoencoder, TopKSAE
+from sklearn_mpsae.coding.kernels import reference
+from sklearn_mpsae.coding.kernels.native import NativeKernels
+from sklearn_mpsae.coding.kernels.tensor import TensorKernels
+from sklearn_mpsae.learning.dictionary import unit_rows
+from sklearn_mpsae.learning.recipe import fit_plan
+
+KERNELS = pytest.mark.parametrize("kind", ["native", "tensor"])
+DTYPES = pytest.mark.parametrize(("dtype", "tol"), [(np.float64, 1e-10), (np.float32, 1e-5)])
+SIGN = pytest.mark.parametrize("positive", [True, False], ids=["positive", "signed"])
+
+
+def open_kernels(kind, dtype):
+    return NativeKernels() if kind == "native" else TensorKernels("cpu", dtype)
+
+
+def problem(rng, *, norms=1.0):
+    X = rng.standard_normal((50, 24))
+    W = unit_rows(rng.standard_normal((70, 24))) * norms
+    return X, W
+
+
+def loss_and_gradients(encode, X, **parameters):
+    """Half the squared error, summed, and autograd's gradients, in float64."""
+    tensors = {k: torch.tensor(v, requires_grad=True) for k, v in parameters.items()}
+    loss = sum(
+        ((x - reference.decode(*encode(x, **tensors), tensors["W"])) ** 2).sum() / 2
+        for x in torch.tensor(X)
+    )
+    loss.backward()
+    return float(loss.detach()), {k: v.grad.numpy() for k, v in tensors.items()}
+
+
+def assert_close(actual, expected, tol):
+    np.testing.assert_allclose(actual, expected, atol=tol * np.abs(expected).max())
+
+
+@KERNELS
+@DTYPES
+@SIGN
+@pytest.mark.parametrize("norm", [0.8, 1.0, 1.15], ids="norm={}".format)
+def test_gradient_of_the_unrolled_pursuit(kind, dtype, tol, positive, norm, rng):
+    """Through every step, for atoms on the sphere and off it."""
+    X, W = problem(rng, norms=norm)
+    k = 9
+
+    def encode(x, W):
+        return reference.matching_pursuit(x, W, k, positive=positive)
+
+    loss, expected = loss_and_gradients(encode, X, W=W)
+    with open_kernels(kind, dtype) as kernels:
+        X, W = kernels.asarray(X.astype(dtype)), kernels.asarray(W.astype(dtype))
+        codes = kernels.matching_pursuit(X, W, kernels.gram(W), k, tol=0.0, positive=positive)
+        residual, gradient = kernels.pursuit_gradient(X, W, *codes)
+        assert kernels.energies(residual).sum() / 2 == pytest.approx(loss, rel=tol)
+        assert_close(kernels.to_numpy(gradient), expected["W"], tol)
+
+
+@KERNELS
+@DTYPES
+@SIGN
+def test_gradients_of_top_k(kind, dtype, tol, positive, rng):
+    X, W = problem(rng)
+    encoder = W + 0.1 * rng.standard_normal(W.shape)
+    bias = 0.1 * rng.standard_normal(len(W))
+
+    def encode(x, W, encoder, bias):
+        return reference.top_k(x, encoder, bias, 6, positive=positive)
+
+    _, expected = loss_and_gradients(encode, X, W=W, encoder=encoder, bias=bias)
+    parameters = {"components": W, "encoder": encoder, "bias": bias[:, None]}
+    est = TopKSAE(len(W), positive_code=positive)
+    plan = fit_plan(0.9, 6, len(W), free_norms=False)
+    assert plan.n_nonzero_coefs == 6
+    with open_kernels(kind, dtype) as kernels:
+        parameters = {k: kernels.asarray(v.astype(dtype)) for k, v in parameters.items()}
+        X = kernels.asarray(X.astype(dtype))
+        step = est._backward(kernels, parameters, X, plan, np.array([], int))
+        gradients = {k: kernels.to_numpy(v) for k, v in step.gradients.items()}
+    assert_close(gradients["components"], expected["W"], tol)
+    assert_close(gradients["encoder"], expected["encoder"], tol)
+    assert_close(gradients["bias"][:, 0], expected["bias"], tol)
+
+
+@KERNELS
+@SIGN
+def test_gradient_of_orthogonal_codes_by_finite_differences(kind, positive, rng):
+    X, W = problem(rng)
+    est = MPSparseAutoencoder(len(W), transform_algorithm="omp", positive_code=positive)
+    plan = fit_plan(0.9, 4, len(W), free_norms=False)
+    direction = rng.standard_normal(W.shape)
+    # Orthogonal pursuit takes atoms of unit norm: move along the sphere.
+    direction -= (direction * W).sum(1, keepdims=True) * W
+
+    def half_energy(kernels, W):
+        step = est._backward(
+            kernels, {"components": kernels.asarray(unit_rows(W))}, X_, plan, None
+        )
+        return kernels.energies(step.residual).sum() / 2, step.gradients["components"]
+
+    with open_kernels(kind, np.float64) as kernels:
+        X_ = kernels.asarray(X)
+        _, gradient = half_energy(kernels, W)
+        slope = (kernels.to_numpy(gradient).copy() * direction).sum()
+        eps = 1e-6
+        above, _ = half_energy(kernels, W + eps * direction)
+        below, _ = half_energy(kernels, W - eps * direction)
+    assert slope == pytest.approx((above - below) / (2 * eps), rel=1e-5)
+
+
+@KERNELS
+def test_gradient_does_not_depend_on_the_number_of_threads(kind, rng, monkeypatch):
+    """Bit for bit: sums over rows come in one order."""
+    from sklearn_mpsae.coding.kernels import team
+
+    X, W = rng.standard_normal((3000, 24)), unit_rows(rng.standard_normal((70, 24)))
+    results = []
+    for threads in (1, 2, 3):
+        monkeypatch.setattr(team, "n_threads", lambda threads=threads: threads)
+        with open_kernels(kind, np.float64) as kernels:
+            arrays = kernels.asarray(X), kernels.asarray(W)
+            G = kernels.gram(arrays[1])
+            codes = kernels.matching_pursuit(*arrays, G, 5, tol=0.0, positive=True)
+            _, gradient = kernels.pursuit_gradient(*arrays, *codes)
+            results.append(kernels.to_numpy(gradient).copy())
+    np.testing.assert_array_equal(results[0], results[1])
+    np.testing.assert_array_equal(results[0], results[2])

@@ -1,0 +1,212 @@
+"""Codes of every fast path are those of the short float64 reference."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.linear_model import orthogonal_mp_gram
+
+from sklearn_mpsae.coding import Codes, matching_pursuit, orthogonal_matching_pursuit
+from sklearn_mpsae.coding.kernels import reference
+from sklearn_mpsae.coding.kernels.native import NativeKernels
+from sklearn_mpsae.coding.kernels.tensor import TensorKernels
+from sklearn_mpsae.coding.pursuit import prefers_gram
+from sklearn_mpsae.learning.dictionary import unit_rows
+
+
+def tensor_kernels():
+    return TensorKernels("cpu", np.float64)
+
+
+KERNELS = pytest.mark.parametrize("make_kernels", [NativeKernels, tensor_kernels])
+SIGN = pytest.mark.parametrize("positive", [True, False], ids=["positive", "signed"])
+SHAPES = pytest.mark.parametrize(
+    ("p", "d", "k"), [(5, 3, 3), (64, 16, 8), (100, 40, 12), (257, 32, 6)], ids=str
+)
+
+
+def problem(p, d, n=40, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.standard_normal((n, d)), unit_rows(rng.standard_normal((p, d)))
+
+
+def reference_codes(pursuit, X, W, k, **options):
+    """Codes of the reference as dense array, and its supports."""
+    dense, supports = np.zeros((len(X), len(W))), []
+    for row, x in enumerate(X):
+        indices, values = pursuit(torch.tensor(x), torch.tensor(W), k, **options)
+        np.add.at(dense[row], indices, [float(v) for v in values])
+        supports.append(indices)
+    return dense, supports
+
+
+def run(make_kernels, verb, X, W, *args, **options):
+    with make_kernels() as kernels:
+        arrays = [kernels.asarray(X), kernels.asarray(W)]
+        args = [kernels.asarray(a) if isinstance(a, np.ndarray) else a for a in args]
+        if args and isinstance(args[0], str):
+            args[0] = kernels.gram(arrays[1]) if args[0] == "gram" else None
+        indices, values = getattr(kernels, verb)(*arrays, *args, **options)
+        return Codes(kernels.to_numpy(indices), kernels.to_numpy(values), len(W))
+
+
+@KERNELS
+@SIGN
+@SHAPES
+@pytest.mark.parametrize("domain", ["gram", "residual"])
+@pytest.mark.parametrize("tol", [0.0, 0.4])
+def test_matching_pursuit_is_the_reference(make_kernels, positive, p, d, k, domain, tol):
+    X, W = problem(p, d)
+    codes = run(make_kernels, "matching_pursuit", X, W, domain, k, tol=tol, positive=positive)
+    expected, supports = reference_codes(
+        reference.matching_pursuit, X, W, k, tol=tol, positive=positive
+    )
+    for row, support in enumerate(supports):
+        np.testing.assert_array_equal(codes.indices[row, : len(support)], support)
+        assert not codes.values[row, len(support) :].any()
+    np.testing.assert_allclose(codes.dense(), expected, atol=1e-12)
+    assert len({len(support) for support in supports}) > 1 or tol == 0
+
+
+@KERNELS
+@SIGN
+@SHAPES
+@pytest.mark.parametrize("tol", [0.0, 0.4])
+def test_orthogonal_pursuit_is_the_reference(make_kernels, positive, p, d, k, tol):
+    X, W = problem(p, d)
+    codes = run(make_kernels, "orthogonal_pursuit", X, W, "gram", k, tol=tol, positive=positive)
+    expected, supports = reference_codes(
+        reference.orthogonal_matching_pursuit, X, W, k, tol=tol, positive=positive
+    )
+    assert [set(np.flatnonzero(row)) for row in codes.dense()] == list(map(set, supports))
+    np.testing.assert_allclose(codes.dense(), expected, atol=1e-9)
+
+
+@KERNELS
+@SIGN
+def test_top_k_is_the_reference(make_kernels, positive):
+    X, W = problem(100, 20)
+    bias = np.random.default_rng(1).standard_normal(100)
+    codes = run(make_kernels, "top_k", X, W, bias, 60, positive=positive)
+    for row, x in enumerate(X):
+        indices, values = reference.top_k(
+            torch.tensor(x), torch.tensor(W), torch.tensor(bias), 60, positive=positive
+        )
+        np.testing.assert_array_equal(codes.indices[row, : len(indices)], indices)
+        np.testing.assert_allclose(codes.values[row, : len(indices)], values, atol=1e-12)
+        assert not codes.values[row, len(indices) :].any()
+
+
+def test_orthogonal_pursuit_agrees_with_scikit_learn():
+    X, W = problem(200, 50)
+    codes = orthogonal_matching_pursuit(X, W, 10)
+    theirs = orthogonal_mp_gram(W @ W.T, W @ X.T, n_nonzero_coefs=10).T
+    np.testing.assert_allclose(codes.dense(), theirs, atol=1e-10)
+
+
+@pytest.mark.parametrize("pursuit", [matching_pursuit, orthogonal_matching_pursuit])
+@SIGN
+def test_ties_go_to_the_lowest_index_and_duplicates_do_no_harm(pursuit, positive):
+    W = np.repeat(np.eye(3), 70, axis=0)
+    codes = pursuit([[1.0, 3.0, 2.0]], W, 5, positive=positive)
+    np.testing.assert_array_equal(codes.indices[0, :3], [70, 140, 0])
+    np.testing.assert_allclose(codes.values[0], [3, 2, 1, 0, 0], atol=1e-15)
+
+
+@pytest.mark.parametrize("pursuit", [matching_pursuit, orthogonal_matching_pursuit])
+def test_rows_of_zeros_have_no_codes(pursuit):
+    _, W = problem(20, 5)
+    assert not pursuit(np.zeros((3, 5)), W, 4).values.any()
+
+
+@pytest.mark.parametrize("pursuit", [matching_pursuit, orthogonal_matching_pursuit])
+@pytest.mark.parametrize("scale", [1e-30, 1e-4, 1e4, 1e30])
+def test_codes_scale_with_the_data(pursuit, scale):
+    """Even where squares leave float32's range."""
+    X, W = (a.astype(np.float32) for a in problem(100, 20))
+    scale = np.float32(2.0 ** round(np.log2(scale)))
+    codes, scaled = pursuit(X, W, 6, tol=0.01), pursuit(X * scale, W, 6, tol=0.01)
+    np.testing.assert_array_equal(scaled.indices, codes.indices)
+    np.testing.assert_allclose(scaled.values / scale, codes.values, rtol=1e-5)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    n=st.integers(1, 20),
+    p=st.integers(1, 150),
+    d=st.integers(1, 30),
+    k=st.integers(1, 30),
+    dtype=st.sampled_from([np.float32, np.float64]),
+    positive=st.booleans(),
+    orthogonal=st.booleans(),
+    exponent=st.integers(-12, 12),
+    clustered=st.booleans(),
+)
+def test_the_error_never_rises_along_the_path(
+    seed, n, p, d, k, dtype, positive, orthogonal, exponent, clustered
+):
+    rng = np.random.default_rng(seed)
+    W = rng.standard_normal((p, d))
+    if clustered:  # nearly the same atoms
+        W = W[rng.integers(0, max(1, p // 3), p)] + 1e-4 * W
+    W = unit_rows(W).astype(dtype)
+    X = (rng.standard_normal((n, d)) * 10.0**exponent).astype(dtype)
+    pursuit = orthogonal_matching_pursuit if orthogonal else matching_pursuit
+    if orthogonal:
+        paths = [pursuit(X, W, t, positive=positive).decode(W) for t in range(1, k + 1)]
+    else:
+        codes = pursuit(X, W, k, positive=positive)
+        paths = [
+            Codes(codes.indices[:, :t], codes.values[:, :t], p).decode(W)
+            for t in range(1, k + 1)
+        ]
+    norms = [np.linalg.norm(X.astype(float) - Y, axis=1) for Y in [0 * X, *paths]]
+    rounding = 64 * np.finfo(dtype).eps * np.linalg.norm(X.astype(float), axis=1)
+    assert (np.diff(norms, axis=0) <= rounding).all()
+    if positive:
+        assert (pursuit(X, W, k, positive=True).values >= 0).all()
+
+
+def test_fewer_codes_are_a_prefix_of_more():
+    X, W = problem(100, 20)
+    full = matching_pursuit(X, W, 12)
+    for k in (1, 5, 11):
+        codes = matching_pursuit(X, W, k)
+        np.testing.assert_array_equal(codes.indices, full.indices[:, :k])
+        np.testing.assert_allclose(codes.values, full.values[:, :k], atol=1e-13)
+
+
+def test_the_cost_model_takes_the_cheaper_domain():
+    # Many rows: the Gram matrix pays. One row: forming it would cost more than the rest.
+    assert prefers_gram(10_000, 1024, 784, 32, 4)
+    assert not prefers_gram(1, 1024, 784, 32, 4)
+    # A Gram matrix of 16 GiB is never formed.
+    assert not prefers_gram(10**6, 65_536, 768, 32, 4)
+
+
+def test_codes_forms_agree(rng):
+    indices = np.array([[2, 0, 2], [1, 0, 0]])
+    values = np.array([[1.0, 2.0, 3.0], [4.0, 0.0, 0.0]])
+    codes = Codes(indices, values, 4)
+    np.testing.assert_array_equal(codes.dense(), [[2, 0, 4, 0], [0, 4, 0, 0]])
+    np.testing.assert_array_equal(codes.csr().toarray(), codes.dense())
+    np.testing.assert_array_equal(codes.l0(), [2, 1])
+    W = rng.standard_normal((4, 3))
+    np.testing.assert_allclose(codes.decode(W), codes.dense() @ W)
+
+
+@pytest.mark.parametrize(
+    ("X", "dictionary", "k", "match"),
+    [
+        ([[1.0, 2.0]], np.eye(3), 1, "dictionary has 3 features, X has 2"),
+        ([[1.0, 2.0]], 2 * np.eye(2), 1, "unit norm"),
+        ([[1.0, 2.0]], np.eye(2), 0, "n_nonzero_coefs must be at least 1"),
+        ([[1.0, np.nan]], np.eye(2), 1, "NaN"),
+        ([[1.0, 2.0]], np.full((2, 2), np.inf), 1, "dictionary contains infinity"),
+    ],
+)
+def test_bad_input_is_refused(X, dictionary, k, match):
+    with pytest.raises(ValueError, match=match):
+        matching_pursuit(X, dictionary, k)

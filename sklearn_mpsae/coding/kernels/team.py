@@ -12,7 +12,7 @@ from threadpoolctl import ThreadpoolController
 from ..._compat import n_threads
 
 # Below so many scalar operations, waking a thread costs more than it saves.
-_GRAIN = 100_000
+_GRAIN = 400_000
 
 
 class Team:

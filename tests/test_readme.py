@@ -1,0 +1,17 @@
+"""What the README says runs."""
+
+import re
+from pathlib import Path
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+
+
+def test_the_ten_line_example_runs():
+    (snippet,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    names = {}
+    exec(snippet, names)
+    assert names["search"].best_params_ == {"mpsparseautoencoder__n_nonzero_coefs": 8}
+    assert names["codes"].shape == (1797, 128)
+    assert (names["codes"] != 0).sum(axis=1).max() == 8
+    assert names["unexplained"].shape == (8,)
+    assert names["unexplained"][-1] < 0.1

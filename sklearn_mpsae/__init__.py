@@ -2,6 +2,12 @@
 
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from . import coding, datasets
+    from ._mp import MPSparseAutoencoder
+    from ._topk import TopKSAE
 
 try:
     __version__ = version("sklearn_mpsae")
@@ -16,7 +22,7 @@ _HOMES = {
     "datasets": ".datasets",
 }
 
-__all__ = sorted(_HOMES)
+__all__ = ["MPSparseAutoencoder", "TopKSAE", "coding", "datasets"]
 
 
 def __getattr__(name):

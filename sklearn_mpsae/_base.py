@@ -6,8 +6,10 @@ import warnings
 from abc import ABCMeta, abstractmethod
 from contextlib import contextmanager
 from numbers import Integral, Real
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_array, check_random_state, gen_batches
 from sklearn.utils._param_validation import Interval, StrOptions
@@ -91,7 +93,7 @@ class BaseSparseAutoencoder(
 
     # ------------------------------------------------------------------ learning
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None):
+    def fit(self, X: ArrayLike, y: Any = None) -> Self:
         """Learn a dictionary from X.
 
         Parameters
@@ -167,7 +169,7 @@ class BaseSparseAutoencoder(
         context.call_on_fit_task_end(estimator=self, X=X, reconstruction_attributes=fitted)
 
     @fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X, y=None):
+    def partial_fit(self, X: ArrayLike, y: Any = None) -> Self:
         """Learn from one more chunk of data, in steps of `batch_size` rows.
 
         The first call fixes the number of atoms and the scale of the data, and `intercept_`
@@ -271,7 +273,7 @@ class BaseSparseAutoencoder(
         return (1 - share) * self.intercept_ + share * mean_of_rows(X)
 
     # -------------------------------------------------------------------- using it
-    def transform(self, X):
+    def transform(self, X: ArrayLike) -> Any:
         """Sparse codes of X.
 
         Parameters
@@ -293,7 +295,7 @@ class BaseSparseAutoencoder(
             return align_sparse(Codes(indices, values, len(self.components_)).csr())
         return np.concatenate([part.dense() for part in parts])
 
-    def inverse_transform(self, X):
+    def inverse_transform(self, X: ArrayLike) -> np.ndarray:
         """Reconstruct rows from codes.
 
         Parameters
@@ -318,7 +320,7 @@ class BaseSparseAutoencoder(
         components = self.components_.astype(codes.dtype, copy=False)
         return safe_sparse_dot(codes, components) + self.intercept_.astype(codes.dtype)
 
-    def score(self, X, y=None):
+    def score(self, X: ArrayLike, y: Any = None) -> float:
         """Explained variance R² of the reconstruction, so that grid search can use it.
 
         ``1 - sum((X - X_hat) ** 2) / sum((X - X.mean(axis=0)) ** 2)``: 1 is perfect, 0 no
@@ -339,7 +341,9 @@ class BaseSparseAutoencoder(
         X = self._validate_fitted(X)
         return float(1 - self._unexplained(X, None)[-1])
 
-    def reconstruction_path(self, X, n_nonzero_coefs=None):
+    def reconstruction_path(
+        self, X: ArrayLike, n_nonzero_coefs: int | None = None
+    ) -> np.ndarray:
         """Share of X's variance that is unexplained after 1, 2, ... k atoms.
 
         Codes of a matching pursuit (and of TopK) are nested: those for fewer atoms are the

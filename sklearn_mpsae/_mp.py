@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from numbers import Real
+from typing import Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from ._base import BaseSparseAutoencoder
@@ -59,8 +61,10 @@ class MPSparseAutoencoder(BaseSparseAutoencoder):
 
     Notes
     -----
-    Encoding costs about one matrix product with the dictionary more than a shallow encoder
-    needs: correlations are updated from the dictionary's Gram matrix, row by row, in cache.
+    A batch is multiplied with the dictionary once, as by a shallow encoder; each atom then
+    updates the correlations from the dictionary's Gram matrix, row by row, in cache. Where
+    that would cost more than working on residuals (few rows, or many atoms), a cost model
+    takes the latter.
     The gradient is the exact derivative of the unrolled pursuit; nothing of the unrolling
     is stored, so a batch takes memory for its rows and codes only.
 
@@ -94,26 +98,26 @@ class MPSparseAutoencoder(BaseSparseAutoencoder):
 
     def __init__(
         self,
-        n_components=None,
+        n_components: int | None = None,
         *,
-        n_nonzero_coefs=None,
-        tol=0.0,
-        transform_algorithm="mp",
-        transform_n_nonzero_coefs=None,
-        positive_code=True,
-        center=True,
-        max_iter=None,
-        batch_size=512,
-        learning_rate=0.3,
-        dict_init=None,
-        dead_atoms="revive",
-        dead_after=100,
-        sparse_output=False,
-        device="auto",
-        warm_start=False,
-        verbose=0,
-        random_state=None,
-    ):
+        n_nonzero_coefs: int | None = None,
+        tol: float = 0.0,
+        transform_algorithm: Literal["mp", "omp"] = "mp",
+        transform_n_nonzero_coefs: int | None = None,
+        positive_code: bool = True,
+        center: bool = True,
+        max_iter: int | None = None,
+        batch_size: int = 512,
+        learning_rate: float = 0.3,
+        dict_init: ArrayLike | None = None,
+        dead_atoms: Literal["revive", "keep"] = "revive",
+        dead_after: int = 100,
+        sparse_output: bool = False,
+        device: str = "auto",
+        warm_start: bool = False,
+        verbose: int = 0,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
         self.n_components = n_components
         self.n_nonzero_coefs = n_nonzero_coefs
         self.tol = tol

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.utils._param_validation import StrOptions
 
 from ._base import BaseSparseAutoencoder
@@ -79,24 +82,24 @@ class TopKSAE(BaseSparseAutoencoder):
 
     def __init__(
         self,
-        n_components=None,
+        n_components: int | None = None,
         *,
-        n_nonzero_coefs=None,
-        transform_n_nonzero_coefs=None,
-        positive_code=True,
-        center=True,
-        max_iter=None,
-        batch_size=512,
-        learning_rate=0.3,
-        dict_init=None,
-        dead_atoms="auxiliary",
-        dead_after=30,
-        sparse_output=False,
-        device="auto",
-        warm_start=False,
-        verbose=0,
-        random_state=None,
-    ):
+        n_nonzero_coefs: int | None = None,
+        transform_n_nonzero_coefs: int | None = None,
+        positive_code: bool = True,
+        center: bool = True,
+        max_iter: int | None = None,
+        batch_size: int = 512,
+        learning_rate: float = 0.3,
+        dict_init: ArrayLike | None = None,
+        dead_atoms: Literal["auxiliary", "revive", "keep"] = "auxiliary",
+        dead_after: int = 30,
+        sparse_output: bool = False,
+        device: str = "auto",
+        warm_start: bool = False,
+        verbose: int = 0,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
         self.n_components = n_components
         self.n_nonzero_coefs = n_nonzero_coefs
         self.transform_n_nonzero_coefs = transform_n_nonzero_coefs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.utils import check_array
 
 from .codes import Codes
@@ -16,7 +17,9 @@ _SWEEP_COST = 8
 _GRAM_BYTES = 2 << 30
 
 
-def prefers_gram(n_samples: int, n_components: int, n_features: int, k: int, itemsize: int):
+def prefers_gram(
+    n_samples: int, n_components: int, n_features: int, k: int, itemsize: int
+) -> bool:
     """Whether matching pursuit on correlations beats matching pursuit on residuals.
 
     On residuals every step multiplies them with the dictionary: k n p d in all. On
@@ -43,7 +46,15 @@ def pursue(kernels, X, W, k, *, tol, positive, orthogonal=False, gram=None):
     return kernels.matching_pursuit(X, W, gram, k, tol=tol, positive=positive)
 
 
-def matching_pursuit(X, dictionary, n_nonzero_coefs, *, tol=0.0, positive=True, device="auto"):
+def matching_pursuit(
+    X: ArrayLike,
+    dictionary: ArrayLike,
+    n_nonzero_coefs: int,
+    *,
+    tol: float = 0.0,
+    positive: bool = True,
+    device: str = "auto",
+) -> Codes:
     """Matching pursuit codes of the rows of X.
 
     Each step takes the atom that correlates best with what the earlier ones left, its
@@ -89,8 +100,14 @@ def matching_pursuit(X, dictionary, n_nonzero_coefs, *, tol=0.0, positive=True, 
 
 
 def orthogonal_matching_pursuit(
-    X, dictionary, n_nonzero_coefs, *, tol=0.0, positive=False, device="auto"
-):
+    X: ArrayLike,
+    dictionary: ArrayLike,
+    n_nonzero_coefs: int,
+    *,
+    tol: float = 0.0,
+    positive: bool = False,
+    device: str = "auto",
+) -> Codes:
     """Orthogonal matching pursuit codes of the rows of X.
 
     As `matching_pursuit`, but all values are refitted by least squares at every step [1]_.

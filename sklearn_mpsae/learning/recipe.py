@@ -2,7 +2,7 @@
 
 A dictionary has to *recover* the atoms that made the data and to *reconstruct* it. The
 two ask for different things early and late, so training has two phases (figures in
-benchmarks/results/recipe.md):
+benchmarks/results/bench_recipe.md):
 
 explore, the first 70% of the steps
     The pursuit takes more steps than asked for, falling linearly to what was asked:

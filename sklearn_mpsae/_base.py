@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from abc import ABCMeta, abstractmethod
 from contextlib import contextmanager
@@ -203,21 +204,24 @@ class BaseSparseAutoencoder(
             k = self._n_active(self.n_nonzero_coefs, n_atoms, warn=first)
             center = self._running_mean(X, first)
             if first:
-                self._random_state = check_random_state(self.random_state)
+                random_state = check_random_state(self.random_state)
                 scale = _scale(energy_of_rows(X, center), len(X))
-                parameters = self._start(X, scale, self._random_state)
+                parameters = self._start(X, scale, random_state)
                 state = TrainingState.new(parameters)
             else:
+                # A copy, so that a call that fails draws nothing from the stream's.
+                random_state = copy.deepcopy(self._random_state)
                 scale, state = self._scale, self._training_state
                 parameters = self._fitted_parameters(scale)
             batches = Batches(X, center, scale, self.batch_size)
             with open_kernels(self.device, X.dtype) as kernels:
-                trainer = self._trainer(kernels, parameters, state, self._random_state)
-                for batch in batches.epoch(self._random_state, kernels):
+                trainer = self._trainer(kernels, parameters, state, random_state)
+                for batch in batches.epoch(random_state, kernels):
                     plan = stream_plan(trainer.n_steps, k, n_atoms)
                     trainer.step(batch, plan)
             n_seen = len(X) + (0 if first else self.n_samples_seen_)
             vars(self).update(self._fitted(trainer, center, scale, n_seen))
+            self._random_state = random_state
         return self
 
     def _start(self, X, scale, random_state, *, warm=False):

@@ -1,5 +1,6 @@
 """Bad input: a clear error before work is lost, and the estimator as it was."""
 
+import joblib
 import numpy as np
 import pytest
 from scipy import sparse
@@ -132,7 +133,7 @@ def test_an_absent_device_is_not_replaced_by_another():
 def test_a_loss_that_is_not_finite(Estimator, method, small, monkeypatch):
     """The error says what to do, and nothing of the estimator changes."""
     est = Estimator(8, **FAST).fit(small)
-    before = vars(est).copy()
+    before, contents = vars(est).copy(), joblib.hash(est)
 
     def diverging(*args):
         step = type(est)._backward(est, *args)
@@ -144,6 +145,7 @@ def test_a_loss_that_is_not_finite(Estimator, method, small, monkeypatch):
         getattr(est, method)(small)
     monkeypatch.undo()
     assert vars(est) == before
+    assert joblib.hash(est) == contents
 
 
 def test_interruption_leaves_the_estimator_as_it_was(Estimator, small, monkeypatch):

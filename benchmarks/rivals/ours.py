@@ -52,7 +52,7 @@ STEPS = {
     "TopK": partial(training_step, build=TopKSAE),
 }
 LEARNERS = {
-    "MP": partial(learn, build=MPSparseAutoencoder, epochs=12),
-    "MP, omp": partial(learn, build=MPSparseAutoencoder, epochs=12, transform_algorithm="omp"),
+    "MP": partial(learn, build=MPSparseAutoencoder, epochs=10),
+    "MP, omp": partial(learn, build=MPSparseAutoencoder, epochs=10, transform_algorithm="omp"),
     "TopK": partial(learn, build=TopKSAE, epochs=10),
 }

@@ -60,5 +60,5 @@ STEPS = {
 }
 LEARNERS = {
     f"TopK, rate {rate:g}": partial(learn, learning_rate=rate, criterion=top_k_auxiliary_loss)
-    for rate in (1e-3, 3e-3)
+    for rate in (1e-3, 3e-3, 1e-2)
 }

@@ -78,4 +78,6 @@ STEPS = {
     "MP": partial(training_step, build=matching_pursuit),
     "TopK": partial(training_step, build=top_k),
 }
-LEARNERS = {f"TopK, rate {rate:g}": partial(learn, learning_rate=rate) for rate in (1e-3, 3e-3, 1e-2)}
+LEARNERS = {
+    f"TopK, rate {rate:g}": partial(learn, learning_rate=rate) for rate in (1e-3, 3e-3, 1e-2)
+}

@@ -5,9 +5,10 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from . import coding, datasets
+    from . import coding, datasets, metrics, plotting
     from ._mp import MPSparseAutoencoder
-    from ._topk import TopKSAE
+    from ._threshold import JumpReLUSAE, ReLUSAE
+    from ._topk import BatchTopKSAE, MatryoshkaSAE, TopKSAE
 
 try:
     __version__ = version("sklearn_mpsae")
@@ -16,13 +17,30 @@ except PackageNotFoundError:  # a source tree that is not installed
 
 # Imported on first use (PEP 562), so that importing the package stays cheap.
 _HOMES = {
+    "BatchTopKSAE": "._topk",
+    "JumpReLUSAE": "._threshold",
     "MPSparseAutoencoder": "._mp",
+    "MatryoshkaSAE": "._topk",
+    "ReLUSAE": "._threshold",
     "TopKSAE": "._topk",
     "coding": ".coding",
     "datasets": ".datasets",
+    "metrics": ".metrics",
+    "plotting": ".plotting",
 }
 
-__all__ = ["MPSparseAutoencoder", "TopKSAE", "coding", "datasets"]
+__all__ = [
+    "BatchTopKSAE",
+    "JumpReLUSAE",
+    "MPSparseAutoencoder",
+    "MatryoshkaSAE",
+    "ReLUSAE",
+    "TopKSAE",
+    "coding",
+    "datasets",
+    "metrics",
+    "plotting",
+]
 
 
 def __getattr__(name):

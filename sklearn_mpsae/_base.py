@@ -42,8 +42,8 @@ class BaseSparseAutoencoder(
     """Learns a dictionary of unit atoms, and codes rows sparsely with it.
 
     A child says how it encodes (`_encoder`), what it learns besides the dictionary
-    (`_initial_parameters`, `_set_parameters`), and the gradients of a batch
-    (`_backward`).
+    (`_initial_parameters`, `_fitted_parameters`, `_attributes`), and the gradients of a
+    batch (`_backward`).
     """
 
     _parameter_constraints: dict = {
@@ -71,6 +71,9 @@ class BaseSparseAutoencoder(
     # The share of the learning rate that each parameter takes, 1 where not named.
     _rate_shares: dict = {}
 
+    # What a training keeps account of besides its parameters: numbers, by name.
+    _running_start: dict = {}
+
     # ------------------------------------------------------------ a child's part
     @abstractmethod
     def _initial_parameters(self, atoms):
@@ -81,16 +84,24 @@ class BaseSparseAutoencoder(
         """The parameters to go on from, for data divided by `scale`."""
 
     @abstractmethod
-    def _attributes(self, parameters, scale):
-        """The fitted attributes of these parameters: the inverse of `_fitted_parameters`."""
+    def _attributes(self, parameters, running, scale):
+        """The fitted attributes of what was learnt: the inverse of `_fitted_parameters`."""
 
     @abstractmethod
-    def _backward(self, kernels, parameters, X, plan, dead):
-        """Codes, residuals and gradients of a batch, as a learning.trainer.Step."""
+    def _backward(self, kernels, parameters, X, plan, dead, running):
+        """Codes, residuals and gradients of a batch, as a learning.trainer.Step.
+
+        dead : indices of the atoms that have gone without use for long
+        running : the numbers of `_running_start` as they are now, to be updated
+        """
 
     @abstractmethod
     def _encoder(self, kernels, n_samples, k, dtype):
-        """A function from centred rows on the device to their (indices, values)."""
+        """A function from centred rows on the device to their (indices, values).
+
+        k : how many codes a row may have; None for as many as the encoder gives it. There
+            may be more or fewer slots than that.
+        """
 
     # ------------------------------------------------------------------ learning
     @fit_context(prefer_skip_nested_validation=True)
@@ -134,8 +145,9 @@ class BaseSparseAutoencoder(
                 fit_plan(p, k, len(parameters["components"]), free_norms=self._free_norms)
                 for p in progress
             )
+            running = self._training_state.running if warm else self._running_start
             with open_kernels(self.device, X.dtype) as kernels:
-                state = TrainingState.new(parameters)
+                state = TrainingState.new(parameters, running)
                 trainer = self._trainer(kernels, parameters, state, random_state)
                 self._fit_epochs(X, trainer, batches, plans, n_iter)
             self._random_state = random_state
@@ -207,7 +219,7 @@ class BaseSparseAutoencoder(
                 random_state = check_random_state(self.random_state)
                 scale = _scale(energy_of_rows(X, center), len(X))
                 parameters = self._start(X, scale, random_state)
-                state = TrainingState.new(parameters)
+                state = TrainingState.new(parameters, self._running_start)
             else:
                 # A copy, so that a call that fails draws nothing from the stream's.
                 random_state = copy.deepcopy(self._random_state)
@@ -258,7 +270,7 @@ class BaseSparseAutoencoder(
     def _fitted(self, trainer, center, scale, n_samples_seen):
         """The fitted attributes at this point of the training."""
         parameters, state = trainer.finish()
-        return self._attributes(parameters, scale) | {
+        return self._attributes(parameters, state.running, scale) | {
             "intercept_": np.asarray(center, dtype=parameters["components"].dtype),
             "atom_usage_": trainer.usage.copy(),
             "n_steps_": state.n_steps,
@@ -292,12 +304,29 @@ class BaseSparseAutoencoder(
             an array or a matrix as scikit-learn's ``sparse_interface`` setting says.
         """
         X = self._validate_fitted(X)
-        parts = [Codes(*part, len(self.components_)) for _, *part in self._codes(X)]
+        parts = [part for _, part in self._codes(X, self._transform_k())]
         if self.sparse_output:
-            indices = np.concatenate([part.indices for part in parts])
-            values = np.concatenate([part.values for part in parts])
-            return align_sparse(Codes(indices, values, len(self.components_)).csr())
+            return align_sparse(Codes.stack(parts).csr())
         return np.concatenate([part.dense() for part in parts])
+
+    def encode(self, X: ArrayLike) -> Codes:
+        """Sparse codes of X as they were found: which atoms, in which order, which values.
+
+        What `transform` gives, before it is laid out as a matrix.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows to encode.
+
+        Returns
+        -------
+        codes : sklearn_mpsae.coding.Codes
+            Slots are in the order in which a pursuit took the atoms; for shallow encoders
+            from the largest code down.
+        """
+        X = self._validate_fitted(X)
+        return Codes.stack([part for _, part in self._codes(X, self._transform_k())])
 
     def inverse_transform(self, X: ArrayLike) -> np.ndarray:
         """Reconstruct rows from codes.
@@ -343,7 +372,7 @@ class BaseSparseAutoencoder(
             NaN where X has no variance, as for a single row.
         """
         X = self._validate_fitted(X)
-        return float(1 - self._unexplained(X, None)[-1])
+        return float(1 - self._unexplained(X, self._transform_k())[-1])
 
     def reconstruction_path(
         self, X: ArrayLike, n_nonzero_coefs: int | None = None
@@ -371,21 +400,21 @@ class BaseSparseAutoencoder(
         X = self._validate_fitted(X)
         if n_nonzero_coefs is not None and n_nonzero_coefs < 1:
             raise ValueError(f"n_nonzero_coefs must be at least 1, got {n_nonzero_coefs}.")
-        return self._unexplained(X, n_nonzero_coefs, path=True)
+        k = n_nonzero_coefs
+        k = self._transform_k() if k is None else self._n_active(k, len(self.components_))
+        return self._unexplained(X, k, path=True)
 
-    def _codes(self, X, k=None):
-        """Yield (rows, indices, values) of X's codes, some thousand rows at a time."""
-        k = self._transform_k() if k is None else k
+    def _codes(self, X, k):
+        """Yield rows (a slice) and their Codes, some thousand rows at a time."""
         center = self.intercept_.astype(X.dtype)
         with open_kernels(self.device, X.dtype) as kernels:
             encode = self._encoder(kernels, len(X), k, X.dtype)
             for rows in gen_batches(len(X), _ROWS):
                 codes = encode(kernels.asarray(X[rows] - center))
-                yield rows, *map(kernels.to_numpy, codes)
+                yield rows, Codes(*map(kernels.to_numpy, codes), len(self.components_))
 
     def _unexplained(self, X, k, *, path=False):
-        """Unexplained share of the variance with k atoms, or with 1 .. k of them."""
-        k = self._transform_k() if k is None else self._n_active(k, len(self.components_))
+        """Unexplained share of the variance: of all codes, or of the first 1, 2, ... ones."""
         variance = energy_of_rows(X, mean_of_rows(X))
         errors = self._squared_errors(X, k, path)
         return errors / variance if variance > 0 else np.full_like(errors, np.nan)
@@ -393,17 +422,22 @@ class BaseSparseAutoencoder(
     def _squared_errors(self, X, k, path):
         center = self.intercept_.astype(X.dtype)
         dictionary = self.components_.astype(X.dtype, copy=False)
-        errors = np.zeros(k if path else 1)
+        errors = []
         with open_kernels(self.device, X.dtype) as kernels:
             W = kernels.asarray(dictionary)
-            for rows, indices, values in self._codes(X, k):
-                indices, values = kernels.asarray(indices), kernels.asarray(values)
+            for rows, codes in self._codes(X, k):
+                indices, values = kernels.asarray(codes.indices), kernels.asarray(codes.values)
                 R = kernels.asarray(X[rows] - center)
-                cuts = [slice(t, t + 1) for t in range(k)] if path else [slice(None)]
-                for step, cut in enumerate(cuts):
+                n_slots = codes.indices.shape[1]
+                cuts = [slice(t, t + 1) for t in range(n_slots)] if path else [slice(None)]
+                part = []
+                for cut in cuts:
                     R = R - kernels.decode(indices[:, cut], values[:, cut], W)
-                    errors[step] += kernels.energies(R).sum()
-        return errors
+                    part.append(kernels.energies(R).sum())
+                errors.append(part)
+        # A part with fewer slots than others stays where its last one left it.
+        longest = max(map(len, errors))
+        return sum(np.pad(part, (0, longest - len(part)), "edge") for part in errors)
 
     # ------------------------------------------------------------------- validation
     def _validate(self, X, *, reset):
@@ -419,7 +453,7 @@ class BaseSparseAutoencoder(
         return X.shape[1] if self.n_components is None else self.n_components
 
     def _n_active(self, k, n_atoms, *, warn=False):
-        """K non-zero codes, or a tenth of the features, but no more than there are atoms."""
+        """How many non-zero codes: k or a tenth of the features, at most all atoms."""
         if k is None:
             return min(max(1, self.n_features_in_ // 10), n_atoms)
         if k > n_atoms and warn:
@@ -432,6 +466,7 @@ class BaseSparseAutoencoder(
         return min(k, n_atoms)
 
     def _transform_k(self):
+        """The k for `_encoder` that `transform` uses."""
         k = self.transform_n_nonzero_coefs or self.n_nonzero_coefs
         return self._n_active(k, len(self.components_))
 

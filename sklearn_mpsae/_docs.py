@@ -8,6 +8,10 @@ _SHARED = {
     "n_nonzero_coefs": """n_nonzero_coefs : int, default=None
         The largest number of non-zero codes of a row. None for a tenth of the features, at
         least 1. More than there are atoms is used as that many, with a warning.""",
+    "average_n_nonzero_coefs": """n_nonzero_coefs : float, default=None
+        The number of non-zero codes that rows have on average. None for a tenth of the
+        features, at least 1. More than there are atoms is used as that many, with a
+        warning.""",
     "transform_n_nonzero_coefs": """transform_n_nonzero_coefs : int, default=None
         The sparsity of `transform`, where it is to differ from the one trained with; it can
         be set after `fit`. None for `n_nonzero_coefs`.""",
@@ -25,6 +29,18 @@ _SHARED = {
         data nor on their number of features.
     dict_init : array-like of shape (n_components, n_features), default=None
         The first atoms; they are scaled to unit norm. None for random ones.""",
+    "dead": """dead_atoms : {"auxiliary", "revive", "keep"}, default="auxiliary"
+        What to do with atoms that no row uses any more. "auxiliary": let the dead ones
+        together reconstruct what the others leave, as a second loss (Gao et al.,
+        arXiv:2406.04093). "revive": point them at what the others leave of a badly
+        reconstructed row. "keep": nothing.
+    dead_after : int, default=30
+        The number of steps without use after which an atom is dead.""",
+    "encoder_attributes": """encoder_components_ : ndarray of shape (n_components, n_features)
+        The encoder's weights.
+    encoder_intercept_ : ndarray of shape (n_components,)
+        The encoder's bias. Its outputs are
+        ``(X - intercept_) @ encoder_components_.T + encoder_intercept_``.""",
     "infrastructure": """sparse_output : bool, default=False
         Whether `transform` gives CSR instead of dense codes.
     device : str, default="auto"

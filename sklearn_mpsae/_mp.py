@@ -143,10 +143,10 @@ class MPSparseAutoencoder(BaseSparseAutoencoder):
     def _fitted_parameters(self, scale):
         return {"components": self.components_}
 
-    def _attributes(self, parameters, scale):
+    def _attributes(self, parameters, running, scale):
         return {"components_": parameters["components"]}
 
-    def _backward(self, kernels, parameters, X, plan, dead):
+    def _backward(self, kernels, parameters, X, plan, dead, running):
         W = parameters["components"]
         # Orthogonal codes want atoms of unit norm, and minimise the error themselves: its
         # derivative by them is zero, so the gradient is that of the decoder alone.

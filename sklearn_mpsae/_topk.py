@@ -1,25 +1,20 @@
-"""The baseline: a sparse autoencoder with a shallow TopK encoder."""
+"""Shallow sparse autoencoders that keep the largest outputs: of a row, or of a batch."""
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.utils._param_validation import StrOptions
 
-from ._base import BaseSparseAutoencoder
 from ._docs import shared_docs
+from ._shallow import BaseAverageSAE, BaseShallowSAE, error_step, follow, gradients_of_error
 from .learning.trainer import Step
-
-# The share of the auxiliary loss in the loss (Gao et al. 2024), and how many times more
-# latents than the main one it lets reconstruct.
-_AUXILIARY = 1 / 32
-_AUXILIARY_LATENTS = 4
 
 
 @shared_docs
-class TopKSAE(BaseSparseAutoencoder):
+class TopKSAE(BaseShallowSAE):
     """Sparse autoencoder with a TopK encoder.
 
     A linear encoder of its own, not tied to the dictionary, looks at the row once; the k
@@ -35,26 +30,18 @@ class TopKSAE(BaseSparseAutoencoder):
         Whether codes must not be negative: the k largest outputs, of those above zero. Else
         the k largest in magnitude.
     {training}
-    dead_atoms : {{"auxiliary", "revive", "keep"}}, default="auxiliary"
-        What to do with atoms that no row uses any more. "auxiliary": let the dead ones
-        together reconstruct what the others leave, as a second loss [1]_. "revive": point
-        them at what the others leave of a badly reconstructed row. "keep": nothing.
-    dead_after : int, default=30
-        The number of steps without use after which an atom is dead.
+    {dead}
     {infrastructure}
 
     Attributes
     ----------
     {attributes}
-    encoder_components_ : ndarray of shape (n_components, n_features)
-        The encoder's weights.
-    encoder_intercept_ : ndarray of shape (n_components,)
-        The encoder's bias. Codes are the largest entries of
-        ``(X - intercept_) @ encoder_components_.T + encoder_intercept_``.
+    {encoder_attributes}
 
     See Also
     --------
     MPSparseAutoencoder : The same with matching pursuit as its encoder.
+    BatchTopKSAE : The k largest outputs on average.
 
     References
     ----------
@@ -70,15 +57,6 @@ class TopKSAE(BaseSparseAutoencoder):
     >>> int((sae.transform(X) != 0).sum(axis=1).max())
     8
     """
-
-    _parameter_constraints: dict = {
-        **BaseSparseAutoencoder._parameter_constraints,
-        "dead_atoms": [StrOptions({"auxiliary", "revive", "keep"})],
-    }
-
-    # A bias shifts a latent for all rows at once, and an encoder moves without a sphere to
-    # hold it: at the dictionary's own rate both overshoot, and latents die of it.
-    _rate_shares = {"encoder": 0.2, "bias": 0.03}
 
     def __init__(
         self,
@@ -117,55 +95,223 @@ class TopKSAE(BaseSparseAutoencoder):
         self.verbose = verbose
         self.random_state = random_state
 
-    # The encoder's bias is in units of the data; all else has no unit.
-    def _initial_parameters(self, atoms):
-        bias = np.zeros((len(atoms), 1), atoms.dtype)
-        return {"components": atoms, "encoder": atoms.copy(), "bias": bias}
-
-    def _fitted_parameters(self, scale):
-        return {
-            "components": self.components_,
-            "encoder": self.encoder_components_,
-            "bias": (self.encoder_intercept_ / scale)[:, None].astype(self.components_.dtype),
-        }
-
-    def _attributes(self, parameters, scale):
-        dtype = parameters["components"].dtype
-        return {
-            "components_": parameters["components"],
-            "encoder_components_": parameters["encoder"],
-            "encoder_intercept_": (parameters["bias"][:, 0] * float(scale)).astype(dtype),
-        }
-
-    def _backward(self, kernels, parameters, X, plan, dead):
-        k, positive = plan.n_nonzero_coefs, self.positive_code
-        W, encoder, bias = (parameters[name] for name in ("components", "encoder", "bias"))
-        indices, values = kernels.top_k(X, encoder, bias[:, 0], k, positive=positive)
-        residual = X - kernels.decode(indices, values, W)
-        gradients = _gradients(kernels, X, W, residual, indices, values)
-        if len(dead) and self.dead_atoms == "auxiliary":
-            # The dead latents alone autoencode the residual.
-            W, encoder, bias = W[dead], encoder[dead], bias[dead]
-            k = min(len(dead), _AUXILIARY_LATENTS * k)
-            auxiliary = kernels.top_k(X, encoder, bias[:, 0], k, positive=positive)
-            left = residual - kernels.decode(*auxiliary, W)
-            for name, gradient in _gradients(kernels, X, W, left, *auxiliary).items():
-                gradients[name][dead] += _AUXILIARY * gradient
-        return Step(indices, values, residual, gradients)
+    def _step(self, kernels, parameters, X, plan, running):
+        encoder, bias = parameters["encoder"], parameters["bias"][:, 0]
+        k = plan.n_nonzero_coefs
+        codes = kernels.top_k(X, encoder, bias, k, positive=self.positive_code)
+        return error_step(kernels, parameters, X, *codes)
 
     def _encoder(self, kernels, n_samples, k, dtype):
-        weights = kernels.asarray(self.encoder_components_.astype(dtype, copy=False))
-        bias = kernels.asarray(self.encoder_intercept_.astype(dtype, copy=False))
-        return lambda X: kernels.top_k(X, weights, bias, k, positive=self.positive_code)
+        weights = self._weights(kernels, dtype)
+        return lambda X: kernels.top_k(X, *weights, k, positive=self.positive_code)
 
 
-def _gradients(kernels, X, W, residual, indices, values):
-    """Of half the residual's energy, by dictionary, encoder and bias."""
-    by_values = -kernels.gather_dot(residual, W, indices)
-    by_values *= values != 0
-    ones = X[:, :1] * 0 + 1
-    return {
-        "components": -kernels.scatter_outer(indices, values, residual, len(W)),
-        "encoder": kernels.scatter_outer(indices, by_values, X, len(W)),
-        "bias": kernels.scatter_outer(indices, by_values, ones, len(W)),
+@shared_docs
+class BatchTopKSAE(BaseAverageSAE):
+    """Sparse autoencoder with a BatchTopK encoder.
+
+    As `TopKSAE`, but a training step keeps the largest outputs of its batch, k per row on
+    average: rows that need more codes take them from rows that need fewer [1]_. What such
+    an output exceeds, averaged over the last steps, is the threshold of `transform`: the
+    codes of a row depend on that row alone.
+
+    Parameters
+    ----------
+    {n_components}
+    {average_n_nonzero_coefs}
+    transform_n_nonzero_coefs : int, default=None
+        None to apply the threshold. Otherwise `transform` keeps so many of the largest
+        outputs of each row (of those above zero), as `TopKSAE` does; it can be set after
+        `fit`.
+    {training}
+    {dead}
+    {infrastructure}
+
+    Attributes
+    ----------
+    {attributes}
+    {encoder_attributes}
+    threshold_ : float
+        Outputs above it become codes; in units of the data.
+
+    See Also
+    --------
+    TopKSAE : The k largest outputs of each row.
+    JumpReLUSAE : A threshold for each atom, learnt.
+
+    References
+    ----------
+    .. [1] B. Bussmann, P. Leask and N. Nanda, "BatchTopK sparse autoencoders",
+       arXiv:2412.06410, 2024.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_mpsae import BatchTopKSAE
+    >>> X, _ = load_digits(return_X_y=True)
+    >>> sae = BatchTopKSAE(n_components=128, n_nonzero_coefs=8, random_state=0).fit(X)
+    >>> l0 = (sae.transform(X) != 0).sum(axis=1)
+    >>> bool(abs(l0.mean() - 8) < 0.4), bool(l0.max() > 8)
+    (True, True)
+    """
+
+    _running_start = {"threshold": 0.0, "n_batches": 0}
+
+    def _step(self, kernels, parameters, X, plan, running):
+        codes = self._largest(kernels, parameters, X, plan, running)
+        return error_step(kernels, parameters, X, *codes)
+
+    def _largest(self, kernels, parameters, X, plan, running):
+        """The largest outputs of the batch, as many as its rows may have together."""
+        encoder, bias = parameters["encoder"], parameters["bias"][:, 0]
+        n_codes = max(1, round(len(X) * plan.n_nonzero_coefs))
+        indices, values, threshold = kernels.batch_top_k(X, encoder, bias, n_codes)
+        follow(running, "threshold", threshold)
+        return indices, values
+
+    def _attributes(self, parameters, running, scale):
+        threshold = running["threshold"] * float(scale)
+        return super()._attributes(parameters, running, scale) | {"threshold_": threshold}
+
+    def _floor(self, dtype):
+        return np.full(len(self.components_), self.threshold_, dtype)
+
+    def _encoder(self, kernels, n_samples, k, dtype):
+        if k is None:
+            return super()._encoder(kernels, n_samples, k, dtype)
+        # Asked for a number, it counts: a threshold fits the number it was trained with.
+        weights = self._weights(kernels, dtype)
+        return lambda X: kernels.top_k(X, *weights, k, positive=True)
+
+
+@shared_docs
+class MatryoshkaSAE(BatchTopKSAE):
+    """Sparse autoencoder of nested dictionaries, with a BatchTopK encoder.
+
+    Each prefix of the dictionary has to reconstruct the data by itself, so the first atoms
+    take up what is general and leave what is particular to later ones [1]_. The loss is
+    the mean of the prefixes' squared errors.
+
+    Parameters
+    ----------
+    {n_components}
+    {average_n_nonzero_coefs}
+    transform_n_nonzero_coefs : int, default=None
+        None to apply the threshold. Otherwise `transform` keeps so many of the largest
+        outputs of each row (of those above zero); it can be set after `fit`.
+    prefix_sizes : array-like of int, default=None
+        The numbers of atoms of the prefixes; the whole dictionary always is one. None for
+        a sixteenth, an eighth, a quarter and a half of it.
+    {training}
+    {dead}
+    {infrastructure}
+
+    Attributes
+    ----------
+    {attributes}
+    {encoder_attributes}
+    threshold_ : float
+        Outputs above it become codes; in units of the data.
+
+    See Also
+    --------
+    BatchTopKSAE : The same with one dictionary.
+    MPSparseAutoencoder : Hierarchies by pursuit.
+
+    References
+    ----------
+    .. [1] B. Bussmann, N. Nabeshima, A. Karvonen and N. Nanda, "Learning multi-level
+       features with Matryoshka sparse autoencoders", arXiv:2503.17547, 2025.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_mpsae import MatryoshkaSAE
+    >>> X, _ = load_digits(return_X_y=True)
+    >>> sae = MatryoshkaSAE(128, n_nonzero_coefs=8, prefix_sizes=[16, 64], random_state=0)
+    >>> sae.fit_transform(X).shape
+    (1797, 128)
+    """
+
+    _parameter_constraints: dict = {
+        **BatchTopKSAE._parameter_constraints,
+        "prefix_sizes": ["array-like", None],
     }
+
+    def __init__(
+        self,
+        n_components: int | None = None,
+        *,
+        n_nonzero_coefs: float | None = None,
+        transform_n_nonzero_coefs: int | None = None,
+        prefix_sizes: ArrayLike | None = None,
+        center: bool = True,
+        max_iter: int | None = None,
+        batch_size: int = 512,
+        learning_rate: float = 0.3,
+        dict_init: ArrayLike | None = None,
+        dead_atoms: Literal["auxiliary", "revive", "keep"] = "auxiliary",
+        dead_after: int = 30,
+        sparse_output: bool = False,
+        device: str = "auto",
+        warm_start: bool = False,
+        verbose: int = 0,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
+        super().__init__(
+            n_components,
+            n_nonzero_coefs=n_nonzero_coefs,
+            transform_n_nonzero_coefs=transform_n_nonzero_coefs,
+            center=center,
+            max_iter=max_iter,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            dict_init=dict_init,
+            dead_atoms=dead_atoms,
+            dead_after=dead_after,
+            sparse_output=sparse_output,
+            device=device,
+            warm_start=warm_start,
+            verbose=verbose,
+            random_state=random_state,
+        )
+        self.prefix_sizes = prefix_sizes
+
+    def _initial_parameters(self, atoms):
+        self._prefixes(len(atoms))  # so that bad ones are refused before any work
+        return super()._initial_parameters(atoms)
+
+    def _step(self, kernels, parameters, X, plan, running):
+        """The mean over prefixes of the gradients of their errors.
+
+        A group of atoms takes part in every prefix that reaches it: what it sees is the
+        sum of their residuals.
+        """
+        W = parameters["components"]
+        indices, values = self._largest(kernels, parameters, X, plan, running)
+        residual = left = X - kernels.decode(indices, values, W)
+        seen = left * 0
+        gradients = {name: array * 0 for name, array in parameters.items()}
+        ends = self._prefixes(len(W))
+        for start, end in reversed(list(pairwise([0, *ends]))):
+            seen = seen + left / len(ends)
+            part = values * ((indices >= start) & (indices < end))
+            of_group = gradients_of_error(kernels, W, X, seen, indices, part)
+            for name, gradient in of_group.items():
+                gradients[name] += gradient
+            left = left + kernels.decode(indices, part, W)
+        return Step(indices, values, residual, gradients)
+
+    def _prefixes(self, n_components):
+        """The sizes of the prefixes, rising, the whole dictionary last."""
+        if self.prefix_sizes is None:
+            sizes = [max(1, n_components >> halvings) for halvings in range(5)]
+        else:
+            sizes = np.asarray(self.prefix_sizes)
+            whole = sizes.ndim == 1 and np.issubdtype(sizes.dtype, np.integer)
+            if not whole or np.any((sizes < 1) | (sizes > n_components)):
+                raise ValueError(
+                    "prefix_sizes must be a list of whole numbers from 1 to the "
+                    f"{n_components} components there are, got {self.prefix_sizes!r}."
+                )
+        return sorted({*map(int, sizes), n_components})

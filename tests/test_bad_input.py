@@ -3,10 +3,11 @@
 import joblib
 import numpy as np
 import pytest
+import torch
 from scipy import sparse
 from sklearn.exceptions import NotFittedError
 
-from sklearn_mpsae import MPSparseAutoencoder
+from sklearn_mpsae import MatryoshkaSAE, MPSparseAutoencoder
 from sklearn_mpsae.coding.kernels import open_kernels
 
 FAST = {"max_iter": 2, "batch_size": 20, "random_state": 0}
@@ -30,6 +31,14 @@ BAD_DATA = {
     "complex": (lambda X: X + 1j, "Complex data not supported"),
     "sparse": (lambda X: sparse.csr_array(X), "Sparse data was passed"),
 }
+
+
+@pytest.mark.parametrize(
+    "sizes", [[0, 4], [9], [2.5], [[2, 4]], ["a"]], ids=lambda sizes: str(sizes)
+)
+def test_bad_prefixes_are_refused_before_any_work(sizes, small):
+    with pytest.raises(ValueError, match="prefix_sizes must be a list of whole numbers from 1"):
+        MatryoshkaSAE(8, prefix_sizes=sizes).fit(small)
 
 
 @pytest.mark.parametrize("method", ["fit", "partial_fit"])
@@ -122,7 +131,6 @@ def test_bad_parameters_of_the_pursuit(parameters, match, small):
 
 
 def test_an_absent_device_is_not_replaced_by_another():
-    torch = pytest.importorskip("torch")
     if torch.cuda.is_available():
         pytest.skip("this machine has the device")
     with pytest.raises(ValueError, match="device='cuda' cannot compute in float64 here"):
@@ -200,7 +208,8 @@ ODD_DATA = {
 @pytest.mark.parametrize("method", ["fit", "partial_fit"])
 def test_odd_data_work(Estimator, make, method, small):
     X = ODD_DATA[make](small)
-    est = getattr(Estimator(12, n_nonzero_coefs=2, **FAST), method)(X)
+    sparsity = {"n_nonzero_coefs": 2, "transform_n_nonzero_coefs": 2}
+    est = getattr(Estimator(12, **sparsity, **FAST), method)(X)
     assert np.isfinite(est.components_).all()
     np.testing.assert_allclose(np.linalg.norm(est.components_, axis=1), 1, atol=1e-5)
     codes = est.transform(X)

@@ -95,7 +95,7 @@ def test_the_blas_limit_outlives_the_first_of_two_fits_and_is_then_lifted():
         assert counts() == {2}
 
 
-def test_threads_follow_the_limits_of_threadpoolctl(monkeypatch):
+def test_threads_follow_the_limits_of_threadpoolctl():
     with threadpoolctl.threadpool_limits(1, user_api="openmp"), team.Team() as alone:
         assert alone.size == 1
 

@@ -6,6 +6,8 @@ from conftest import ESTIMATORS
 from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
+from sklearn_mpsae._shallow import BaseAverageSAE
+
 
 @parametrize_with_checks([cls() for cls in ESTIMATORS])
 def test_check_estimator(estimator, check):
@@ -51,4 +53,5 @@ def test_codes_depend_on_the_row_alone(Estimator, dtype, tol, algorithm, rng):
     np.testing.assert_allclose(np.vstack([est.transform(x) for x in parts]), codes, atol=tol)
     repeated = est.transform(np.repeat(X[:3], 50, axis=0))
     np.testing.assert_allclose(repeated, np.repeat(codes[:3], 50, axis=0), atol=tol)
-    assert (codes != 0).sum(axis=1).max() == 8
+    if not issubclass(Estimator, BaseAverageSAE):
+        assert (codes != 0).sum(axis=1).max() == 8

@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from sklearn_mpsae import MPSparseAutoencoder, TopKSAE
+from sklearn_mpsae import (
+    BatchTopKSAE,
+    JumpReLUSAE,
+    MatryoshkaSAE,
+    MPSparseAutoencoder,
+    ReLUSAE,
+    TopKSAE,
+)
 from sklearn_mpsae.coding.kernels import reference
 from sklearn_mpsae.coding.kernels.native import NativeKernels
 from sklearn_mpsae.coding.kernels.tensor import TensorKernels
@@ -81,11 +88,114 @@ def test_gradients_of_top_k(kind, dtype, tol, positive, rng):
     with open_kernels(kind, dtype) as kernels:
         parameters = {k: kernels.asarray(v.astype(dtype)) for k, v in parameters.items()}
         X = kernels.asarray(X.astype(dtype))
-        step = est._backward(kernels, parameters, X, plan, np.array([], int))
+        step = est._backward(kernels, parameters, X, plan, np.array([], int), {})
         gradients = {k: kernels.to_numpy(v) for k, v in step.gradients.items()}
     assert_close(gradients["components"], expected["W"], tol)
     assert_close(gradients["encoder"], expected["encoder"], tol)
     assert_close(gradients["bias"][:, 0], expected["bias"], tol)
+
+
+def threshold_step(kind, dtype, est, rng, *, bias=0.1):
+    """Parameters, rows and the step of a shallow estimator, in NumPy."""
+    X, W = problem(rng)
+    parameters = est._initial_parameters(W) | {
+        "encoder": W + 0.1 * rng.standard_normal(W.shape),
+        "bias": bias * rng.standard_normal((len(W), 1)),
+    }
+    plan = fit_plan(0.9, 6, len(W), free_norms=False)
+    running = dict(est._running_start)
+    with open_kernels(kind, dtype) as kernels:
+        arrays = {k: kernels.asarray(v.astype(dtype)) for k, v in parameters.items()}
+        X_ = kernels.asarray(X.astype(dtype))
+        step = est._backward(kernels, arrays, X_, plan, np.array([], int), running)
+        gradients = {k: kernels.to_numpy(v).copy() for k, v in step.gradients.items()}
+        chosen = np.zeros((len(X), len(W)), bool)
+        indices, values = kernels.to_numpy(step.indices), kernels.to_numpy(step.values)
+    rows, slots = np.nonzero(values)
+    chosen[rows, indices[rows, slots]] = True
+    return X, parameters, running, chosen, gradients
+
+
+def autograd(loss, parameters):
+    tensors = {k: torch.tensor(v, requires_grad=True) for k, v in parameters.items()}
+    loss(**tensors).backward()
+    return {k: v.grad.numpy() for k, v in tensors.items() if v.grad is not None}
+
+
+@KERNELS
+@DTYPES
+def test_gradients_of_relu(kind, dtype, tol, rng):
+    est = ReLUSAE(70)
+    X, parameters, running, chosen, gradients = threshold_step(kind, dtype, est, rng)
+
+    def loss(components, encoder, bias):
+        codes = torch.relu(torch.tensor(X) @ encoder.T + bias[:, 0])
+        error = ((torch.tensor(X) - codes @ components) ** 2).sum() / 2
+        return error + running["penalty"] * codes.sum()
+
+    assert running["penalty"] > ReLUSAE._running_start["penalty"]
+    assert (chosen == (X @ parameters["encoder"].T + parameters["bias"][:, 0] > 0)).all()
+    for name, expected in autograd(loss, parameters).items():
+        assert_close(gradients[name], expected, tol)
+
+
+@KERNELS
+@DTYPES
+@pytest.mark.parametrize(
+    ("est", "sizes"),
+    [
+        (BatchTopKSAE(70), [70]),
+        (MatryoshkaSAE(70), [4, 8, 17, 35, 70]),
+        (MatryoshkaSAE(70, prefix_sizes=[69, 10, 11]), [10, 11, 69, 70]),
+    ],
+    ids=str,
+)
+def test_gradients_of_nested_prefixes(kind, dtype, tol, est, sizes, rng):
+    """Of BatchTopK too, which is that of one prefix."""
+    X, parameters, running, chosen, gradients = threshold_step(kind, dtype, est, rng)
+    outputs = X @ parameters["encoder"].T + parameters["bias"][:, 0]
+    assert chosen.sum() == 6 * len(X)
+    assert outputs[chosen].min() > outputs[~chosen].max()
+    assert running["threshold"] == pytest.approx(outputs[chosen].min(), rel=tol)
+
+    def loss(components, encoder, bias):
+        codes = (torch.tensor(X) @ encoder.T + bias[:, 0]) * torch.tensor(chosen)
+        errors = [torch.tensor(X) - codes[:, :m] @ components[:m] for m in sizes]
+        return sum((error**2).sum() for error in errors) / 2 / len(sizes)
+
+    for name, expected in autograd(loss, parameters).items():
+        assert_close(gradients[name], expected, tol)
+
+
+@KERNELS
+@DTYPES
+def test_gradients_of_jump_relu(kind, dtype, tol, rng):
+    """Straight through the threshold, for the outputs near it; see the class's notes."""
+    est = JumpReLUSAE(70)
+    est._initial_parameters = lambda W: {
+        "components": W,
+        "log_threshold": 0.2 * np.random.default_rng(1).standard_normal((70, 1)),
+    }
+    X, parameters, running, chosen, gradients = threshold_step(kind, dtype, est, rng)
+    outputs = X @ parameters["encoder"].T + parameters["bias"][:, 0]
+    # The first batch sets the common threshold, to just the codes it is to have.
+    assert chosen.sum() == pytest.approx(6 * len(X), abs=1)
+    shape = np.exp(parameters["log_threshold"][:, 0])
+    scores = outputs / shape
+    threshold = scores[~chosen].max()
+    np.testing.assert_array_equal(chosen, scores > threshold)
+
+    def loss(components, encoder, bias, log_threshold):
+        codes = (torch.tensor(X) @ encoder.T + bias[:, 0]) * torch.tensor(chosen)
+        return ((torch.tensor(X) - codes @ components) ** 2).sum() / 2
+
+    for name, expected in autograd(loss, parameters).items():
+        assert_close(gradients[name], expected, tol)
+    residual = X - (outputs * chosen) @ parameters["components"]
+    gain = residual @ parameters["components"].T * shape * threshold
+    near = (scores > 0.9 * threshold) & (scores < 1.1 * threshold)
+    expected = ((gain - gain[near].mean()) * near).sum(axis=0)
+    assert_close(gradients["log_threshold"][:, 0], expected, 10 * tol)
 
 
 @KERNELS
@@ -100,7 +210,7 @@ def test_gradient_of_orthogonal_codes_by_finite_differences(kind, positive, rng)
 
     def half_energy(kernels, W):
         step = est._backward(
-            kernels, {"components": kernels.asarray(unit_rows(W))}, X_, plan, None
+            kernels, {"components": kernels.asarray(unit_rows(W))}, X_, plan, None, {}
         )
         return kernels.energies(step.residual).sum() / 2, step.gradients["components"]
 

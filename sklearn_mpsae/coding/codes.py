@@ -27,6 +27,19 @@ class Codes:
     values: np.ndarray
     n_components: int
 
+    @classmethod
+    def stack(cls, parts: list[Codes]) -> Codes:
+        """The rows of all parts, which may have different numbers of slots."""
+        n_slots = max(part.indices.shape[1] for part in parts)
+
+        def stacked(arrays):
+            pads = [((0, 0), (0, n_slots - array.shape[1])) for array in arrays]
+            return np.concatenate([np.pad(*each) for each in zip(arrays, pads, strict=True)])
+
+        indices = stacked([part.indices for part in parts])
+        values = stacked([part.values for part in parts])
+        return cls(indices, values, parts[0].n_components)
+
     def __len__(self) -> int:
         return len(self.indices)
 

@@ -36,14 +36,17 @@ class TrainingState:
     """Adam's two, for each parameter: (p, d) and (p,)."""
     last_used: np.ndarray
     """(p,) the step at which each atom was used last."""
+    running: dict[str, float]
+    """Numbers the model keeps account of: a threshold, the weight of a penalty."""
 
     @classmethod
-    def new(cls, parameters: dict[str, np.ndarray]) -> TrainingState:
+    def new(cls, parameters: dict[str, np.ndarray], running: dict[str, float]) -> TrainingState:
         moments = {
             name: (np.zeros_like(array), np.zeros(len(array), array.dtype))
             for name, array in parameters.items()
         }
-        return cls(0, moments, np.zeros(len(parameters["components"]), np.int64))
+        last_used = np.zeros(len(parameters["components"]), np.int64)
+        return cls(0, moments, last_used, running)
 
 
 class Trainer:
@@ -53,7 +56,7 @@ class Trainer:
     ----------
     kernels : open kernels
     backward : callable
-        ``backward(kernels, parameters, X, plan, dead) -> Step``.
+        ``backward(kernels, parameters, X, plan, dead, running) -> Step``.
     parameters : dict of str to ndarray
         "components" (p, d), the dictionary, and what else the model has, each with one
         row per atom. They are copied; `finish` gives the trained ones.
@@ -91,6 +94,7 @@ class Trainer:
         self.random_state = random_state
         self.n_steps = state.n_steps
         self.last_used = state.last_used.copy()
+        self.running = dict(state.running)
         self.parameters = {k: kernels.asarray(v.copy()) for k, v in parameters.items()}
         self.moments = {
             name: tuple(kernels.asarray(moment.copy()) for moment in moments)
@@ -106,7 +110,9 @@ class Trainer:
         FloatingPointError
             If that sum is not finite.
         """
-        batch = self.backward(self.kernels, self.parameters, X, plan, self._dead())
+        batch = self.backward(
+            self.kernels, self.parameters, X, plan, self._dead(), self.running
+        )
         energies = self.kernels.energies(batch.residual)
         loss = float(energies.sum())
         if not np.isfinite(loss):
@@ -175,4 +181,5 @@ class Trainer:
         parameters = {name: to_numpy(array) for name, array in self.parameters.items()}
         parameters["components"] = unit_rows(parameters["components"])
         moments = {n: tuple(map(to_numpy, pair)) for n, pair in self.moments.items()}
-        return parameters, TrainingState(self.n_steps, moments, self.last_used)
+        running = dict(self.running)
+        return parameters, TrainingState(self.n_steps, moments, self.last_used, running)

@@ -28,7 +28,7 @@ LANES = 64
 # --------------------------------------------------------------------------- #
 @_jit
 def _sweep(c, g, v, top, positive):
-    """C -= v * g, and in the same pass the largest score of each lane."""
+    """Subtract v * g from c, and in the same pass the largest score of each lane."""
     n_lanes = len(top)
     for lane in range(n_lanes):
         top[lane] = 0
@@ -175,7 +175,7 @@ def _extend(c, G, i, t, Q, L, b, top, positive):
 
 @_jit
 def _solve_upper(L, b, t, z):
-    """Z with L[:t, :t].T @ z = b[:t]."""
+    """Solve for z: L[:t, :t].T @ z = b[:t]."""
     for row in range(t - 1, -1, -1):
         total = b[row]
         for s in range(row + 1, t):

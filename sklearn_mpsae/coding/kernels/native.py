@@ -37,13 +37,16 @@ class NativeKernels:
         return self._buffers[key]
 
     # ----------------------------------------------------------------- arrays
-    def asarray(self, x, dtype=None):
-        """X as a C-contiguous array that the kernels may read."""
-        return np.ascontiguousarray(x, dtype=dtype)
+    def asarray(self, x):
+        """The array that the kernels read: C-contiguous."""
+        return np.ascontiguousarray(x)
 
     def to_numpy(self, x):
-        """X as a NumPy array."""
+        """Back to NumPy."""
         return np.asarray(x)
+
+    def exp(self, x):
+        return np.exp(x)
 
     def energies(self, X):
         """Squared norms of the rows of X, as a float64 NumPy array."""
@@ -77,7 +80,7 @@ class NativeKernels:
         return G
 
     def matching_pursuit(self, X, W, G, k, *, tol, positive):
-        """K steps of matching pursuit for every row of X.
+        """Matching pursuit with k steps, for every row of X.
 
         Parameters
         ----------
@@ -149,6 +152,54 @@ class NativeKernels:
 
         self._team.share(work, n, p * X.shape[1], chunk=_chunk(p, X))
         return indices, values
+
+    def above(self, X, W, bias, floor):
+        """The entries of each row of X @ W.T + bias above their atom's floor, (p,), >= 0.
+
+        Returns
+        -------
+        indices, values : (n, s)
+            In no order. s is the largest number that a row has, but at least 1; unused
+            slots hold index 0 and value 0.
+        """
+        n, p = len(X), len(W)
+        chunk = _chunk(p, X)
+        parts = [None] * -(-n // chunk)
+
+        def work(a, b):
+            C = X[a:b] @ W.T
+            C += bias
+            parts[a // chunk] = _entries(C, floor)
+
+        self._team.share(work, n, p * X.shape[1], chunk=chunk)
+        return _slots(*map(np.concatenate, zip(*parts, strict=True)))
+
+    def batch_top_k(self, X, W, bias, n_codes):
+        """The `n_codes` largest entries above zero of the whole of X @ W.T + bias.
+
+        Returns
+        -------
+        indices, values : (n, s)
+            As from `above`.
+        threshold : float
+            The smallest of these entries; 0 where there are fewer than asked for.
+        """
+        n, p = len(X), len(W)
+        C = self._buffer("batch", (n, p), X.dtype)
+
+        def work(a, b):
+            np.matmul(X[a:b], W.T, out=C[a:b])
+            C[a:b] += bias
+
+        self._team.share(work, n, p * X.shape[1], chunk=_chunk(p, X))
+        rank = max(0, n * p - n_codes)
+        threshold = max(np.partition(C, rank, axis=None)[rank], C.dtype.type(0))
+        return *_slots(*_entries(C, np.nextafter(threshold, C.dtype.type(-1)))), threshold
+
+    def by_size(self, indices, values):
+        """The slots of each row from the largest value down."""
+        order = np.argsort(-values, axis=1, kind="stable")
+        return np.take_along_axis(indices, order, 1), np.take_along_axis(values, order, 1)
 
     # ---------------------------------------------------------- valuing atoms
     def decode(self, indices, values, W):
@@ -247,6 +298,21 @@ class NativeKernels:
 
 def _empty_codes(n, k, like):
     return np.zeros((n, k), np.int32), np.zeros((n, k), like.dtype)
+
+
+def _entries(C, floor):
+    """How many entries of each row are above `floor` and 0; their columns and values."""
+    rows, columns = np.nonzero(np.maximum(floor, 0) < C)
+    return np.bincount(rows, minlength=len(C)), columns.astype(np.int32), C[rows, columns]
+
+
+def _slots(counts, columns, entries):
+    """Such entries, a row's side by side: indices and values of shape (n, s)."""
+    n, s = len(counts), max(1, counts.max())
+    used = np.arange(s) < counts[:, None]
+    indices, values = np.zeros((n, s), np.int32), np.zeros((n, s), entries.dtype)
+    indices[used], values[used] = columns, entries
+    return indices, values
 
 
 def _energies(X):

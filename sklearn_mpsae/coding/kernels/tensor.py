@@ -34,14 +34,17 @@ class TensorKernels:
         pass
 
     # ----------------------------------------------------------------- arrays
-    def asarray(self, x, dtype=None):
+    def asarray(self, x):
         if not isinstance(x, torch.Tensor):
             # A copy: torch warns about read-only memory, and would share writable memory.
-            x = torch.from_numpy(np.array(x, dtype=dtype, order="C"))
+            x = torch.from_numpy(np.array(x, order="C"))
         return x.to(self.device)
 
     def to_numpy(self, x):
         return x.cpu().numpy()
+
+    def exp(self, x):
+        return torch.exp(x)
 
     def energies(self, X):
         return self.to_numpy(_energies(X)).astype(np.float64)
@@ -173,6 +176,20 @@ class TensorKernels:
             torch.nn.functional.pad(values, missing),
         )
 
+    def above(self, X, W, bias, floor):
+        return _slots(torch.addmm(bias, X, W.T), floor)
+
+    def batch_top_k(self, X, W, bias, n_codes):
+        C = torch.addmm(bias, X, W.T)
+        largest = torch.topk(C.ravel(), min(n_codes, C.numel())).values
+        threshold = largest[-1].clamp(min=0)
+        floor = torch.nextafter(threshold, torch.full_like(threshold, -1))
+        return *_slots(C, floor), float(threshold)
+
+    def by_size(self, indices, values):
+        values, order = torch.sort(values, dim=1, descending=True, stable=True)
+        return indices.gather(1, order), values
+
     # ---------------------------------------------------------- valuing atoms
     def decode(self, indices, values, W):
         out = W.new_zeros((len(indices), W.shape[1]))
@@ -224,6 +241,14 @@ def _torch_dtype(dtype):
 def _empty_codes(n, k, like):
     indices = torch.zeros((n, k), dtype=torch.int64, device=like.device)
     return indices, like.new_zeros((n, k))
+
+
+def _slots(C, floor):
+    """The entries of each row of C above `floor` and 0, in as many slots as a row needs."""
+    C = torch.where(torch.as_tensor(floor).clamp(min=0) < C, C, 0)
+    n_slots = max(1, int((C > 0).sum(1).max()))
+    values, indices = torch.topk(C, n_slots, dim=1)
+    return torch.where(values > 0, indices, 0), values
 
 
 def _energies(X):

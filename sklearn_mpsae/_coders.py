@@ -1,0 +1,116 @@
+"""One door to every coder that `compare` knows: this package's and scikit-learn's."""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.decomposition import (
+    NMF,
+    PCA,
+    DictionaryLearning,
+    MiniBatchDictionaryLearning,
+    SparseCoder,
+)
+
+from ._base import BaseSparseAutoencoder
+
+
+class Coder:
+    """What is asked of an estimator. The defaults are those of scikit-learn's."""
+
+    # Whether one fit serves every number of non-zero codes.
+    one_fit = False
+
+    def sparsity(self, level: int) -> dict:
+        """The parameters for so many non-zero codes of a row."""
+        raise NotImplementedError
+
+    def encode(self, estimator, X):
+        """The codes of X, in any form that metrics take."""
+        return estimator.transform(X)
+
+    def decode(self, estimator, codes) -> np.ndarray:
+        """The reconstruction of these codes."""
+        return estimator.inverse_transform(codes)
+
+    def dictionary(self, estimator) -> np.ndarray:
+        """Atoms in rows, of any norm."""
+        return estimator.components_
+
+
+class _Autoencoder(Coder):
+    def sparsity(self, level):
+        return {"n_nonzero_coefs": level, "transform_n_nonzero_coefs": None}
+
+    def encode(self, estimator, X):
+        return estimator.encode(X)
+
+    def decode(self, estimator, codes):
+        return codes.decode(estimator.components_) + estimator.intercept_
+
+
+class _Dictionary(Coder):
+    """A dictionary that is learned with another penalty, and coded by scikit-learn's OMP."""
+
+    one_fit = True
+
+    def sparsity(self, level):
+        return {
+            "transform_algorithm": "omp",
+            "transform_n_nonzero_coefs": level,
+            "split_sign": False,
+        }
+
+    def decode(self, estimator, codes):
+        # Their inverse_transform is newer than the oldest scikit-learn this runs on.
+        return codes @ self.dictionary(estimator)
+
+
+class _GivenDictionary(_Dictionary):
+    def dictionary(self, estimator):
+        return np.asarray(estimator.dictionary)
+
+
+class _Components(Coder):
+    """All components are non-zero in every row: their number is the sparsity."""
+
+    def sparsity(self, level):
+        return {"n_components": level}
+
+
+_CODERS = {
+    BaseSparseAutoencoder: _Autoencoder(),
+    DictionaryLearning: _Dictionary(),
+    MiniBatchDictionaryLearning: _Dictionary(),
+    SparseCoder: _GivenDictionary(),
+    PCA: _Components(),
+    NMF: _Components(),
+}
+
+
+def coder_of(estimator, name) -> Coder:
+    """The coder of an estimator of this name.
+
+    Raises
+    ------
+    TypeError
+        If there is none.
+    """
+    for kind, coder in _CODERS.items():
+        if isinstance(estimator, kind):
+            return coder
+    known = ", ".join(kind.__name__ for kind in _CODERS if kind is not BaseSparseAutoencoder)
+    raise TypeError(
+        f"estimators[{name!r}] is {estimator!r}: compare knows unfitted instances of this "
+        f"package's autoencoders and of scikit-learn's {known}. For a pipeline, pass the data "
+        "as its last step gets them, and that step."
+    )
+
+
+def configured(estimator, name, level, seed):
+    """A clone of the estimator for so many non-zero codes."""
+    coder = coder_of(estimator, name)
+    estimator = clone(estimator).set_params(**coder.sparsity(level))
+    if "random_state" in estimator.get_params(deep=False):
+        estimator.set_params(random_state=seed)
+    return estimator.set_output(transform="default")

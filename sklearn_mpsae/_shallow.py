@@ -1,0 +1,177 @@
+"""What the sparse autoencoders with a shallow encoder share: they look at a row once."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from numbers import Real
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.utils._param_validation import Interval, StrOptions
+
+from ._base import BaseSparseAutoencoder
+from .learning.trainer import Step
+
+# The share of the auxiliary loss in the loss (Gao et al. 2024), and how many times more
+# latents than the main one it lets reconstruct.
+_AUXILIARY = 1 / 32
+_AUXILIARY_LATENTS = 4
+
+# A running mean of a batch's threshold forgets as fast as this.
+_FORGET = 0.1
+
+
+class BaseShallowSAE(BaseSparseAutoencoder):
+    """A linear encoder of its own, not tied to the dictionary, and a rule that chooses.
+
+    A child says what a batch teaches (`_step`) and which outputs are codes (`_encoder`).
+    """
+
+    _parameter_constraints: dict = {
+        **BaseSparseAutoencoder._parameter_constraints,
+        "dead_atoms": [StrOptions({"auxiliary", "revive", "keep"})],
+    }
+
+    # A bias shifts a latent for all rows at once, and an encoder moves without a sphere to
+    # hold it: at the dictionary's own rate both overshoot, and latents die of it.
+    _rate_shares = {"encoder": 0.2, "bias": 0.03}
+
+    # Only TopKSAE lets its user choose.
+    positive_code = True
+
+    @abstractmethod
+    def _step(self, kernels, parameters, X, plan, running):
+        """Codes, residuals and gradients of a batch; see `_backward`."""
+
+    # The encoder's bias is in units of the data; all else has no unit.
+    def _initial_parameters(self, atoms):
+        bias = np.zeros((len(atoms), 1), atoms.dtype)
+        return {"components": atoms, "encoder": atoms.copy(), "bias": bias}
+
+    def _fitted_parameters(self, scale):
+        return {
+            "components": self.components_,
+            "encoder": self.encoder_components_,
+            "bias": (self.encoder_intercept_ / scale)[:, None].astype(self.components_.dtype),
+        }
+
+    def _attributes(self, parameters, running, scale):
+        dtype = parameters["components"].dtype
+        return {
+            "components_": parameters["components"],
+            "encoder_components_": parameters["encoder"],
+            "encoder_intercept_": (parameters["bias"][:, 0] * float(scale)).astype(dtype),
+        }
+
+    def _backward(self, kernels, parameters, X, plan, dead, running):
+        step = self._step(kernels, parameters, X, plan, running)
+        if len(dead) and self.dead_atoms == "auxiliary":
+            # The dead latents alone autoencode the residual.
+            some = {name: array[dead] for name, array in parameters.items()}
+            k = min(len(dead), _AUXILIARY_LATENTS * max(1, round(plan.n_nonzero_coefs)))
+            encoder, bias = some["encoder"], some["bias"][:, 0]
+            codes = kernels.top_k(X, encoder, bias, k, positive=self.positive_code)
+            left = step.residual - kernels.decode(*codes, some["components"])
+            gradients = gradients_of_error(kernels, some["components"], X, left, *codes)
+            for name, gradient in gradients.items():
+                step.gradients[name][dead] += _AUXILIARY * gradient
+        return step
+
+    def _weights(self, kernels, dtype):
+        """The encoder's weights and bias on the device."""
+        arrays = self.encoder_components_, self.encoder_intercept_
+        return tuple(kernels.asarray(array.astype(dtype, copy=False)) for array in arrays)
+
+
+class BaseAverageSAE(BaseShallowSAE):
+    """A shallow autoencoder whose rows have `n_nonzero_coefs` codes on average."""
+
+    _parameter_constraints: dict = {
+        **BaseShallowSAE._parameter_constraints,
+        "n_nonzero_coefs": [Interval(Real, 0, None, closed="neither"), None],
+    }
+    _parameter_constraints.pop("positive_code")
+
+    def __init__(
+        self,
+        n_components: int | None = None,
+        *,
+        n_nonzero_coefs: float | None = None,
+        transform_n_nonzero_coefs: int | None = None,
+        center: bool = True,
+        max_iter: int | None = None,
+        batch_size: int = 512,
+        learning_rate: float = 0.3,
+        dict_init: ArrayLike | None = None,
+        dead_atoms: Literal["auxiliary", "revive", "keep"] = "auxiliary",
+        dead_after: int = 30,
+        sparse_output: bool = False,
+        device: str = "auto",
+        warm_start: bool = False,
+        verbose: int = 0,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
+        self.n_components = n_components
+        self.n_nonzero_coefs = n_nonzero_coefs
+        self.transform_n_nonzero_coefs = transform_n_nonzero_coefs
+        self.center = center
+        self.max_iter = max_iter
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.dict_init = dict_init
+        self.dead_atoms = dead_atoms
+        self.dead_after = dead_after
+        self.sparse_output = sparse_output
+        self.device = device
+        self.warm_start = warm_start
+        self.verbose = verbose
+        self.random_state = random_state
+
+    def _transform_k(self):
+        return self.transform_n_nonzero_coefs
+
+    def _floor(self, dtype):
+        """What an output must exceed to be a code, shape (n_components,)."""
+        return np.zeros(len(self.components_), dtype)
+
+    def _encoder(self, kernels, n_samples, k, dtype):
+        weights = self._weights(kernels, dtype)
+        floor = kernels.asarray(self._floor(dtype))
+
+        def encode(X):
+            indices, values = kernels.by_size(*kernels.above(X, *weights, floor))
+            return indices[:, :k], values[:, :k]
+
+        return encode
+
+
+def error_step(kernels, parameters, X, indices, values, penalty=0.0):
+    """The step that lowers the error of these codes, and their sum times the penalty."""
+    W = parameters["components"]
+    residual = X - kernels.decode(indices, values, W)
+    gradients = gradients_of_error(kernels, W, X, residual, indices, values, penalty)
+    return Step(indices, values, residual, gradients)
+
+
+def gradients_of_error(kernels, W, X, residual, indices, values, penalty=0.0):
+    """Of half the residual's energy and the penalised codes, by all that made them."""
+    by_values = penalty - kernels.gather_dot(residual, W, indices)
+    by_values *= values != 0
+    return {
+        "components": -kernels.scatter_outer(indices, values, residual, len(W)),
+        "encoder": kernels.scatter_outer(indices, by_values, X, len(W)),
+        "bias": sum_by_atom(kernels, indices, by_values, X, len(W)),
+    }
+
+
+def sum_by_atom(kernels, indices, values, X, n_components):
+    """The sum of each atom's values, shape (p, 1)."""
+    ones = X[:, :1] * 0 + 1
+    return kernels.scatter_outer(indices, values, ones, n_components)
+
+
+def follow(running, name, value):
+    """Let a running mean follow a value: the plain mean of the first few."""
+    n = running["n_batches"] = running["n_batches"] + 1
+    running[name] += max(_FORGET, 1 / n) * (float(value) - running[name])

@@ -2,20 +2,20 @@
 
 import numpy as np
 import pytest
-import tree
 from sklearn.datasets import load_breast_cancer
 from sklearn.preprocessing import StandardScaler
 
 from sklearn_mpsae import MPSparseAutoencoder, TopKSAE
+from sklearn_mpsae.datasets import make_hierarchical_features
 from sklearn_mpsae.learning.dictionary import unit_rows
 from sklearn_mpsae.learning.recipe import fit_plan, stream_plan
+from sklearn_mpsae.metrics import matched_cosine
 
 
 @pytest.mark.parametrize("rho", [0.0, 0.1])
 @pytest.mark.parametrize("seed", range(3))
 def test_the_default_recipe_recovers_the_tree(rho, seed):
-    D = tree.dictionary(rho, seed)
-    X = tree.rows(D, 100_000, seed).astype(np.float32)
+    features = make_hierarchical_features(100_000, rho=rho, dtype=np.float32, random_state=seed)
     est = MPSparseAutoencoder(
         20,
         n_nonzero_coefs=2,
@@ -24,8 +24,8 @@ def test_the_default_recipe_recovers_the_tree(rho, seed):
         max_iter=15,
         center=False,
         random_state=seed,
-    ).fit(X)
-    assert tree.matched_cosine(est.components_, D) >= 0.99
+    ).fit(features.data)
+    assert matched_cosine(est.components_, features.dictionary) >= 0.99
 
 
 @pytest.mark.parametrize("scale", [2.0**-13, 2.0**13], ids=["2^-13", "2^13"])

@@ -1,0 +1,61 @@
+"""How good a dictionary and its codes are. Arrays in, numbers out; knows no estimator."""
+
+from ._codes import AtomUsage, SecondMoment, atom_usage, dead_fraction, effective_rank, l0
+from ._coherence import (
+    ConditionalOrthogonality,
+    babel_function,
+    conditional_orthogonality,
+    coselected_babel,
+    mutual_coherence,
+)
+from ._reconstruction import (
+    ExplainedVariance,
+    explained_variance,
+    fraction_of_variance_unexplained,
+    residual_path,
+)
+from ._recovery import (
+    FiringScores,
+    Matching,
+    Scores,
+    SimilarityError,
+    feature_absorption,
+    firing_scores,
+    match_atoms,
+    match_codes,
+    matched_cosine,
+    similarity_error,
+    stability,
+)
+from ._scorers import codes_scorer, dictionary_scorer
+
+__all__ = [
+    "AtomUsage",
+    "ConditionalOrthogonality",
+    "ExplainedVariance",
+    "FiringScores",
+    "Matching",
+    "Scores",
+    "SecondMoment",
+    "SimilarityError",
+    "atom_usage",
+    "babel_function",
+    "codes_scorer",
+    "conditional_orthogonality",
+    "coselected_babel",
+    "dead_fraction",
+    "dictionary_scorer",
+    "effective_rank",
+    "explained_variance",
+    "feature_absorption",
+    "firing_scores",
+    "fraction_of_variance_unexplained",
+    "l0",
+    "match_atoms",
+    "match_codes",
+    "matched_cosine",
+    "mutual_coherence",
+    "residual_path",
+    "similarity_error",
+    "stability",
+]

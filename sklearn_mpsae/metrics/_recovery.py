@@ -1,0 +1,500 @@
+"""How well a dictionary finds the features that made the data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.optimize import linear_sum_assignment
+
+from ._inputs import (
+    add_product,
+    batches,
+    check_same_space,
+    checked_codes,
+    checked_dictionary,
+    csr,
+    n_rows,
+    take,
+    width,
+)
+
+
+class Matching(NamedTuple):
+    """Pairs of a learned atom and a true feature, in the order of the features."""
+
+    atoms: np.ndarray
+    """The atom of each pair."""
+
+    features: np.ndarray
+    """Its feature, increasing."""
+
+    scores: np.ndarray
+    """How alike they are, in the measure that was matched."""
+
+
+def match_atoms(dictionary: ArrayLike, truth: ArrayLike, *, absolute: bool = False) -> Matching:
+    """Pair atoms with true features so that the sum of their cosines is largest.
+
+    Parameters
+    ----------
+    dictionary : array-like of shape (n_components, n_features)
+        Learned atoms of unit norm.
+    truth : array-like of shape (n_true, n_features)
+        True features of unit norm.
+    absolute : bool, default=False
+        Whether to take |cosine|: for codes of either sign, an atom and its negative are the
+        same.
+
+    Returns
+    -------
+    matching : Matching
+        ``atoms``, ``features`` and their cosines, ``scores``, of shape
+        ``(min(n_components, n_true),)``: all of the fewer are paired, what is left of the
+        others is in no pair.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit, values are not finite or rows not of unit norm.
+
+    See Also
+    --------
+    match_codes : Pairs by when they are active, not by where they point.
+
+    Examples
+    --------
+    >>> from sklearn_mpsae.metrics import match_atoms
+    >>> match_atoms([[0.0, 1.0], [0.8, 0.6], [1.0, 0.0]], [[1.0, 0.0], [0.0, 1.0]]).atoms
+    array([2, 0])
+    """
+    return _best_pairs(_cosines(dictionary, truth, absolute))
+
+
+def match_codes(codes, activations) -> Matching:
+    """Pair atoms with true features by the samples on which they are active.
+
+    The pairs maximise the sum of ``(codes / abs(codes).max(axis=0)).T @ activations``,
+    which is how the authors of [1]_ pair them.
+
+    Parameters
+    ----------
+    codes : array-like, sparse of shape (n_samples, n_components) or Codes
+        Learned codes. Read a part at a time.
+    activations : array-like, sparse of shape (n_samples, n_true) or Codes
+        The true ones of the same samples.
+
+    Returns
+    -------
+    matching : Matching
+        As of `match_atoms`; ``scores`` are the entries of that product. All of the fewer
+        are paired, those that are never active too, with a score of 0.
+
+    Raises
+    ------
+    ValueError
+        If the numbers of samples differ, or values are not finite.
+
+    References
+    ----------
+    .. [1] "From Flat to Hierarchical: Extracting Sparse Representations with Matching
+       Pursuit", arXiv:2506.03093, 2025.
+
+    Examples
+    --------
+    >>> from sklearn_mpsae.metrics import match_codes
+    >>> match_codes([[0.0, 2.0], [4.0, 0.0]], [[1.0, 0.0], [0.0, 1.0]]).atoms
+    array([1, 0])
+    """
+    codes, activations = _checked_pair(codes, activations)
+    product = np.zeros((width(codes), width(activations)))
+    largest = np.zeros(width(codes))
+    for Z, A in _parts(codes, activations):
+        add_product(product, Z, A)
+        largest = np.maximum(largest, abs(Z).max(axis=0).toarray().ravel())
+    return _best_pairs(product / np.where(largest > 0, largest, 1)[:, None])
+
+
+def _best_pairs(scores):
+    features, atoms = linear_sum_assignment(scores.T, maximize=True)
+    return Matching(atoms, features, scores[atoms, features])
+
+
+def matched_cosine(
+    dictionary: ArrayLike,
+    truth: ArrayLike,
+    matching: Matching | None = None,
+    *,
+    absolute: bool = False,
+) -> float:
+    """Mean cosine of true features with their atoms.
+
+    Parameters
+    ----------
+    dictionary : array-like of shape (n_components, n_features)
+        Learned atoms of unit norm.
+    truth : array-like of shape (n_true, n_features)
+        True features of unit norm.
+    matching : Matching or (atoms, features), default=None
+        The pairs. None for those of `match_atoms`.
+    absolute : bool, default=False
+        Whether to take |cosine|.
+
+    Returns
+    -------
+    cosine : float
+        The mean over pairs: features without an atom, and atoms without a feature, do not
+        enter it.
+
+    Raises
+    ------
+    ValueError
+        As for `match_atoms`, or if the matching does not fit.
+
+    Examples
+    --------
+    >>> from sklearn_mpsae.metrics import matched_cosine
+    >>> matched_cosine([[0.8, 0.6], [0.0, 1.0]], [[0.0, 1.0], [1.0, 0.0]])
+    0.9
+    """
+    cosines = _cosines(dictionary, truth, absolute)
+    atoms, features = _checked_matching(matching, cosines)
+    return float(cosines[atoms, features].mean())
+
+
+class Scores(NamedTuple):
+    """Precision, recall and F1: a number each, or an array with one for each feature."""
+
+    precision: np.ndarray | float
+    """The share of an atom's firings on which its feature is active."""
+
+    recall: np.ndarray | float
+    """The share of a feature's activity on which its atom fires."""
+
+    f1: np.ndarray | float
+    """Their harmonic mean."""
+
+
+class FiringScores(NamedTuple):
+    """What `firing_scores` returns."""
+
+    per_feature: Scores
+    """Arrays of shape (n_true,)."""
+
+    macro: Scores
+    """The means over features."""
+
+    micro: Scores
+    """The scores of all firings of all pairs together."""
+
+
+def firing_scores(codes, activations, matching: Matching) -> FiringScores:
+    """How well atoms fire when their features are active.
+
+    To fire is to be other than zero. With the numbers of samples on which an atom fires,
+    on which its feature is active, and on which both are, ``precision = both / fires``,
+    ``recall = both / active`` and ``f1 = 2 * both / (fires + active)``.
+
+    Parameters
+    ----------
+    codes : array-like, sparse of shape (n_samples, n_components) or Codes
+        Learned codes. Read a part at a time.
+    activations : array-like, sparse of shape (n_samples, n_true) or Codes
+        The true ones of the same samples.
+    matching : Matching or (atoms, features)
+        The pairs, of `match_atoms` or `match_codes`.
+
+    Returns
+    -------
+    scores : FiringScores
+        ``per_feature``, ``macro`` and ``micro``, each with ``precision``, ``recall`` and
+        ``f1``. A feature without an atom, or whose atom never fires, scores 0: it is missed.
+        A feature that is never active has no scores (NaN) and is left out of ``macro``. Atoms
+        without a feature do not count.
+
+    Raises
+    ------
+    ValueError
+        If the numbers of samples differ, values are not finite or the matching does not fit.
+
+    Examples
+    --------
+    >>> from sklearn_mpsae.metrics import firing_scores, match_codes
+    >>> activations = [[1.0, 0.0], [1.0, 2.0], [0.0, 1.0]]
+    >>> codes = [[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]
+    >>> scores = firing_scores(codes, activations, match_codes(codes, activations))
+    >>> scores.per_feature.recall
+    array([1. , 0.5])
+    >>> scores.macro.recall
+    0.75
+    """
+    codes, activations = _checked_pair(codes, activations)
+    n_true = width(activations)
+    atoms, features = _checked_matching(matching, shape=(width(codes), n_true))
+    both, fires, active = np.zeros((3, n_true))
+    for Z, A in _parts(codes, activations):
+        Z, A = Z.astype(bool).astype(np.int64), A.astype(bool).astype(np.int64)
+        active += A.sum(axis=0)
+        fires[features] += Z[:, atoms].sum(axis=0)
+        both[features] += Z[:, atoms].multiply(A[:, features]).sum(axis=0)
+    per_feature = _scores(both, fires, active)
+    macro = Scores(*(_mean_of_known(score) for score in per_feature))
+    micro = Scores(*map(float, _scores(both.sum(), fires.sum(), active.sum())))
+    return FiringScores(per_feature, macro, micro)
+
+
+def _scores(both, fires, active):
+    known = np.where(active > 0, 1.0, np.nan)
+    return Scores(
+        known * both / np.maximum(fires, 1),
+        known * both / np.maximum(active, 1),
+        known * 2 * both / np.maximum(fires + active, 1),
+    )
+
+
+def feature_absorption(
+    dictionary: ArrayLike,
+    truth: ArrayLike,
+    parents: ArrayLike,
+    matching: Matching | None = None,
+    *,
+    absolute: bool = False,
+) -> float:
+    """Mean cosine of the atoms of child features with their true parents.
+
+    Where a feature is active only together with its parent, it is sparser to let the
+    child's atom absorb the parent's direction. This is the quantity of Table 1 of [1]_;
+    where true children are orthogonal to their parents, 0 is right.
+
+    Parameters
+    ----------
+    dictionary : array-like of shape (n_components, n_features)
+        Learned atoms of unit norm.
+    truth : array-like of shape (n_true, n_features)
+        True features of unit norm.
+    parents : array-like of shape (n_true,), int
+        The index of each feature's parent, -1 for features that have none.
+    matching : Matching or (atoms, features), default=None
+        The pairs. None for those of `match_atoms`.
+    absolute : bool, default=False
+        Whether to take |cosine|; else atoms turned away from the parent make up for others
+        turned towards it.
+
+    Returns
+    -------
+    absorption : float
+        The mean over the children that have an atom; NaN if none has.
+
+    Raises
+    ------
+    ValueError
+        As for `matched_cosine`, or if parents are not indices of other features or -1, or
+        no feature has one.
+
+    References
+    ----------
+    .. [1] "From Flat to Hierarchical: Extracting Sparse Representations with Matching
+       Pursuit", arXiv:2506.03093, 2025.
+
+    Examples
+    --------
+    >>> from sklearn_mpsae.metrics import feature_absorption
+    >>> feature_absorption([[1.0, 0.0], [0.6, 0.8]], [[1.0, 0.0], [0.0, 1.0]], [-1, 0])
+    0.6
+    """
+    cosines = _cosines(dictionary, truth, False)
+    parents = _checked_parents(parents, cosines.shape[1])
+    atoms, features = _checked_matching(matching, np.abs(cosines) if absolute else cosines)
+    child = parents[features] >= 0
+    absorbed = cosines[atoms[child], parents[features[child]]]
+    return _mean_of_known(np.abs(absorbed) if absolute else absorbed)
+
+
+class SimilarityError(NamedTuple):
+    """What `similarity_error` returns; NaN where there is no such pair of features."""
+
+    within: float
+    """Mean squared error of cosines of features of the same level."""
+
+    across: float
+    """Mean squared error of cosines of features of different levels."""
+
+
+def similarity_error(
+    dictionary: ArrayLike,
+    truth: ArrayLike,
+    levels: ArrayLike,
+    matching: Matching | None = None,
+) -> SimilarityError:
+    """How well cosines among atoms are those among the true features.
+
+    The mean squared difference of the two cosine matrices, over pairs of different
+    features on the same level of a hierarchy, and over pairs on different ones: the "flat"
+    and "hierarchical" errors of [1]_, as its figure 4 is read here.
+
+    Parameters
+    ----------
+    dictionary : array-like of shape (n_components, n_features)
+        Learned atoms of unit norm.
+    truth : array-like of shape (n_true, n_features)
+        True features of unit norm.
+    levels : array-like of shape (n_true,)
+        The level of each feature, or any other label of a group.
+    matching : Matching or (atoms, features), default=None
+        The pairs. None for those of `match_atoms`. Features without an atom do not count.
+
+    Returns
+    -------
+    error : SimilarityError
+        ``within`` and ``across`` levels.
+
+    Raises
+    ------
+    ValueError
+        As for `matched_cosine`, or if there is not one level for each feature.
+
+    References
+    ----------
+    .. [1] "From Flat to Hierarchical: Extracting Sparse Representations with Matching
+       Pursuit", arXiv:2506.03093, 2025.
+
+    Examples
+    --------
+    >>> from sklearn_mpsae.metrics import similarity_error
+    >>> error = similarity_error([[1.0, 0.0], [0.6, 0.8]], [[1.0, 0.0], [0.0, 1.0]], [0, 1])
+    >>> round(error.across, 6)
+    0.36
+    """
+    W, D = checked_dictionary(dictionary), checked_dictionary(truth, "truth")
+    check_same_space(W, D)
+    levels = np.asarray(levels)
+    if levels.shape != (len(D),):
+        raise ValueError(
+            f"levels must have one entry for each of the {len(D)} features of truth; got "
+            f"shape {levels.shape}."
+        )
+    atoms, features = _checked_matching(matching, W @ D.T)
+    W, D, levels = W[atoms], D[features], levels[features]
+    errors = (W @ W.T - D @ D.T) ** 2
+    same = levels[:, None] == levels
+    different = ~np.eye(len(W), dtype=bool)
+    return SimilarityError(
+        _mean_of_known(errors[same & different]), _mean_of_known(errors[~same])
+    )
+
+
+def stability(dictionaries: Sequence[ArrayLike], *, absolute: bool = False) -> float:
+    """Mean matched cosine of all pairs of dictionaries, as of fits from several seeds.
+
+    Parameters
+    ----------
+    dictionaries : sequence of array-like of shape (n_components, n_features)
+        At least two, of atoms of unit norm; the numbers of atoms may differ.
+    absolute : bool, default=False
+        Whether to take |cosine|.
+
+    Returns
+    -------
+    stability : float
+        1 if all have the same atoms, in any order.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two, or as for `match_atoms`.
+
+    Examples
+    --------
+    >>> from sklearn_mpsae.metrics import stability
+    >>> stability([[[1.0, 0.0], [0.0, 1.0]], [[0.0, 1.0], [0.8, 0.6]]])
+    0.9
+    """
+    if len(dictionaries) < 2:
+        raise ValueError(
+            f"dictionaries holds {len(dictionaries)}; stability compares at least two: pass "
+            "components_ of fits with different random_state."
+        )
+    pairs = combinations(dictionaries, 2)
+    return float(np.mean([matched_cosine(*pair, absolute=absolute) for pair in pairs]))
+
+
+# --------------------------------------------------------------------------- their parts
+def _cosines(dictionary, truth, absolute):
+    W, D = checked_dictionary(dictionary), checked_dictionary(truth, "truth")
+    check_same_space(W, D)
+    cosines = W @ D.T
+    return np.abs(cosines) if absolute else cosines
+
+
+def _checked_pair(codes, activations):
+    codes = checked_codes(codes)
+    activations = checked_codes(activations, name="activations")
+    if n_rows(codes) != n_rows(activations):
+        raise ValueError(
+            f"codes has {n_rows(codes)} rows and activations {n_rows(activations)}: pass "
+            "those of the same samples."
+        )
+    return codes, activations
+
+
+def _parts(codes, activations):
+    """Yield the same rows of both as CSR arrays, a part at a time."""
+    for rows in batches(n_rows(codes), width(codes) + width(activations)):
+        yield csr(take(codes, rows)), csr(take(activations, rows), "activations")
+
+
+def _checked_matching(matching, scores=None, *, shape=None):
+    """Atoms and features of a matching that fits; without one, the best by `scores`."""
+    if matching is None:
+        return _best_pairs(scores)[:2]
+    shape = scores.shape if shape is None else shape
+    atoms, features = (np.asarray(indices) for indices in tuple(matching)[:2])
+    if not (_are_distinct(atoms, shape[0]) and _are_distinct(features, shape[1])):
+        raise ValueError(
+            f"matching does not fit {shape[0]} atoms and {shape[1]} features: it must hold "
+            "two equally long integer arrays of indices, none of them twice."
+        )
+    if len(atoms) != len(features) or len(atoms) == 0:
+        raise ValueError(
+            f"matching must pair atoms with features, at least one; got {len(atoms)} of the "
+            f"one and {len(features)} of the other."
+        )
+    return atoms, features
+
+
+def _are_distinct(indices, n):
+    """Whether these are different indices of n things."""
+    return (
+        indices.ndim == 1
+        and indices.dtype.kind in "iu"
+        and len(np.unique(indices)) == len(indices)
+        and bool(((indices >= 0) & (indices < n)).all())
+    )
+
+
+def _checked_parents(parents, n_true):
+    parents = np.asarray(parents)
+    if parents.shape != (n_true,) or parents.dtype.kind not in "iu":
+        raise ValueError(
+            f"parents must be {n_true} integers, one for each feature of truth; got "
+            f"{parents.dtype} of shape {parents.shape}."
+        )
+    wrong = (parents < -1) | (parents >= n_true) | (parents == np.arange(n_true))
+    if wrong.any():
+        first = np.flatnonzero(wrong)[0]
+        raise ValueError(
+            f"parents[{first}] is {parents[first]}: it must be the index of another feature, "
+            "or -1 for none."
+        )
+    if (parents < 0).all():
+        raise ValueError("parents gives no feature a parent: there is nothing to absorb.")
+    return parents
+
+
+def _mean_of_known(values):
+    """The mean of what is not NaN; NaN where nothing is."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else float("nan")

@@ -44,7 +44,7 @@ def both(kernels, rng, n, p, d, k):
 
     def pursue(gram):
         G = kernels.gram(W) if gram else None
-        return kernels.matching_pursuit(X, W, G, k, tol=0.0, positive=True)
+        return kernels.matching_pursuit(X, W, G, k, tol=0.0, threshold=0.0, positive=True)
 
     return {"gram": lambda: pursue(True), "residual": lambda: pursue(False)}
 

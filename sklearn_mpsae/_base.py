@@ -99,8 +99,8 @@ class BaseSparseAutoencoder(
     def _encoder(self, kernels, n_samples, k, dtype):
         """A function from centred rows on the device to their (indices, values).
 
-        k : how many codes a row may have; None for as many as the encoder gives it. There
-            may be more or fewer slots than that.
+        k : how many codes a row may have, or what `_transform_k` gives. There may be more
+            or fewer slots than that.
         """
 
     # ------------------------------------------------------------------ learning

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import math
 import os
 import time
+import warnings
 from collections.abc import Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import product
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,6 +18,7 @@ import joblib
 import numpy as np
 import sklearn
 from numpy.typing import ArrayLike
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MaxAbsScaler
@@ -28,12 +31,17 @@ from ._coders import coder_of, configured
 from ._compat import without_torch
 from .coding import Codes
 from .learning.dictionary import unit_rows
+from .metrics._inputs import checked_codes, checked_dictionary, n_rows
+from .metrics._recovery import checked_parents
 
 if TYPE_CHECKING:
     import pandas as pd
 
 # The training rows are coded and reconstructed so many at a time.
 _ROWS = 8192
+
+# Enough for a probe to tell codes apart; the last digit would cost many times more.
+_PROBE_STEPS = 200
 
 _CELL = ["estimator", "n_nonzero_coefs", "seed"]
 _MEASURES = [
@@ -132,8 +140,8 @@ def compare(
             For the fit, and for coding the test rows. What shares a fit shares the seconds.
         fit_memory
             By how many bytes the resident memory of the process grew during the fit, at its
-            peak. It counts what the fit loads, and not what reuses memory the process had
-            already; NaN on systems other than Linux.
+            peak: with what is loaded by the first fit of its kind. NaN on systems other than
+            Linux.
         probe_accuracy
             With y: the accuracy on test rows of a logistic regression on the codes, each
             scaled to a maximum of 1.
@@ -281,13 +289,20 @@ def _fit_and_measure(fit, key, data):
 @contextmanager
 def _measured(rows):
     """Write the seconds and the memory of a fit into its rows."""
-    gc.collect()
+    _give_back_memory()
     before, start = _resident("VmRSS", reset=True), time.perf_counter()
     yield
     seconds = time.perf_counter() - start
     for row in rows:
         row["fit_seconds"] = seconds
         row["fit_memory"] = _resident("VmHWM") - before
+
+
+def _give_back_memory():
+    """Return free memory to the system; else a fit that reuses it would seem to take none."""
+    gc.collect()
+    with suppress(OSError, AttributeError, TypeError):  # a system without glibc
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _resident(field, *, reset=False):
@@ -299,7 +314,7 @@ def _resident(field, *, reset=False):
                 file.write("5")
         with open("/proc/self/status") as file:
             kilobytes = next(line.split()[1] for line in file if line.startswith(field))
-    except OSError:
+    except (OSError, StopIteration):
         return math.nan
     return 1024 * int(kilobytes)
 
@@ -352,10 +367,12 @@ def _geometry(atoms, codes, level):
 
 
 def _probe(coder, fitted, codes, data):
-    train = codes if data.X is data.X_test else coder.encode(fitted, data.X)
-    train, test = _plain(train), _plain(codes)
-    probe = make_pipeline(MaxAbsScaler(), LogisticRegression(max_iter=200, tol=1e-3))
-    return probe.fit(train, data.y).score(test, data.y_test)
+    train, test = _plain(coder.encode(fitted, data.X)), _plain(codes)
+    probe = make_pipeline(MaxAbsScaler(), LogisticRegression(max_iter=_PROBE_STEPS))
+    with warnings.catch_warnings():
+        # The steps are few on purpose.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return probe.fit(train, data.y).score(test, data.y_test)
 
 
 def _plain(codes):
@@ -370,10 +387,9 @@ def _recovery(atoms, codes, truth):
     matching = metrics.match_atoms(atoms, features, absolute=absolute)
     firing = metrics.firing_scores(codes, truth["codes"], matching).macro
     measures = {"matched_cosine": float(matching.scores.mean()), **firing._asdict()}
-    parents = truth["parents"]
-    if parents is not None:
+    if truth["parents"] is not None:
         measures["absorption"] = metrics.feature_absorption(
-            atoms, features, parents, matching, absolute=absolute
+            atoms, features, truth["parents"], matching, absolute=absolute
         )
     return measures
 
@@ -391,12 +407,12 @@ def _pandas():
 
 
 def _checked_integers(values, name, *, least):
-    values = [values] if isinstance(values, Integral) else list(values)
+    values = np.ravel(values).tolist()
     if not values or not all(isinstance(v, Integral) and v >= least for v in values):
         raise ValueError(f"{name} must hold integers of at least {least}, got {values}.")
     if len(set(values)) < len(values):
         raise ValueError(f"{name} holds a value twice: {values}. Each is a row of the table.")
-    return [int(value) for value in values]
+    return values
 
 
 def _check_estimators(estimators, levels, seeds):
@@ -443,21 +459,21 @@ def _checked_truth(truth, X_test):
             "truth must have a dictionary and codes, as what make_hierarchical_features and "
             "its like return."
         ) from error
-    parents = truth.get("parents")
-    n_rows, n_true = np.shape(codes)
-    if n_rows != len(X_test) or np.shape(dictionary) != (n_true, X_test.shape[1]):
+    dictionary = checked_dictionary(dictionary, "truth's dictionary")
+    codes = checked_codes(codes, len(dictionary), "truth's codes")
+    if n_rows(codes) != len(X_test) or dictionary.shape[1] != X_test.shape[1]:
         raise ValueError(
-            f"truth has codes of shape {(n_rows, n_true)} and a dictionary of shape "
-            f"{np.shape(dictionary)}, which do not make rows of shape {X_test.shape}: pass the "
-            "truth of the test rows."
+            f"truth has codes of {n_rows(codes)} rows and a dictionary of "
+            f"{dictionary.shape[1]} features, but the rows to measure on have shape "
+            f"{X_test.shape}: pass the truth of these rows."
         )
-    # Refused here rather than in every row of the table.
-    if parents is not None and (np.asarray(parents) < 0).all():
+    parents = truth.get("parents")
+    # Generators without a tree give every feature the parent -1.
+    if parents is not None and np.any(np.asarray(parents) != -1):
+        parents = checked_parents(parents, len(dictionary))
+    else:
         parents = None
-    metrics.matched_cosine(dictionary, dictionary)
-    if parents is not None:
-        metrics.feature_absorption(dictionary, dictionary, parents)
-    return {"dictionary": np.asarray(dictionary), "codes": codes, "parents": parents}
+    return {"dictionary": dictionary, "codes": codes, "parents": parents}
 
 
 def _reason(error):

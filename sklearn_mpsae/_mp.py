@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import ceil
 from numbers import Real
 from typing import Literal
 
@@ -12,7 +13,13 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from ._base import BaseSparseAutoencoder
 from ._docs import shared_docs
 from .coding.pursuit import prefers_gram, pursue
+from .learning.control import control
 from .learning.trainer import Step
+
+# With sparsity="average": how fast the threshold's logarithm follows the error of log L0,
+# and how many times more than the average a row may take.
+_GAIN = 0.05
+_MOST = 4
 
 
 @shared_docs
@@ -28,7 +35,16 @@ class MPSparseAutoencoder(BaseSparseAutoencoder):
     Parameters
     ----------
     {n_components}
-    {n_nonzero_coefs}
+    n_nonzero_coefs : int or float, default=None
+        The largest number of non-zero codes of a row, or with ``sparsity="average"`` their
+        average number, which need not be whole. None for a tenth of the features, at least
+        1. More than there are atoms is used as that many, with a warning.
+    sparsity : {{"row", "average"}}, default="row"
+        How rows share the codes. "row": each takes up to `n_nonzero_coefs`. "average": each
+        takes as many as it needs, namely stops before an atom whose code would be at most
+        `threshold_`, and training sets that so that rows have `n_nonzero_coefs` codes on
+        average. Where the data have true atoms and their number differs between rows, this
+        finds them best (docs/study/superposition.md).
     tol : float, default=0.0
         A row takes no further atom once its squared residual is at most `tol` times its
         squared norm (after centring); so it does not depend on the data's scale.
@@ -38,7 +54,9 @@ class MPSparseAutoencoder(BaseSparseAutoencoder):
         pursuit, which refits all codes with each atom (by non-negative least squares under
         `positive_code`). `fit` then also refines the dictionary on such codes, during the
         last part of the training.
-    {transform_n_nonzero_coefs}
+    transform_n_nonzero_coefs : int, default=None
+        The sparsity of `transform`, where it is to differ from the one trained with: the
+        largest number of codes of a row, whatever `sparsity` is. It can be set after `fit`.
     positive_code : bool, default=True
         Whether codes must not be negative, as in the papers.
     {training}
@@ -52,6 +70,9 @@ class MPSparseAutoencoder(BaseSparseAutoencoder):
     Attributes
     ----------
     {attributes}
+    threshold_ : float
+        What the code of a further atom must exceed, in units of the data; 0 unless
+        ``sparsity="average"``.
 
     See Also
     --------
@@ -90,17 +111,21 @@ class MPSparseAutoencoder(BaseSparseAutoencoder):
 
     _parameter_constraints: dict = {
         **BaseSparseAutoencoder._parameter_constraints,
+        "n_nonzero_coefs": [Interval(Real, 0, None, closed="neither"), None],
+        "sparsity": [StrOptions({"row", "average"})],
         "tol": [Interval(Real, 0, 1, closed="left")],
         "transform_algorithm": [StrOptions({"mp", "omp"})],
     }
 
     _free_norms = True
+    _running_start = {"threshold": 0.0}
 
     def __init__(
         self,
         n_components: int | None = None,
         *,
-        n_nonzero_coefs: int | None = None,
+        n_nonzero_coefs: float | None = None,
+        sparsity: Literal["row", "average"] = "row",
         tol: float = 0.0,
         transform_algorithm: Literal["mp", "omp"] = "mp",
         transform_n_nonzero_coefs: int | None = None,
@@ -120,6 +145,7 @@ class MPSparseAutoencoder(BaseSparseAutoencoder):
     ) -> None:
         self.n_components = n_components
         self.n_nonzero_coefs = n_nonzero_coefs
+        self.sparsity = sparsity
         self.tol = tol
         self.transform_algorithm = transform_algorithm
         self.transform_n_nonzero_coefs = transform_n_nonzero_coefs
@@ -144,22 +170,22 @@ class MPSparseAutoencoder(BaseSparseAutoencoder):
         return {"components": self.components_}
 
     def _attributes(self, parameters, running, scale):
-        return {"components_": parameters["components"]}
+        threshold = running["threshold"] * float(scale)
+        return {"components_": parameters["components"], "threshold_": threshold}
 
     def _backward(self, kernels, parameters, X, plan, dead, running):
         W = parameters["components"]
         # Orthogonal codes want atoms of unit norm, and minimise the error themselves: its
         # derivative by them is zero, so the gradient is that of the decoder alone.
         orthogonal = plan.refine and self.transform_algorithm == "omp"
-        indices, values = pursue(
-            kernels,
-            X,
-            W,
-            plan.n_nonzero_coefs,
-            tol=self.tol,
-            positive=self.positive_code,
-            orthogonal=orthogonal,
-        )
+        k, threshold = plan.n_nonzero_coefs, 0.0
+        if self.sparsity == "average":
+            if running["threshold"] == 0:
+                running["threshold"] = self._first_threshold(kernels, X, W, k)
+            k, threshold = _most(k, len(W)), running["threshold"]
+        indices, values = self._pursue(kernels, X, W, k, threshold, orthogonal)
+        if self.sparsity == "average":
+            control(running, "threshold", _GAIN, values, plan.n_nonzero_coefs)
         if orthogonal:
             residual = X - kernels.decode(indices, values, W)
             gradient = -kernels.scatter_outer(indices, values, residual, len(W))
@@ -167,30 +193,58 @@ class MPSparseAutoencoder(BaseSparseAutoencoder):
             residual, gradient = kernels.pursuit_gradient(X, W, indices, values)
         return Step(indices, values, residual, {"components": gradient})
 
+    def _pursue(self, kernels, X, W, k, threshold, orthogonal, gram=None):
+        return pursue(
+            kernels,
+            X,
+            W,
+            k,
+            tol=self.tol,
+            threshold=threshold,
+            positive=self.positive_code,
+            orthogonal=orthogonal,
+            gram=gram,
+        )
+
+    def _first_threshold(self, kernels, X, W, k):
+        """What the codes of a batch must exceed to be k per row on average."""
+        _, values = self._pursue(kernels, X, W, _most(k, len(W)), 0.0, False)
+        sizes = np.sort(np.abs(kernels.to_numpy(values)), axis=None)[::-1]
+        return float(sizes[min(round(k * len(X)), len(sizes) - 1)])
+
     def _encoder(self, kernels, n_samples, k, dtype):
+        k, threshold = k if isinstance(k, tuple) else (k, 0.0)
         W = kernels.asarray(self.components_.astype(dtype, copy=False))
         orthogonal = self.transform_algorithm == "omp"
         gram = None
         if orthogonal or prefers_gram(n_samples, *W.shape, k, dtype.itemsize):
             gram = kernels.gram(W)
+        return lambda X: self._pursue(kernels, X, W, k, threshold, orthogonal, gram)
 
-        def encode(X):
-            return pursue(
-                kernels,
-                X,
-                W,
-                k,
-                tol=self.tol,
-                positive=self.positive_code,
-                orthogonal=orthogonal,
-                gram=gram,
+    def _transform_k(self):
+        """A number of steps, or a largest number and the threshold to stop by."""
+        if self.sparsity == "row" or self.transform_n_nonzero_coefs is not None:
+            return super()._transform_k()
+        n_atoms = len(self.components_)
+        return _most(self._n_active(self.n_nonzero_coefs, n_atoms), n_atoms), self.threshold_
+
+    def _n_active(self, k, n_atoms, *, warn=False):
+        if self.sparsity == "row" and k is not None and k != int(k):
+            raise ValueError(
+                f"n_nonzero_coefs={k} is not a whole number: pass one, or "
+                "sparsity='average' for rows that have so many codes on average."
             )
-
-        return encode
+        return super()._n_active(k, n_atoms, warn=warn)
 
     def _squared_errors(self, X, k, path):
         if path and self.transform_algorithm == "omp":
             # The codes of fewer atoms are not the first ones of more.
-            ends = [self._squared_errors(X, t + 1, False) for t in range(k)]
+            k, threshold = k if isinstance(k, tuple) else (k, 0.0)
+            ends = [self._squared_errors(X, (t + 1, threshold), False) for t in range(k)]
             return np.concatenate(ends)
         return super()._squared_errors(X, k, path)
+
+
+def _most(k, n_atoms):
+    """The most atoms that a row may take where k is the average."""
+    return min(_MOST * ceil(k), n_atoms)

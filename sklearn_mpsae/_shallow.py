@@ -18,9 +18,6 @@ from .learning.trainer import Step
 _AUXILIARY = 1 / 32
 _AUXILIARY_LATENTS = 4
 
-# A running mean of a batch's threshold forgets as fast as this.
-_FORGET = 0.1
-
 
 class BaseShallowSAE(BaseSparseAutoencoder):
     """A linear encoder of its own, not tied to the dictionary, and a rule that chooses.
@@ -169,9 +166,3 @@ def sum_by_atom(kernels, indices, values, X, n_components):
     """The sum of each atom's values, shape (p, 1)."""
     ones = X[:, :1] * 0 + 1
     return kernels.scatter_outer(indices, values, ones, n_components)
-
-
-def follow(running, name, value):
-    """Let a running mean follow a value: the plain mean of the first few."""
-    n = running["n_batches"] = running["n_batches"] + 1
-    running[name] += max(_FORGET, 1 / n) * (float(value) - running[name])

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from math import exp, log
-
 import numpy as np
 
 from ._docs import shared_docs
 from ._shallow import BaseAverageSAE, error_step, sum_by_atom
+from .learning.control import control
 from .learning.trainer import Step
 
 # The controllers of L0: how fast a logarithm follows the error of L0's.
 _PENALTY_GAIN = 0.1
 _THRESHOLD_GAIN = 0.05
-
-_LEAST = 1e-6
 
 # JumpReLU's pseudo-derivative sees outputs this close to their threshold, as a share of it.
 _BAND = 0.1
@@ -85,7 +82,7 @@ class ReLUSAE(BaseAverageSAE):
     def _step(self, kernels, parameters, X, plan, running):
         encoder, bias = parameters["encoder"], parameters["bias"][:, 0]
         indices, values = kernels.above(X, encoder, bias, bias * 0)
-        control(running, "penalty", _PENALTY_GAIN, values, plan)
+        control(running, "penalty", _PENALTY_GAIN, values, plan.n_nonzero_coefs)
         return error_step(kernels, parameters, X, indices, values, running["penalty"])
 
 
@@ -176,7 +173,7 @@ class JumpReLUSAE(BaseAverageSAE):
         indices, scores = kernels.above(X, encoder, bias, bias * 0 + (1 - _BAND) * threshold)
         shape = relative[:, 0][indices]
         values = scores * shape * (scores > threshold)
-        control(running, "threshold", _THRESHOLD_GAIN, values, plan)
+        control(running, "threshold", _THRESHOLD_GAIN, values, plan.n_nonzero_coefs)
 
         residual = X - kernels.decode(indices, values, W)
         by_values = -kernels.gather_dot(residual, W, indices)
@@ -195,12 +192,3 @@ class JumpReLUSAE(BaseAverageSAE):
 
     def _floor(self, dtype):
         return self.threshold_.astype(dtype)
-
-
-def control(running, name, gain, values, plan):
-    """Raise what keeps L0 down where a batch has more codes than planned, and lower it."""
-    l0 = float((values != 0).sum()) / len(values)
-    error = log(max(l0 / plan.n_nonzero_coefs, 1e-3))
-    running[name] *= exp(gain * max(-1.0, min(1.0, error)))
-    # Where nothing is needed to keep it down, it must still find its way back.
-    running[name] = max(running[name], _LEAST)

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ._docs import shared_docs
-from ._shallow import BaseAverageSAE, BaseShallowSAE, error_step, follow, gradients_of_error
+from ._shallow import BaseAverageSAE, BaseShallowSAE, error_step, gradients_of_error
+from .learning.control import follow
 from .learning.trainer import Step
 
 

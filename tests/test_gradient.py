@@ -63,7 +63,9 @@ def test_gradient_of_the_unrolled_pursuit(kind, dtype, tol, positive, norm, rng)
     loss, expected = loss_and_gradients(encode, X, W=W)
     with open_kernels(kind, dtype) as kernels:
         X, W = kernels.asarray(X.astype(dtype)), kernels.asarray(W.astype(dtype))
-        codes = kernels.matching_pursuit(X, W, kernels.gram(W), k, tol=0.0, positive=positive)
+        codes = kernels.matching_pursuit(
+            X, W, kernels.gram(W), k, tol=0.0, threshold=0.0, positive=positive
+        )
         residual, gradient = kernels.pursuit_gradient(X, W, *codes)
         assert kernels.energies(residual).sum() / 2 == pytest.approx(loss, rel=tol)
         assert_close(kernels.to_numpy(gradient), expected["W"], tol)
@@ -176,7 +178,7 @@ def test_gradients_of_jump_relu(kind, dtype, tol, rng):
         "components": W,
         "log_threshold": 0.2 * np.random.default_rng(1).standard_normal((70, 1)),
     }
-    X, parameters, running, chosen, gradients = threshold_step(kind, dtype, est, rng)
+    X, parameters, _, chosen, gradients = threshold_step(kind, dtype, est, rng)
     outputs = X @ parameters["encoder"].T + parameters["bias"][:, 0]
     # The first batch sets the common threshold, to just the codes it is to have.
     assert chosen.sum() == pytest.approx(6 * len(X), abs=1)
@@ -236,7 +238,9 @@ def test_gradient_does_not_depend_on_the_number_of_threads(kind, rng, monkeypatc
         with open_kernels(kind, np.float64) as kernels:
             arrays = kernels.asarray(X), kernels.asarray(W)
             G = kernels.gram(arrays[1])
-            codes = kernels.matching_pursuit(*arrays, G, 5, tol=0.0, positive=True)
+            codes = kernels.matching_pursuit(
+                *arrays, G, 5, tol=0.0, threshold=0.0, positive=True
+            )
             _, gradient = kernels.pursuit_gradient(*arrays, *codes)
             results.append(kernels.to_numpy(gradient).copy())
     np.testing.assert_array_equal(results[0], results[1])

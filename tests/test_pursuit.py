@@ -50,37 +50,81 @@ def run(make_kernels, verb, X, W, *args, **options):
         indices, values = getattr(kernels, verb)(*arrays, *args, **options)
         return Codes(kernels.to_numpy(indices), kernels.to_numpy(values), len(W))
 
+STOP = pytest.mark.parametrize(
+    "stop",
+    [
+        {"tol": 0.0, "threshold": 0.0},
+        {"tol": 0.4, "threshold": 0.0},
+        {"tol": 0.0, "threshold": 1.2},
+    ],
+    ids=["never", "tol", "threshold"],
+)
+
 
 @KERNELS
 @SIGN
 @SHAPES
 @pytest.mark.parametrize("domain", ["gram", "residual"])
-@pytest.mark.parametrize("tol", [0.0, 0.4])
-def test_matching_pursuit_is_the_reference(make_kernels, positive, p, d, k, domain, tol):
+@STOP
+def test_matching_pursuit_is_the_reference(make_kernels, positive, p, d, k, domain, stop):
     X, W = problem(p, d)
-    codes = run(make_kernels, "matching_pursuit", X, W, domain, k, tol=tol, positive=positive)
+    codes = run(make_kernels, "matching_pursuit", X, W, domain, k, **stop, positive=positive)
     expected, supports = reference_codes(
-        reference.matching_pursuit, X, W, k, tol=tol, positive=positive
+        reference.matching_pursuit, X, W, k, **stop, positive=positive
     )
     for row, support in enumerate(supports):
         np.testing.assert_array_equal(codes.indices[row, : len(support)], support)
         assert not codes.values[row, len(support) :].any()
     np.testing.assert_allclose(codes.dense(), expected, atol=1e-12)
-    assert len({len(support) for support in supports}) > 1 or tol == 0
+    assert len({len(support) for support in supports}) > 1 or not any(stop.values())
 
 
 @KERNELS
 @SIGN
 @SHAPES
-@pytest.mark.parametrize("tol", [0.0, 0.4])
-def test_orthogonal_pursuit_is_the_reference(make_kernels, positive, p, d, k, tol):
+@STOP
+def test_orthogonal_pursuit_is_the_reference(make_kernels, positive, p, d, k, stop):
     X, W = problem(p, d)
-    codes = run(make_kernels, "orthogonal_pursuit", X, W, "gram", k, tol=tol, positive=positive)
+    codes = run(make_kernels, "orthogonal_pursuit", X, W, "gram", k, **stop, positive=positive)
     expected, supports = reference_codes(
-        reference.orthogonal_matching_pursuit, X, W, k, tol=tol, positive=positive
+        reference.orthogonal_matching_pursuit, X, W, k, **stop, positive=positive
     )
     assert [set(np.flatnonzero(row)) for row in codes.dense()] == list(map(set, supports))
     np.testing.assert_allclose(codes.dense(), expected, atol=1e-9)
+
+
+@KERNELS
+def test_outputs_above_a_floor(make_kernels):
+    """All of them, and the largest of a whole batch; in slots of the largest number."""
+    X, W = problem(100, 20)
+    bias = np.random.default_rng(1).standard_normal(100)
+    floor = np.linspace(0, 6, 100)
+    outputs = X @ W.T + bias
+    codes = run(make_kernels, "above", X, W, bias, floor)
+    expected = np.where(outputs > floor, outputs, 0)
+    np.testing.assert_allclose(codes.dense(), expected, atol=1e-12)
+    assert codes.indices.shape[1] == (expected > 0).sum(axis=1).max()
+    with make_kernels() as kernels:
+        arrays = map(kernels.asarray, (X, W, bias))
+        indices, values, threshold = kernels.batch_top_k(*arrays, 3 * len(X))
+        values = kernels.to_numpy(values)
+    largest = np.sort(outputs, axis=None)[::-1][: 3 * len(X)]
+    np.testing.assert_allclose(np.sort(values[values > 0])[::-1], largest, atol=1e-12)
+    assert threshold == pytest.approx(largest[-1])
+
+
+@KERNELS
+@pytest.mark.parametrize("n_codes", [40, 2000])
+def test_fewer_outputs_above_zero_than_asked_for(make_kernels, n_codes):
+    X, W = problem(100, 20)
+    bias = np.full(100, -1e3)
+    bias[7] = 1e3
+    with make_kernels() as kernels:
+        arrays = map(kernels.asarray, (X, W, bias))
+        indices, values, threshold = kernels.batch_top_k(*arrays, len(X) + n_codes)
+        assert (kernels.to_numpy(indices) == 7).all()
+        assert (kernels.to_numpy(values) > 0).all()
+    assert threshold == 0
 
 
 @KERNELS

@@ -32,18 +32,19 @@ def prefers_gram(
     return n * p * d + p * p * d / 2 + _SWEEP_COST * n * k * p < k * n * p * d
 
 
-def pursue(kernels, X, W, k, *, tol, positive, orthogonal=False, gram=None):
+def pursue(kernels, X, W, k, *, tol, positive, threshold=0.0, orthogonal=False, gram=None):
     """Codes of X, as (indices, values) arrays of the kernels' kind.
 
     gram : the Gram matrix of W where the caller has it; else it is formed if it pays.
     """
+    options = {"tol": tol, "threshold": threshold, "positive": positive}
     if orthogonal:
         G = kernels.gram(W) if gram is None else gram
-        return kernels.orthogonal_pursuit(X, W, G, k, tol=tol, positive=positive)
+        return kernels.orthogonal_pursuit(X, W, G, k, **options)
     itemsize = 8 if "64" in str(W.dtype) else 4
     if gram is None and prefers_gram(len(X), *W.shape, k, itemsize):
         gram = kernels.gram(W)
-    return kernels.matching_pursuit(X, W, gram, k, tol=tol, positive=positive)
+    return kernels.matching_pursuit(X, W, gram, k, **options)
 
 
 def matching_pursuit(
@@ -52,6 +53,7 @@ def matching_pursuit(
     n_nonzero_coefs: int,
     *,
     tol: float = 0.0,
+    threshold: float = 0.0,
     positive: bool = True,
     device: str = "auto",
 ) -> Codes:
@@ -70,6 +72,9 @@ def matching_pursuit(
         The number of steps, at least 1.
     tol : float, default=0.0
         A row stops once its squared residual is at most `tol` times its squared norm.
+    threshold : float, default=0.0
+        A row stops before an atom whose correlation with what is left is no larger (in
+        magnitude, unless `positive`).
     positive : bool, default=True
         Take the largest correlation and no negative one; else the largest in magnitude.
     device : str, default="auto"
@@ -96,7 +101,7 @@ def matching_pursuit(
     >>> matching_pursuit([[3.0, 1.0]], np.eye(2), 2).dense()
     array([[3., 1.]])
     """
-    return _encode(X, dictionary, n_nonzero_coefs, tol, positive, False, device)
+    return _encode(X, dictionary, n_nonzero_coefs, tol, threshold, positive, False, device)
 
 
 def orthogonal_matching_pursuit(
@@ -105,6 +110,7 @@ def orthogonal_matching_pursuit(
     n_nonzero_coefs: int,
     *,
     tol: float = 0.0,
+    threshold: float = 0.0,
     positive: bool = False,
     device: str = "auto",
 ) -> Codes:
@@ -116,7 +122,7 @@ def orthogonal_matching_pursuit(
 
     Parameters
     ----------
-    X, dictionary, n_nonzero_coefs, tol, device
+    X, dictionary, n_nonzero_coefs, tol, threshold, device
         As for `matching_pursuit`.
     positive : bool, default=False
         Whether values must not be negative.
@@ -145,10 +151,10 @@ def orthogonal_matching_pursuit(
     >>> orthogonal_matching_pursuit([[3.0, -1.0]], np.eye(2), 2).dense()
     array([[ 3., -1.]])
     """
-    return _encode(X, dictionary, n_nonzero_coefs, tol, positive, True, device)
+    return _encode(X, dictionary, n_nonzero_coefs, tol, threshold, positive, True, device)
 
 
-def _encode(X, dictionary, k, tol, positive, orthogonal, device):
+def _encode(X, dictionary, k, tol, threshold, positive, orthogonal, device):
     X = check_array(X, dtype=[np.float64, np.float32])
     W = check_array(dictionary, dtype=X.dtype, input_name="dictionary")
     if W.shape[1] != X.shape[1]:
@@ -170,6 +176,7 @@ def _encode(X, dictionary, k, tol, positive, orthogonal, device):
             kernels.asarray(W),
             min(k, len(W)) if orthogonal else k,
             tol=tol,
+            threshold=threshold,
             positive=positive,
             orthogonal=orthogonal,
         )

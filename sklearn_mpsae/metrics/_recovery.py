@@ -306,7 +306,7 @@ def feature_absorption(
     0.6
     """
     cosines = _cosines(dictionary, truth, False)
-    parents = _checked_parents(parents, cosines.shape[1])
+    parents = checked_parents(parents, cosines.shape[1])
     atoms, features = _checked_matching(matching, np.abs(cosines) if absolute else cosines)
     child = parents[features] >= 0
     absorbed = cosines[atoms[child], parents[features[child]]]
@@ -475,7 +475,8 @@ def _are_distinct(indices, n):
     )
 
 
-def _checked_parents(parents, n_true):
+def checked_parents(parents, n_true) -> np.ndarray:
+    """Indices of parents, refused unless they are of features and there is one."""
     parents = np.asarray(parents)
     if parents.shape != (n_true,) or parents.dtype.kind not in "iu":
         raise ValueError(

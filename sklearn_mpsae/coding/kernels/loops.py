@@ -69,7 +69,7 @@ def _best(c, top, positive):
 
 
 @_jit
-def pursue_rows(C, G, energy, tol, noise, k, positive, indices, values):
+def pursue_rows(C, G, energy, tol, least, k, positive, indices, values):
     n, p = C.shape
     top = np.empty(min(LANES, p), C.dtype)
     for r in range(n):
@@ -84,7 +84,7 @@ def pursue_rows(C, G, energy, tol, noise, k, positive, indices, values):
                 break
             v = c[i]
             square = np.float64(v) * v
-            if square <= noise * energy[r]:
+            if square <= least[r]:
                 break
             indices[r, t] = i
             values[r, t] = v
@@ -94,7 +94,7 @@ def pursue_rows(C, G, energy, tol, noise, k, positive, indices, values):
 
 
 @_jit
-def pick_rows(C, energy, remaining, tol, noise, positive, indices, values):
+def pick_rows(C, energy, remaining, tol, least, positive, indices, values):
     n, p = C.shape
     top = np.empty(min(LANES, p), C.dtype)
     for r in range(n):
@@ -103,7 +103,7 @@ def pick_rows(C, energy, remaining, tol, noise, positive, indices, values):
             continue
         _sweep(c, c, c.dtype.type(0), top, positive)
         i = _best(c, top, positive)
-        if i >= 0 and np.float64(c[i]) * c[i] > noise * energy[r]:
+        if i >= 0 and np.float64(c[i]) * c[i] > least[r]:
             indices[r] = i
             values[r] = c[i]
 
@@ -184,7 +184,7 @@ def _solve_upper(L, b, t, z):
 
 
 @_jit
-def orthogonal_rows(C, G, energy, tol, noise, k, indices, values):
+def orthogonal_rows(C, G, energy, tol, least, k, indices, values):
     n, p = C.shape
     top = np.empty(min(LANES, p), C.dtype)
     Q = np.empty((k, p), C.dtype)
@@ -197,7 +197,7 @@ def orthogonal_rows(C, G, energy, tol, noise, k, indices, values):
         size = 0
         while size < k and remaining > tol * energy[r]:
             i = _best(c, top, False)
-            if i < 0 or np.float64(c[i]) * c[i] <= noise * energy[r]:
+            if i < 0 or np.float64(c[i]) * c[i] <= least[r]:
                 break
             if not _extend(c, G, i, size, Q, L, b, top, False):
                 break
@@ -208,7 +208,7 @@ def orthogonal_rows(C, G, energy, tol, noise, k, indices, values):
 
 
 @_jit
-def orthogonal_rows_positive(C, G, energy, tol, noise, k, indices, values):
+def orthogonal_rows_positive(C, G, energy, tol, least, k, indices, values):
     """Lawson and Hanson's non-negative least squares, stopped at k atoms.
 
     As OMP, but where the refit would make a code negative, the atoms that reach zero
@@ -235,7 +235,7 @@ def orthogonal_rows_positive(C, G, energy, tol, noise, k, indices, values):
             if size == k or remaining <= tol * energy[r]:
                 break
             i = _best(c, top, True)
-            if i < 0 or np.float64(c[i]) * c[i] <= noise * energy[r]:
+            if i < 0 or np.float64(c[i]) * c[i] <= least[r]:
                 break
             if not _extend(c, G, i, size, Q, L, b, top, True):
                 break

@@ -79,7 +79,7 @@ class NativeKernels:
         )
         return G
 
-    def matching_pursuit(self, X, W, G, k, *, tol, positive):
+    def matching_pursuit(self, X, W, G, k, *, tol, threshold, positive):
         """Matching pursuit with k steps, for every row of X.
 
         Parameters
@@ -89,6 +89,7 @@ class NativeKernels:
         G : (p, p) Gram matrix, or None to work on residuals instead of correlations
         k : steps
         tol : a row stops once its squared residual is at most tol times its energy
+        threshold : a row stops before an atom whose correlation is no larger
         positive : choose the largest correlation, else the largest in magnitude
 
         Returns
@@ -98,27 +99,28 @@ class NativeKernels:
             Unused slots hold index 0 and value 0.
         """
         if G is None:
-            return self._residual_pursuit(X, W, k, tol, positive)
-        return self._gram_pursuit(loops.pursue_rows, X, W, G, k, k, tol, positive)
+            return self._residual_pursuit(X, W, k, tol, threshold, positive)
+        return self._gram_pursuit(loops.pursue_rows, X, W, G, k, k, tol, threshold, positive)
 
-    def orthogonal_pursuit(self, X, W, G, k, *, tol, positive):
+    def orthogonal_pursuit(self, X, W, G, k, *, tol, threshold, positive):
         """Orthogonal matching pursuit; as `matching_pursuit`, with unit-norm atoms."""
         rows = loops.orthogonal_rows_positive if positive else loops.orthogonal_rows
-        return self._gram_pursuit(rows, X, W, G, k, k * k / 2, tol)
+        return self._gram_pursuit(rows, X, W, G, k, k * k / 2, tol, threshold)
 
-    def _gram_pursuit(self, rows, X, W, G, k, sweeps, tol, *options):
+    def _gram_pursuit(self, rows, X, W, G, k, sweeps, tol, threshold, *options):
         n, p = len(X), len(W)
         indices, values = _empty_codes(n, k, X)
 
         def work(a, b):
             C = X[a:b] @ W.T
             energy = _energies(X[a:b])
-            rows(C, G, energy, tol, _noise(X), k, *options, indices[a:b], values[a:b])
+            least = _least(energy, threshold, X)
+            rows(C, G, energy, tol, least, k, *options, indices[a:b], values[a:b])
 
         self._team.share(work, n, p * (X.shape[1] + sweeps), chunk=_chunk(p, X))
         return indices, values
 
-    def _residual_pursuit(self, X, W, k, tol, positive):
+    def _residual_pursuit(self, X, W, k, tol, threshold, positive):
         n, p = len(X), len(W)
         indices, values = _empty_codes(n, k, X)
         weights = _energies(W)
@@ -127,10 +129,13 @@ class NativeKernels:
             R = X[a:b].copy()
             energy = _energies(R)
             remaining = energy.copy()
+            least = _least(energy, threshold, X)
             for t in range(k):
                 C = R @ W.T
                 i, v = indices[a:b, t], values[a:b, t]
-                loops.pick_rows(C, energy, remaining, tol, _noise(X), positive, i, v)
+                loops.pick_rows(C, energy, remaining, tol, least, positive, i, v)
+                if not v.any():
+                    break
                 R -= v[:, None] * W[i]
                 remaining -= np.square(v, dtype=np.float64) * (2 - weights[i])
 
@@ -322,9 +327,10 @@ def _energies(X):
     return out
 
 
-def _noise(X):
-    """A squared correlation below this fraction of its row's energy is rounding noise."""
-    return (4 * float(np.finfo(X.dtype).eps)) ** 2
+def _least(energy, threshold, X):
+    """What the square of a row's correlation must exceed: rounding noise, the threshold."""
+    noise = (4 * float(np.finfo(X.dtype).eps)) ** 2
+    return np.maximum(noise * energy, threshold**2)
 
 
 def _chunk(p, X):

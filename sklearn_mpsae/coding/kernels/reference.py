@@ -10,14 +10,14 @@ from __future__ import annotations
 import torch
 
 
-def matching_pursuit(x, W, k, *, tol=0.0, positive=True):
+def matching_pursuit(x, W, k, *, tol=0.0, threshold=0.0, positive=True):
     """Mallat and Zhang 1993: take the best atom, subtract its part, repeat."""
     residual, indices, values = x, [], []
     for _ in range(k):
         correlations = W @ residual
         scores = correlations if positive else correlations.abs()
         i = int(scores.argmax())
-        if residual @ residual <= tol * (x @ x) or scores[i] <= 0:
+        if residual @ residual <= tol * (x @ x) or scores[i] <= threshold:
             break
         indices.append(i)
         values.append(correlations[i])
@@ -25,7 +25,7 @@ def matching_pursuit(x, W, k, *, tol=0.0, positive=True):
     return indices, values
 
 
-def orthogonal_matching_pursuit(x, W, k, *, tol=0.0, positive=False):
+def orthogonal_matching_pursuit(x, W, k, *, tol=0.0, threshold=1e-14, positive=False):
     """Pati et al. 1993: as matching pursuit, but refit all values at every step.
 
     With `positive` the refit is a non-negative one, and atoms it sets to zero leave.
@@ -36,7 +36,9 @@ def orthogonal_matching_pursuit(x, W, k, *, tol=0.0, positive=False):
         correlations = W @ residual
         scores = correlations if positive else correlations.abs()
         i = int(scores.argmax())
-        if len(indices) == k or residual @ residual <= tol * (x @ x) or scores[i] <= 1e-14:
+        if residual @ residual <= tol * (x @ x) or scores[i] <= threshold:
+            break
+        if len(indices) == k:
             break
         indices, values = refit(x, W, [*indices, i])
         residual = x - torch.stack(values) @ W[indices]

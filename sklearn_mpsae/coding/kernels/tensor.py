@@ -56,12 +56,12 @@ class TensorKernels:
     def gram(self, W):
         return W @ W.T
 
-    def matching_pursuit(self, X, W, G, k, *, tol, positive):
-        return self._in_chunks(self._pursue, X, W, G, k, tol, positive)
+    def matching_pursuit(self, X, W, G, k, *, tol, threshold, positive):
+        return self._in_chunks(self._pursue, X, W, G, k, tol, threshold, positive)
 
-    def orthogonal_pursuit(self, X, W, G, k, *, tol, positive):
+    def orthogonal_pursuit(self, X, W, G, k, *, tol, threshold, positive):
         pursue = self._orthogonal_positive if positive else self._orthogonal
-        return self._in_chunks(pursue, X, W, G, k, tol)
+        return self._in_chunks(pursue, X, W, G, k, tol, threshold)
 
     def _in_chunks(self, pursue, X, W, *args):
         rows = max(1, _CHUNK_BYTES // (len(W) * X.element_size()))
@@ -69,17 +69,18 @@ class TensorKernels:
         indices, values = zip(*parts, strict=True)
         return torch.cat(indices), torch.cat(values)
 
-    def _pursue(self, X, W, G, k, tol, positive):
+    def _pursue(self, X, W, G, k, tol, threshold, positive):
         """Matching pursuit on correlations, or on residuals where there is no G."""
         indices, values = _empty_codes(len(X), k, X)
         weights = _energies(W)
         energy = _energies(X)
+        least = _least(energy, threshold, X)
         remaining = energy.clone()
         running = torch.ones_like(energy, dtype=torch.bool)
         C = X @ W.T
         R = X.clone() if G is None else None
         for t in range(k):
-            i, v, running = _pick(C, energy, remaining, tol, positive, running)
+            i, v, running = _pick(C, energy, remaining, tol, least, positive, running)
             indices[:, t], values[:, t] = i, v
             remaining -= v.to(remaining.dtype) ** 2 * (2 - weights[i])
             if t + 1 == k:
@@ -91,11 +92,12 @@ class TensorKernels:
                 C -= v[:, None] * G[i]
         return indices, values
 
-    def _orthogonal(self, X, W, G, k, tol):
+    def _orthogonal(self, X, W, G, k, tol, threshold):
         """Gram-Schmidt in the Gram domain: see `loops.py`."""
         n = len(X)
         indices, _ = _empty_codes(n, k, X)
         energy = _energies(X)
+        least = _least(energy, threshold, X)
         remaining = energy.clone()
         running = torch.ones_like(energy, dtype=torch.bool)
         C = X @ W.T
@@ -104,7 +106,7 @@ class TensorKernels:
         b = X.new_zeros((n, k))
         rows = torch.arange(n, device=X.device)
         for t in range(k):
-            i, v, running = _pick(C, energy, remaining, tol, False, running)
+            i, v, running = _pick(C, energy, remaining, tol, least, False, running)
             g = G[i]
             along = Q[:t, rows, i]
             own = g[rows, i]
@@ -122,19 +124,20 @@ class TensorKernels:
         values = torch.linalg.solve_triangular(L.mT, b[..., None], upper=True)[..., 0]
         return indices, values
 
-    def _orthogonal_positive(self, X, W, G, k, tol):
+    def _orthogonal_positive(self, X, W, G, k, tol, threshold):
         """Lawson and Hanson's active set stopped at k atoms: see `loops.py`."""
         n = len(X)
         indices, values = _empty_codes(n, k, X)
         active = torch.zeros_like(values, dtype=torch.bool)
         energy = _energies(X)
+        least = _least(energy, threshold, X)
         remaining = energy.clone()
         running = torch.ones_like(energy, dtype=torch.bool)
         start = X @ W.T
         C = start
         for _ in range(2 * k):
             running = running & ~active.all(1)
-            i, _, running = _pick(C, energy, remaining, tol, True, running)
+            i, _, running = _pick(C, energy, remaining, tol, least, True, running)
             if not running.any():
                 break
             rows = running.nonzero()[:, 0]
@@ -257,12 +260,17 @@ def _energies(X):
     return torch.linalg.vector_norm(X, dim=1, dtype=dtype) ** 2
 
 
-def _pick(C, energy, remaining, tol, positive, running):
+def _least(energy, threshold, X):
+    """What the square of a row's correlation must exceed: rounding noise, the threshold."""
+    noise = (4 * torch.finfo(X.dtype).eps) ** 2
+    return (noise * energy).clamp(min=threshold**2)
+
+
+def _pick(C, energy, remaining, tol, least, positive, running):
     """The best atom of each running row, its correlation, and which rows still run."""
     i = (C if positive else C.abs()).argmax(1)
     v = C.gather(1, i[:, None])[:, 0]
-    noise = (4 * torch.finfo(C.dtype).eps) ** 2
-    running = running & (remaining > tol * energy) & (v.to(energy.dtype) ** 2 > noise * energy)
+    running = running & (remaining > tol * energy) & (v.to(energy.dtype) ** 2 > least)
     if positive:
         running = running & (v > 0)
     return torch.where(running, i, 0), torch.where(running, v, 0), running

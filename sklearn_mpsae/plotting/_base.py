@@ -1,0 +1,83 @@
+"""What all displays do: find matplotlib and the axes to draw on. And how lines look."""
+
+from __future__ import annotations
+
+import numpy as np
+
+# Okabe and Ito's colours, which all eyes tell apart, without the yellow, too pale for a line.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_MARKERS = "osD^vPX"
+
+
+class BaseDisplay:
+    """The axes of a display."""
+
+    @classmethod
+    def _check_matplotlib(cls):
+        """Complain of a missing matplotlib before anything is computed."""
+        try:
+            import matplotlib  # noqa: F401
+        except ImportError as error:
+            raise ImportError(
+                f"{cls.__name__} draws with matplotlib, which cannot be imported. Install it "
+                "with `pip install matplotlib`."
+            ) from error
+
+    def _open(self, ax, figsize=None):
+        """Set `ax_` and `figure_`: the axes given, or those of a new figure."""
+        self._check_matplotlib()
+        if ax is None:
+            from matplotlib import pyplot as plt
+
+            _, ax = plt.subplots(figsize=figsize, layout="constrained")
+        self.ax_, self.figure_ = ax, ax.figure
+        return ax
+
+
+def name_of(estimator, name):
+    """The name given, or that of the estimator's class."""
+    return type(estimator).__name__ if name is None else name
+
+
+def line_style(ax, line_kw, **defaults):
+    """Options of the next line on these axes, in a colour that no other has yet.
+
+    Lines in the legend are counted, rather than matplotlib's colour cycle followed, so that
+    displays that share axes differ in marker too.
+    """
+    from matplotlib.cbook import normalize_kwargs
+    from matplotlib.lines import Line2D
+
+    n_drawn = sum(not str(line.get_label()).startswith("_") for line in ax.get_lines())
+    look = {
+        "color": _COLOURS[n_drawn % len(_COLOURS)],
+        "marker": _MARKERS[n_drawn % len(_MARKERS)],
+        "markersize": 4,
+    }
+    return look | defaults | normalize_kwargs(line_kw, Line2D)
+
+
+def legend(ax):
+    """A legend in small print, so that it fits axes of a grid too."""
+    ax.legend(fontsize="small")
+
+
+def whole_numbers(axis):
+    """Put an axis' ticks at whole numbers."""
+    from matplotlib.ticker import MaxNLocator
+
+    axis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+
+
+def check_atoms(atoms, n_atoms, name):
+    """Indices of atoms as an array, if there are such atoms."""
+    atoms = np.asarray(atoms)
+    if atoms.ndim != 1 or atoms.dtype.kind not in "iu":
+        raise ValueError(f"{name} must be a list of indices of atoms, got {atoms!r}.")
+    unknown = atoms[(atoms < 0) | (atoms >= n_atoms)]
+    if len(unknown):
+        raise ValueError(
+            f"{name} names atom {unknown[0]}, but the dictionary has {n_atoms}: 0 to "
+            f"{n_atoms - 1}."
+        )
+    return atoms

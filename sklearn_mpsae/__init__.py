@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from . import coding, datasets, metrics, plotting
+    from ._compare import compare
     from ._mp import MPSparseAutoencoder
     from ._threshold import JumpReLUSAE, ReLUSAE
     from ._topk import BatchTopKSAE, MatryoshkaSAE, TopKSAE
@@ -24,6 +25,7 @@ _HOMES = {
     "ReLUSAE": "._threshold",
     "TopKSAE": "._topk",
     "coding": ".coding",
+    "compare": "._compare",
     "datasets": ".datasets",
     "metrics": ".metrics",
     "plotting": ".plotting",
@@ -37,6 +39,7 @@ __all__ = [
     "ReLUSAE",
     "TopKSAE",
     "coding",
+    "compare",
     "datasets",
     "metrics",
     "plotting",

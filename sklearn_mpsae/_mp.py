@@ -178,13 +178,14 @@ class MPSparseAutoencoder(BaseSparseAutoencoder):
         # Orthogonal codes want atoms of unit norm, and minimise the error themselves: its
         # derivative by them is zero, so the gradient is that of the decoder alone.
         orthogonal = plan.refine and self.transform_algorithm == "omp"
-        k, threshold = plan.n_nonzero_coefs, 0.0
-        if self.sparsity == "average":
+        k, threshold = ceil(plan.n_nonzero_coefs), 0.0
+        average = self.sparsity == "average"
+        if average:
             if running["threshold"] == 0:
                 running["threshold"] = self._first_threshold(kernels, X, W, k)
             k, threshold = _most(k, len(W)), running["threshold"]
         indices, values = self._pursue(kernels, X, W, k, threshold, orthogonal)
-        if self.sparsity == "average":
+        if average:
             control(running, "threshold", _GAIN, values, plan.n_nonzero_coefs)
         if orthogonal:
             residual = X - kernels.decode(indices, values, W)

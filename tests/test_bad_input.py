@@ -33,6 +33,11 @@ BAD_DATA = {
 }
 
 
+def test_a_broken_number_of_codes_for_each_row_is_refused(small):
+    with pytest.raises(ValueError, match="sparsity='average' for rows that have so many"):
+        MPSparseAutoencoder(8, n_nonzero_coefs=1.5).fit(small)
+
+
 @pytest.mark.parametrize(
     "sizes", [[0, 4], [9], [2.5], [[2, 4]], ["a"]], ids=lambda sizes: str(sizes)
 )

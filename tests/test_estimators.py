@@ -25,6 +25,8 @@ from sklearn_mpsae import (
     TopKSAE,
 )
 from sklearn_mpsae._shallow import BaseAverageSAE
+from sklearn_mpsae.datasets import make_superposition
+from sklearn_mpsae.metrics import firing_scores, match_atoms
 
 FAST = {"max_iter": 3, "batch_size": 20, "random_state": 0}
 
@@ -398,9 +400,57 @@ def test_codes_are_as_many_as_asked_for(Estimator, k, digits):
         assert l0.mean() > 0.8 * k
 
 
-def test_an_average_may_lie_between_whole_numbers(digits):
-    sae = BatchTopKSAE(128, n_nonzero_coefs=1.4, random_state=0).fit(digits)
+@pytest.mark.parametrize(
+    "sae",
+    [
+        BatchTopKSAE(),
+        MPSparseAutoencoder(sparsity="average"),
+        MPSparseAutoencoder(sparsity="average", positive_code=False),
+        MPSparseAutoencoder(sparsity="average", transform_algorithm="omp"),
+    ],
+    ids=str,
+)
+def test_an_average_may_lie_between_whole_numbers(sae, digits):
+    sae.set_params(n_components=128, n_nonzero_coefs=1.4, random_state=0).fit(digits)
     assert (sae.transform(digits) != 0).sum(axis=1).mean() == pytest.approx(1.4, rel=0.05)
+
+
+@pytest.mark.parametrize("algorithm", ["mp", "omp"])
+def test_rows_take_as_many_atoms_as_they_need(algorithm, digits):
+    """A pursuit with a threshold: rows differ, none stops early, none goes on too long."""
+    sae = MPSparseAutoencoder(
+        64, n_nonzero_coefs=5, sparsity="average", transform_algorithm=algorithm, random_state=0
+    ).fit(digits)
+    codes = sae.encode(digits)
+    assert codes.l0().mean() == pytest.approx(5, rel=0.05)
+    assert codes.l0().min() < 5 < codes.l0().max()
+    left = digits - sae.inverse_transform(sae.transform(digits))
+    next_codes = (left @ sae.components_.T).max(axis=1)
+    stopped = (codes.values != 0).sum(axis=1) < codes.values.shape[1]
+    assert stopped.mean() > 0.9
+    assert (next_codes[stopped] <= sae.threshold_ * (1 + 1e-9)).all()
+    if algorithm == "mp":
+        assert codes.values[codes.values != 0].min() > sae.threshold_
+    np.testing.assert_allclose(
+        sae.reconstruction_path(digits)[-1], 1 - sae.score(digits), rtol=1e-9
+    )
+    sae.set_params(transform_n_nonzero_coefs=3)
+    assert (sae.transform(digits) != 0).sum(axis=1).max() == 3
+
+
+def test_fit_of_an_average_finds_the_support_of_each_row():
+    data = make_superposition(20_000, 64, 96, l0=4, random_state=0)
+    fresh = make_superposition(1000, 64, 96, l0=4, dictionary=data.dictionary, random_state=1)
+
+    def f1(sparsity):
+        sae = MPSparseAutoencoder(
+            96, n_nonzero_coefs=4, sparsity=sparsity, center=False, random_state=0
+        ).fit(data.data)
+        matching = match_atoms(sae.components_, data.dictionary)
+        return firing_scores(sae.transform(fresh.data), fresh.codes, matching).macro.f1
+
+    assert f1("average") > 0.95
+    assert f1("average") > f1("row") + 0.1
 
 
 def test_encode_is_transform_before_it_is_laid_out(Estimator, digits):

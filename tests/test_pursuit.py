@@ -50,6 +50,7 @@ def run(make_kernels, verb, X, W, *args, **options):
         indices, values = getattr(kernels, verb)(*arrays, *args, **options)
         return Codes(kernels.to_numpy(indices), kernels.to_numpy(values), len(W))
 
+
 STOP = pytest.mark.parametrize(
     "stop",
     [
@@ -106,7 +107,7 @@ def test_outputs_above_a_floor(make_kernels):
     assert codes.indices.shape[1] == (expected > 0).sum(axis=1).max()
     with make_kernels() as kernels:
         arrays = map(kernels.asarray, (X, W, bias))
-        indices, values, threshold = kernels.batch_top_k(*arrays, 3 * len(X))
+        _, values, threshold = kernels.batch_top_k(*arrays, 3 * len(X))
         values = kernels.to_numpy(values)
     largest = np.sort(outputs, axis=None)[::-1][: 3 * len(X)]
     np.testing.assert_allclose(np.sort(values[values > 0])[::-1], largest, atol=1e-12)

@@ -136,9 +136,10 @@ def residual_path(
     Returns
     -------
     path : ndarray of shape (n_slots,)
-        The fraction of variance unexplained for each number of codes, as
-        `reconstruction_path` of the estimators gives it; the length is the number of slots
-        of `Codes`, else the largest number of non-zeros of a row.
+        The fraction of variance unexplained for each number of codes. The length is the
+        number of slots of `Codes`, else the largest number of non-zeros of a row. It is
+        `reconstruction_path` of the estimators, but for orthogonal pursuits: those refit
+        their codes with each atom, where here the first codes of the last fit are added.
 
     Raises
     ------

@@ -8,10 +8,10 @@ import math
 import os
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import product
-from numbers import Integral
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import joblib
@@ -68,9 +68,10 @@ def compare(
     X_test: ArrayLike | None = None,
     y: ArrayLike | None = None,
     y_test: ArrayLike | None = None,
-    n_nonzero_coefs: int | Sequence[int] = (5, 10, 20),
+    n_nonzero_coefs: float | Sequence[float] = (5, 10, 20),
     random_states: Sequence[int] = (0,),
     truth: Mapping | None = None,
+    measures: Mapping[str, Callable] | None = None,
     n_jobs: int | None = None,
     memory: Any = None,
     verbose: int = 0,
@@ -99,14 +100,19 @@ def compare(
         Rows to measure on. None for X.
     y, y_test : array-like of shape (n_samples,) and (n_test,), default=None
         Classes, for a linear probe of the codes.
-    n_nonzero_coefs : int or sequence of int, default=(5, 10, 20)
-        The sparsities.
+    n_nonzero_coefs : number or sequence of numbers, default=(5, 10, 20)
+        The sparsities. Estimators whose rows have so many codes on average take fractions
+        too.
     random_states : sequence of int, default=(0,)
         The seeds.
     truth : dict or Bunch, default=None
         The features that made the test rows, as :mod:`sklearn_mpsae.datasets` makes them:
         their ``dictionary``, of shape (n_true, n_features); their ``codes``, those of the
         rows of X_test; and, if they form a tree, the ``parents`` of each.
+    measures : dict of str to callable, default=None
+        Further columns, by name: each is called with the fitted estimator and X_test, and
+        may return anything that pickles, an array too. With `n_jobs` or `memory` they must
+        be functions of a module.
     n_jobs : int, default=None
         How many fits run at a time, as of joblib. Fits at the same time slow each other
         down: compare seconds with ``n_jobs=None``.
@@ -149,6 +155,8 @@ def compare(
             With `truth`: the mean cosine of features with their atoms, as matched by
             `match_atoms`; the means over features of how they fire; and `feature_absorption`
             where there are parents. Up to sign, if the codes have either sign.
+        the names of `measures`
+            What they returned.
         error
             Why the fit or a measure failed, empty if none did. What was not measured is NaN.
 
@@ -189,12 +197,13 @@ def compare(
     True
     """
     pd = _pandas()
-    levels = _checked_integers(n_nonzero_coefs, "n_nonzero_coefs", least=1)
-    seeds = _checked_integers(random_states, "random_states", least=0)
+    levels = _checked_numbers(n_nonzero_coefs, "n_nonzero_coefs", Real, least=1)
+    seeds = _checked_numbers(random_states, "random_states", Integral, least=0)
     _check_estimators(estimators, levels, seeds)
     data = _checked_data(X, X_test, y, y_test, truth)
+    measures = _checked_measures(measures, data)
     fits = [
-        _Fit(name, estimator, group, seed)
+        _Fit(name, estimator, group, seed, measures)
         for name, estimator in estimators.items()
         for group in _groups(coder_of(estimator, name), levels)
         for seed in seeds
@@ -204,7 +213,7 @@ def compare(
         for row in _run(fits, data, n_jobs, memory, verbose)
     }
     order = product(estimators, levels, seeds)
-    columns = [*_CELL, *_MEASURES, *data.extra_columns(), "error"]
+    columns = [*_CELL, *_MEASURES, *data.extra_columns(), *measures, "error"]
     return pd.DataFrame([rows[cell] for cell in order], columns=columns)
 
 
@@ -214,8 +223,9 @@ class _Fit(NamedTuple):
 
     name: str
     estimator: Any
-    levels: list[int]
+    levels: list[float]
     seed: int
+    measures: dict
 
 
 class _Data(NamedTuple):
@@ -263,7 +273,7 @@ def _rows_of(measured, fit, key, data):
 
 def _fit_and_measure(fit, key, data):
     """The rows of a fit; raises _UnfinishedError with them if there was an error."""
-    name, estimator, levels, seed = fit
+    name, estimator, levels, seed, measures = fit
     common = {"estimator": name, "seed": seed, "error": ""}
     rows = [common | {"n_nonzero_coefs": level} for level in levels]
     try:
@@ -279,6 +289,7 @@ def _fit_and_measure(fit, key, data):
         try:
             fitted.set_params(**coder.sparsity(row["n_nonzero_coefs"]))
             _measure(row, coder, fitted, data)
+            row.update({key: measure(fitted, data.X_test) for key, measure in measures.items()})
         except Exception as error:
             row["error"] = _reason(error)
     if any(row["error"] for row in rows):
@@ -359,7 +370,7 @@ def _geometry(atoms, codes, level):
     if len(atoms) < 2:
         return {}
     measures = {"coherence": metrics.mutual_coherence(atoms)}
-    r = min(level, len(atoms)) - 1
+    r = min(math.ceil(level), len(atoms)) - 1
     if r > 0:
         measures["babel"] = metrics.babel_function(atoms, r)[-1]
         measures["coselected_babel"] = metrics.coselected_babel(codes, atoms, r)[-1]
@@ -406,13 +417,25 @@ def _pandas():
     return pd
 
 
-def _checked_integers(values, name, *, least):
+def _checked_numbers(values, name, kind, *, least):
     values = np.ravel(values).tolist()
-    if not values or not all(isinstance(v, Integral) and v >= least for v in values):
-        raise ValueError(f"{name} must hold integers of at least {least}, got {values}.")
+    if not values or not all(isinstance(v, kind) and v >= least for v in values):
+        of = "integers" if kind is Integral else "numbers"
+        raise ValueError(f"{name} must hold {of} of at least {least}, got {values}.")
     if len(set(values)) < len(values):
         raise ValueError(f"{name} holds a value twice: {values}. Each is a row of the table.")
-    return values
+    return [int(value) if value == int(value) else value for value in values]
+
+
+def _checked_measures(measures, data):
+    measures = dict(measures or {})
+    taken = {*_CELL, *_MEASURES, *data.extra_columns(), "error"}
+    for name, measure in measures.items():
+        if name in taken:
+            raise ValueError(f"measures has {name!r}, a column there is already: rename it.")
+        if not callable(measure):
+            raise ValueError(f"measures[{name!r}] must be callable, got {measure!r}.")
+    return measures
 
 
 def _check_estimators(estimators, levels, seeds):

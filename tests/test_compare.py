@@ -332,7 +332,7 @@ BAD = {
         "For a pipeline",
     ),
     "zero codes": ({"n_nonzero_coefs": [2, 0]}, ValueError, "n_nonzero_coefs must hold"),
-    "half a code": ({"n_nonzero_coefs": 1.5}, ValueError, "n_nonzero_coefs must hold"),
+    "half a code": ({"n_nonzero_coefs": 0.5}, ValueError, "n_nonzero_coefs must hold"),
     "no sparsity": ({"n_nonzero_coefs": []}, ValueError, "n_nonzero_coefs must hold"),
     "a sparsity twice": ({"n_nonzero_coefs": [2, 2]}, ValueError, "holds a value twice"),
     "no seed": ({"random_states": []}, ValueError, "random_states must hold"),
@@ -410,3 +410,48 @@ def test_truth_may_be_codes():
     table = compare({"PCA": PCA()}, X, n_nonzero_coefs=2, truth=TRUTH | {"codes": codes})
     assert table.error[0] == ""
     assert table.recall[0] == 1
+
+
+def path_to_six(estimator, X):
+    return estimator.reconstruction_path(X, 6)
+
+
+def test_further_measures_are_columns_of_their_own(small, tmp_path):
+    def table():
+        return compare(
+            {"MP": MPSparseAutoencoder(8, **FAST)},
+            small,
+            n_nonzero_coefs=[2, 3],
+            measures={"path": path_to_six},
+            memory=tmp_path,
+        )
+
+    first, again = table(), table()
+    fitted = MPSparseAutoencoder(8, n_nonzero_coefs=3, random_state=0, **FAST).fit(small)
+    np.testing.assert_array_equal(first.path[1], fitted.reconstruction_path(small, 6))
+    np.testing.assert_array_equal(again.path[1], first.path[1])
+
+
+@pytest.mark.parametrize(
+    ("measures", "match"),
+    [
+        ({"r2": path_to_six}, "measures has 'r2', a column there is already"),
+        ({"path": 3}, r"measures\['path'\] must be callable, got 3"),
+    ],
+)
+def test_bad_measures(measures, match, small):
+    with pytest.raises(ValueError, match=match):
+        compare({"PCA": PCA()}, small, n_nonzero_coefs=2, measures=measures)
+
+
+def test_a_broken_number_is_for_averages_only(small):
+    table = compare(
+        {
+            "row": MPSparseAutoencoder(8, **FAST),
+            "average": MPSparseAutoencoder(8, sparsity="average", **FAST),
+        },
+        small,
+        n_nonzero_coefs=[1.5, 2],
+    )
+    assert "1.5 is not a whole number" in table.error[0]
+    assert (table.error[1:] == "").all()

@@ -1,0 +1,148 @@
+"""What the parts of the study share: arguments, a cache to resume from, pages, looks."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import hashlib
+import os
+import re
+import sys
+import time
+from pathlib import Path
+
+import joblib
+import matplotlib as mpl
+
+import sklearn_mpsae
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+import machine  # noqa: E402 - a neighbour's module, found by the line above
+
+mpl.use("Agg")
+
+ROOT = Path(__file__).parents[2]
+PAGES = ROOT / "docs" / "study"
+
+# One colour and marker for each estimator, on every figure (Okabe and Ito's colours).
+LOOKS = {
+    "MP": {"color": "#D55E00", "marker": "o"},
+    "MP (OMP codes)": {"color": "#CC79A7", "marker": "s"},
+    "MP (average)": {"color": "#E69F00", "marker": "D"},
+    "TopK": {"color": "#0072B2", "marker": "^"},
+    "BatchTopK": {"color": "#56B4E9", "marker": "v"},
+    "JumpReLU": {"color": "#009E73", "marker": "<"},
+    "ReLU": {"color": "#888888", "marker": ">"},
+    "Matryoshka": {"color": "#000000", "marker": "P"},
+}
+
+
+def arguments(description: str) -> argparse.Namespace:
+    """The options that every part takes."""
+    parser = argparse.ArgumentParser(description=description.partition("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="small, to see that it runs")
+    parser.add_argument("--jobs", type=int, default=2, help="fits at a time (2)")
+    parser.add_argument(
+        "--data",
+        default=os.environ.get("SKLEARN_MPSAE_DATA"),
+        help="folder with mnist.npz and minilm_nouns.npz ($SKLEARN_MPSAE_DATA)",
+    )
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        default=ROOT / ".study-cache",
+        help="where finished fits are kept: run again, it goes on from there",
+    )
+    parser.add_argument("--out", type=Path, help="folder of pages (docs/study)")
+    args = parser.parse_args()
+    if args.out is None:
+        args.out = ROOT / ".study-cache" / "quick" if args.quick else PAGES
+    return args
+
+
+def memory(args: argparse.Namespace) -> joblib.Memory:
+    """A cache for this very code: what other code has computed is not found in it."""
+    return joblib.Memory(args.cache / _fingerprint(), verbose=0)
+
+
+def _fingerprint() -> str:
+    """A hash of all that fits and measures, without its comments and docstrings."""
+    package = Path(sklearn_mpsae.__file__).parent
+    digest = hashlib.sha256()
+    for source in [*sorted(package.rglob("*.py")), Path(__file__).with_name("measures.py")]:
+        if "plotting" not in source.parts:
+            digest.update(ast.dump(_bare(ast.parse(source.read_text()))).encode())
+    return digest.hexdigest()[:16]
+
+
+def _bare(tree: ast.Module) -> ast.Module:
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list) and body and isinstance(body[0], ast.Expr):
+            constant = body[0].value
+            if isinstance(constant, ast.Constant) and isinstance(constant.value, str):
+                del body[0]
+    return tree
+
+
+class Report:
+    """Fills a page's places for tables, and saves its figures.
+
+    A page is written by hand; between ``<!-- begin NAME -->`` and ``<!-- end NAME -->`` stands
+    what the script found.
+    """
+
+    def __init__(self, name: str, args: argparse.Namespace) -> None:
+        self.name, self.args = name, args
+        self.start = time.monotonic()
+        self.parts: dict[str, str] = {}
+        (args.out / "images").mkdir(parents=True, exist_ok=True)
+
+    def table(self, key: str, rows, caption: str = "") -> None:
+        """A pandas.DataFrame (its index is left out), as Markdown."""
+        header = "| " + " | ".join(map(str, rows.columns)) + " |"
+        rule = "|" + " --- |" * len(rows.columns)
+        lines = ["| " + " | ".join(map(str, row)) + " |" for row in rows.to_numpy()]
+        self.text(key, "\n".join([*([caption, ""] if caption else []), header, rule, *lines]))
+
+    def text(self, key: str, text: str) -> None:
+        self.parts[key] = text
+        print(f"\n{key}\n{text}", flush=True)
+
+    def figure(self, key: str, figure) -> None:
+        path = self.args.out / "images" / f"{self.name}_{key}.png"
+        figure.savefig(path, dpi=120, bbox_inches="tight")
+        mpl.pyplot.close(figure)
+        print(f"figure {path}", flush=True)
+
+    def save(self) -> None:
+        """Write all parts into the page; a part without a place is an error."""
+        self.parts["machine"] = self._machine()
+        page = self.args.out / f"{self.name}.md"
+        if self.args.quick or not page.exists():
+            places = "".join(f"<!-- begin {k} -->\n<!-- end {k} -->\n\n" for k in self.parts)
+            text = f"# {self.name}\n\n{places}"
+        else:
+            text = page.read_text()
+        for key, part in self.parts.items():
+            place = re.compile(f"(<!-- begin {key} -->\n).*?(<!-- end {key} -->)", re.DOTALL)
+            if not place.search(text):
+                raise LookupError(f"{page} has no place for {key!r}: <!-- begin {key} -->")
+            text = place.sub(lambda match, part=part: f"{match[1]}{part}\n{match[2]}", text)
+        page.write_text(text)
+        print(f"page {page}")
+
+    def _machine(self) -> str:
+        versions = ", ".join(f"{k} {v}" for k, v in machine.versions().items())
+        minutes = (time.monotonic() - self.start) / 60
+        return (
+            f"Made by `python benchmarks/study/{self.name}.py` on {machine.cpu_model()}, "
+            f"{os.cpu_count()} cores, in {minutes:.0f} minutes (less what was cached); "
+            f"{versions}."
+        )
+
+
+def spread(values, digits: int = 3) -> str:
+    """Mean and standard deviation over seeds, as text."""
+    mean, sd = values.mean(), values.std(ddof=1) if len(values) > 1 else 0.0
+    return f"{mean:.{digits}f} ± {sd:.{digits}f}" if len(values) > 1 else f"{mean:.{digits}f}"

@@ -1,0 +1,39 @@
+"""What the study measures beyond the columns of `compare`: (fitted estimator, X) -> anything.
+
+A file of its own, as finished fits are kept with what was measured: a change here makes them
+run again, a change of a script or a figure does not.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sklearn_mpsae import metrics
+
+# How far the pursuit goes beyond, and before, the number of atoms it was trained with.
+LONGEST = 50
+
+
+def inference_path(estimator, X):
+    """Unexplained share of the variance with 1 .. LONGEST atoms, without another fit."""
+    return estimator.reconstruction_path(X, LONGEST)
+
+
+def babel(estimator, X):
+    """Babel function of the dictionary, up to LONGEST atoms."""
+    return metrics.babel_function(estimator.components_, LONGEST)
+
+
+def coselected_babel(estimator, X):
+    """Babel function of the atoms that rows select together."""
+    return metrics.coselected_babel(estimator.encode(X), estimator.components_)
+
+
+def conditional_orthogonality(estimator, X):
+    """Cosines of each atom taken with the one before it, and with the span of all before."""
+    return tuple(metrics.conditional_orthogonality(estimator.encode(X), estimator.components_))
+
+
+def dictionary(estimator, X):
+    """The atoms."""
+    return np.asarray(estimator.components_, dtype=np.float32)

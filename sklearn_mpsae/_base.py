@@ -400,9 +400,12 @@ class BaseSparseAutoencoder(
         X = self._validate_fitted(X)
         if n_nonzero_coefs is not None and n_nonzero_coefs < 1:
             raise ValueError(f"n_nonzero_coefs must be at least 1, got {n_nonzero_coefs}.")
-        k = n_nonzero_coefs
-        k = self._transform_k() if k is None else self._n_active(k, len(self.components_))
-        return self._unexplained(X, k, path=True)
+        if n_nonzero_coefs is None:
+            return self._unexplained(X, self._transform_k(), path=True)
+        k = self._n_active(n_nonzero_coefs, len(self.components_))
+        path = self._unexplained(X, k, path=True)
+        # Where no row has so many, it stays where the last one left it.
+        return np.pad(path, (0, k - len(path)), "edge")
 
     def _codes(self, X, k):
         """Yield rows (a slice) and their Codes, some thousand rows at a time."""

@@ -118,7 +118,7 @@ class MPSparseAutoencoder(BaseSparseAutoencoder):
     }
 
     _free_norms = True
-    _running_start = {"threshold": 0.0}
+    _running_start = {"threshold": 0.0, "n_batches": 0}
 
     def __init__(
         self,

@@ -72,7 +72,7 @@ class ReLUSAE(BaseAverageSAE):
 
     # The bias is what a threshold is to the others, the encoder what fights the penalty.
     _rate_shares = {"encoder": 0.5, "bias": 0.03}
-    _running_start = {"penalty": 0.01}
+    _running_start = {"penalty": 0.01, "n_batches": 0}
 
     def _attributes(self, parameters, running, scale):
         # Codes have the data's unit, so this makes the penalty's unit the error's.
@@ -143,7 +143,7 @@ class JumpReLUSAE(BaseAverageSAE):
     """
 
     _rate_shares = {"encoder": 0.2, "bias": 0.03, "log_threshold": 0.03}
-    _running_start = {"threshold": 0.0}
+    _running_start = {"threshold": 0.0, "n_batches": 0}
 
     def _initial_parameters(self, atoms):
         bias = np.zeros((len(atoms), 1), atoms.dtype)

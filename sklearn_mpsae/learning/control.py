@@ -7,6 +7,9 @@ from math import exp, log
 # A running mean forgets as fast as this.
 _FORGET = 0.1
 
+# The gain of a control at its first step; it falls with their number.
+_FIRST_GAIN = 0.5
+
 # What keeps L0 down must find its way back from where it was not needed.
 _LEAST = 1e-6
 
@@ -20,8 +23,10 @@ def follow(running: dict, name: str, value: float) -> None:
 def control(running: dict, name: str, gain: float, values, target: float) -> None:
     """Raise what keeps L0 down where a batch has more codes than the target, or lower it.
 
-    Its logarithm moves by `gain` times that of the ratio of the two.
+    Its logarithm moves by `gain` times that of the ratio of the two, by more at first.
     """
+    n = running["n_batches"] = running["n_batches"] + 1
+    gain = max(gain, _FIRST_GAIN / n)
     l0 = float((values != 0).sum()) / len(values)
     error = log(max(l0 / target, 1e-3))
     running[name] = max(_LEAST, running[name] * exp(gain * max(-1.0, min(1.0, error))))

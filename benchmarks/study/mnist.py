@@ -1,0 +1,283 @@
+"""MNIST as in arXiv:2506.05239: shallow sparse autoencoders against MP-SAE at equal L0.
+
+The first 50,000 training images to learn from, the other 10,000 to measure on; 1,000 atoms.
+Baselines take their best learning rate of a sweep, by validation R² itself.
+"""
+
+from __future__ import annotations
+
+import measures
+import numpy as np
+import pandas as pd
+from common import LOOKS, Report, arguments, memory, spread
+from matplotlib import pyplot as plt
+
+from sklearn_mpsae import (
+    BatchTopKSAE,
+    JumpReLUSAE,
+    MPSparseAutoencoder,
+    ReLUSAE,
+    TopKSAE,
+    compare,
+    metrics,
+)
+from sklearn_mpsae.datasets import fetch_mnist
+from sklearn_mpsae.plotting import AtomsDisplay, ProgressiveReconstructionDisplay
+
+RATES = (0.1, 0.3, 1.0)
+MIDDLE = 10  # the sparsity of the paper
+SHOWN = (1, 5, 10, 15, 20, 30, 50)
+
+
+class Setting:
+    """How large it all is."""
+
+    def __init__(self, quick: bool) -> None:
+        self.n_train, self.n_test = (2000, 500) if quick else (50_000, 10_000)
+        self.n_components = 100 if quick else 1000
+        self.epochs = 3 if quick else 10
+        self.long = (3, 6) if quick else (10, 20, 50)
+        self.swept = (5,) if quick else (5, 20)
+        self.levels = (5, 20) if quick else (5, 20, 30)
+        self.far_levels = (1, 50)
+        self.seeds = range(2 if quick else 5)
+        self.far_seeds = range(1 if quick else 2)
+
+
+def main() -> None:
+    args = arguments(__doc__)
+    setting = Setting(args.quick)
+    data = fetch_mnist(args.data)
+    X, y = data.data[:60_000].astype(np.float32) / 255, data.target[:60_000]
+    a, b = setting.n_train, setting.n_train + setting.n_test
+    everything = {
+        "X": X[:a],
+        "X_test": X[a:b],
+        "n_jobs": args.jobs,
+        "memory": memory(args),
+        "verbose": 1,
+    }
+    report = Report("mnist", args)
+    rates = sweep(setting, everything, report)
+    models = estimators(setting, rates)
+    training_length(setting, rates, everything, report)
+    everything |= {"y": y[:a], "y_test": y[a:b]}
+    middle = compare(
+        models,
+        n_nonzero_coefs=MIDDLE,
+        random_states=setting.seeds,
+        measures={
+            "path": measures.inference_path,
+            "babel_curve": measures.babel,
+            "coselected_curve": measures.coselected_babel,
+            "conditional": measures.conditional_orthogonality,
+            "dictionary": measures.dictionary,
+        },
+        **everything,
+    )
+    at_middle(middle, report)
+    others = [
+        compare(models, n_nonzero_coefs=levels, random_states=seeds, **everything)
+        for levels, seeds in [
+            (setting.levels, setting.seeds),
+            (setting.far_levels, setting.far_seeds),
+        ]
+    ]
+    by_level(pd.concat([middle, *others], ignore_index=True), report)
+    pictures(models, X[:a], X[a:b], args, report)
+    report.save()
+
+
+def shallow(setting: Setting, **options) -> dict:
+    """The rivals, by name."""
+    options = {"n_components": setting.n_components, "batch_size": 1024, **options}
+    return {
+        "TopK": TopKSAE(**options),
+        "BatchTopK": BatchTopKSAE(**options),
+        "JumpReLU": JumpReLUSAE(**options),
+        "ReLU": ReLUSAE(**options),
+    }
+
+
+def estimators(setting: Setting, rates: dict, **options) -> dict:
+    """All estimators: MP with its defaults, the others at their best learning rates."""
+    options = {"max_iter": setting.epochs, **options}
+    pursuit = {"n_components": setting.n_components, "batch_size": 1024, **options}
+    models = {
+        "MP": MPSparseAutoencoder(**pursuit),
+        "MP (average)": MPSparseAutoencoder(sparsity="average", **pursuit),
+    }
+    for name, model in shallow(setting, **options).items():
+        models[name] = model.set_params(learning_rate=rates[name])
+    return models
+
+
+def sweep(setting: Setting, data: dict, report: Report) -> dict:
+    """The best learning rate of each rival: by the mean R² of the levels swept."""
+    models = {
+        f"{name} {rate}": model
+        for rate in RATES
+        for name, model in shallow(setting, max_iter=setting.epochs, learning_rate=rate).items()
+    }
+    rows = compare(models, n_nonzero_coefs=setting.swept, **data)
+    rows[["name", "rate"]] = rows.estimator.str.rsplit(" ", n=1, expand=True)
+    rows["rate"] = rows.rate.astype(float)
+    means = rows.groupby(["name", "rate"]).r2.mean().unstack()
+    best = means.idxmax(axis=1).to_dict()
+    table = rows.pivot(index=["name", "n_nonzero_coefs"], columns="rate", values="r2")
+    table = table.round(4).reset_index().rename(columns={"n_nonzero_coefs": "L0"})
+    table["taken"] = table.name.map(best)
+    report.table("sweep", table)
+    return best
+
+
+def training_length(setting: Setting, rates: dict, data: dict, report: Report) -> None:
+    """Whether more epochs would change the order."""
+    columns = {}
+    for epochs in setting.long:
+        models = estimators(setting, rates, max_iter=epochs)
+        rows = compare(models, n_nonzero_coefs=MIDDLE, **data)
+        columns[f"{epochs} epochs"] = rows.set_index("estimator").r2.round(4)
+    report.table("epochs", pd.DataFrame(columns).reset_index())
+
+
+def by_level(rows: pd.DataFrame, report: Report) -> None:
+    """R² and what else goes with L0."""
+    rows = rows.sort_values(["n_nonzero_coefs", "seed"])
+    failed = rows[rows.error != ""]
+    if len(failed):
+        raise RuntimeError(f"Fits failed:\n{failed[['estimator', 'error']].to_string()}")
+    for key, digits in [
+        ("r2", 4),
+        ("l0", 2),
+        ("probe_accuracy", 3),
+        ("dead_fraction", 3),
+        ("coherence", 3),
+        ("coselected_babel", 2),
+        ("effective_rank", 0),
+    ]:
+        cells = rows.groupby(["estimator", "n_nonzero_coefs"], sort=False)[key]
+        table = cells.agg(lambda values, digits=digits: spread(values, digits)).unstack()
+        report.table(key, table.loc[list(dict.fromkeys(rows.estimator))].reset_index())
+    levels = rows[~rows.n_nonzero_coefs.isin([1, 50])]
+    report.table("margins", margins(levels))
+    figure, axes = plt.subplots(1, 3, figsize=(15, 4.2))
+    for ax, (y, label) in zip(
+        axes,
+        [
+            ("r2", "Validation R²"),
+            ("probe_accuracy", "Accuracy of a linear probe"),
+            ("effective_rank", "Effective rank of the codes"),
+        ],
+        strict=True,
+    ):
+        for name, part in rows.groupby("estimator", sort=False):
+            cells = part.groupby("n_nonzero_coefs")
+            x, middle = cells.l0.median(), cells[y].median()
+            ax.plot(x, middle, label=name, markersize=5, **LOOKS[name])
+            color = LOOKS[name]["color"]
+            ax.fill_between(x, cells[y].min(), cells[y].max(), color=color, alpha=0.25)
+        ax.set(xscale="log", xlabel="Non-zero codes per row (L0)", ylabel=label)
+        ax.set_xticks([1, 5, 10, 20, 30, 50], [1, 5, 10, 20, 30, 50])
+    axes[0].legend()
+    report.figure("levels", figure)
+
+
+def margins(rows: pd.DataFrame) -> pd.DataFrame:
+    """MP's lead over the best shallow one, beside the spread over seeds."""
+    lines = []
+    for level, part in rows.groupby("n_nonzero_coefs"):
+        scores = part.groupby("estimator").r2
+        shallow_ones = scores.mean().drop(["MP", "MP (average)"])
+        best = shallow_ones.idxmax()
+        ranges = scores.max() - scores.min()
+        lines.append(
+            {
+                "L0": level,
+                "best shallow": best,
+                "its R²": f"{shallow_ones[best]:.4f}",
+                "MP's R²": f"{scores.mean()['MP']:.4f}",
+                "lead": f"{scores.mean()['MP'] - shallow_ones[best]:.4f}",
+                "largest range over seeds": f"{max(ranges['MP'], ranges[best]):.4f}",
+            }
+        )
+    return pd.DataFrame(lines)
+
+
+def at_middle(rows: pd.DataFrame, report: Report) -> None:
+    """Geometry, and sparsity varied at inference."""
+    groups = dict(list(rows.groupby("estimator", sort=False)))
+    lines, paths = [], []
+    for name, part in groups.items():
+        path = 1 - np.stack(part.path).mean(axis=0)
+        paths.append({"estimator": name} | {k: f"{path[k - 1]:.3f}" for k in SHOWN})
+        previous, span = trimmed_means(part.conditional)
+        coselected = np.stack([curve[: MIDDLE - 1] for curve in part.coselected_curve])
+        babel = np.stack(part.babel_curve)
+        lines.append(
+            {
+                "estimator": name,
+                "coherence": spread(part.coherence),
+                "Babel(9)": spread(babel[:, MIDDLE - 2], 2),
+                "co-selected Babel(9)": spread(coselected[:, -1], 2),
+                "cosine with the atom before": f"{previous.mean():.3f}",
+                "with the span of all before": f"{span.mean():.3f}",
+                "effective rank": spread(part.effective_rank, 0),
+                "dead": spread(part.dead_fraction),
+                "stability": f"{metrics.stability(list(part.dictionary)):.3f}",
+                "probe": spread(part.probe_accuracy),
+                "fit seconds": f"{part.fit_seconds.median():.0f}",
+            }
+        )
+    report.table("middle", pd.DataFrame(lines))
+    report.table("inference", pd.DataFrame(paths))
+    figure, axes = plt.subplots(1, 3, figsize=(15, 4.2))
+    for name, part in groups.items():
+        look = LOOKS[name] | {"markersize": 4, "label": name}
+        atoms = np.arange(1, measures.LONGEST + 1)
+        path = 1 - np.stack(part.path).mean(axis=0)
+        axes[0].plot(atoms[: len(path)], path, markevery=5, **look)
+        babel = np.stack(part.babel_curve).mean(axis=0)
+        axes[1].plot(atoms[: len(babel)], babel, markevery=5, **look)
+        coselected = np.stack([curve[: MIDDLE - 1] for curve in part.coselected_curve])
+        axes[2].plot(atoms[: MIDDLE - 1], coselected.mean(axis=0), **look)
+    axes[0].axvline(MIDDLE, color="0.7", linestyle=":")
+    axes[0].set(
+        xlabel="Atoms at inference (trained with 10)", ylabel="Validation R²", ylim=(0, 1)
+    )
+    axes[1].set(xlabel="r", ylabel="Babel function of the dictionary")
+    axes[2].set(xlabel="r", ylabel="Babel function of co-selected atoms")
+    axes[0].legend(fontsize=8)
+    report.figure("geometry", figure)
+
+
+def trimmed_means(conditional) -> tuple:
+    """Both curves' means over seeds, for the steps up to the one trained with."""
+    pairs = [[curve[: MIDDLE - 1] for curve in pair] for pair in conditional]
+    return tuple(np.mean(pairs, axis=0))
+
+
+def fitted(name: str, model, X: np.ndarray):
+    """A fit to draw pictures of."""
+    return model.set_params(n_nonzero_coefs=MIDDLE, random_state=0).fit(X)
+
+
+def pictures(models: dict, X, X_test, args, report: Report) -> None:
+    """Atoms, and reconstructions after each atom, of MP and of TopK."""
+    cached = memory(args).cache(fitted)
+    figure, axes = plt.subplots(1, 2, figsize=(15, 7))
+    figures, panels = plt.subplots(2, 1, figsize=(13, 9))
+    for name, ax, panel in zip(("MP", "TopK"), axes, panels, strict=True):
+        model = cached(name, models[name], X)
+        AtomsDisplay.from_estimator(model, image_shape=(28, 28), n_atoms=100, ax=ax)
+        ax.set_title(f"{name}: the 100 atoms most used")
+        ProgressiveReconstructionDisplay.from_estimator(
+            model, X_test[:3], image_shape=(28, 28), ax=panel
+        )
+        panel.set_title(name)
+    report.figure("atoms", figure)
+    report.figure("progressive", figures)
+
+
+if __name__ == "__main__":
+    main()

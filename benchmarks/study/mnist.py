@@ -60,8 +60,7 @@ def main() -> None:
     report = Report("mnist", args)
     rates = sweep(setting, everything, report)
     models = estimators(setting, rates)
-    training_length(setting, rates, everything, report)
-    everything |= {"y": y[:a], "y_test": y[a:b]}
+    classes = {"y": y[:a], "y_test": y[a:b]}
     middle = compare(
         models,
         n_nonzero_coefs=MIDDLE,
@@ -74,10 +73,11 @@ def main() -> None:
             "dictionary": measures.dictionary,
         },
         **everything,
+        **classes,
     )
     at_middle(middle, report)
     others = [
-        compare(models, n_nonzero_coefs=levels, random_states=seeds, **everything)
+        compare(models, n_nonzero_coefs=levels, random_states=seeds, **everything, **classes)
         for levels, seeds in [
             (setting.levels, setting.seeds),
             (setting.far_levels, setting.far_seeds),
@@ -85,6 +85,7 @@ def main() -> None:
     ]
     by_level(pd.concat([middle, *others], ignore_index=True), report)
     pictures(models, X[:a], X[a:b], args, report)
+    training_length(setting, rates, everything, report)
     report.save()
 
 

@@ -17,7 +17,7 @@ import matplotlib as mpl
 import sklearn_mpsae
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-import machine  # noqa: E402 - a neighbour's module, found by the line above
+import machine
 
 mpl.use("Agg")
 

@@ -1,0 +1,91 @@
+"""The study's scripts run, and its pages say what they found."""
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pd = pytest.importorskip("pandas")
+
+STUDY = Path(__file__).parents[1] / "benchmarks" / "study"
+
+
+@pytest.fixture
+def common(monkeypatch):
+    monkeypatch.syspath_prepend(str(STUDY))
+    import common
+
+    return common
+
+
+@pytest.fixture
+def report(common, tmp_path):
+    args = type("Args", (), {"out": tmp_path, "quick": False})
+    return common.Report("page", args)
+
+
+@pytest.mark.parametrize("part", ["tree", "superposition", "mnist", "classical", "beyond"])
+def test_quick_version_runs_and_resumes(part, tmp_path):
+    data = os.environ.get("SKLEARN_MPSAE_DATA")
+    if data is None and part in {"mnist", "classical", "beyond"}:
+        pytest.skip("set SKLEARN_MPSAE_DATA to a folder with mnist.npz and minilm_nouns.npz")
+    where = ["--cache", str(tmp_path / "cache"), "--out", str(tmp_path / "pages")]
+    command = [sys.executable, str(STUDY / f"{part}.py"), "--quick", *where]
+    subprocess.run(command, check=True, capture_output=True)
+    page = (tmp_path / "pages" / f"{part}.md").read_text()
+    assert page.count("<!-- begin ") >= 3
+    assert "| MP" in page
+    assert list((tmp_path / "pages" / "images").glob(f"{part}_*.png"))
+
+
+def test_pages_have_every_table_their_script_writes():
+    """A committed page is one that its script has filled."""
+    pages = sorted((STUDY.parents[1] / "docs" / "study").glob("*.md"))
+    assert len(pages) == 6
+    for page in pages:
+        if page.stem == "README":
+            continue
+        text = page.read_text()
+        assert "<!-- begin machine -->\nMade by `python benchmarks/study/" in text
+        for image in [
+            line.split("](")[1].rstrip(")") for line in text.splitlines() if "![" in line
+        ]:
+            assert (page.parent / image).is_file()
+
+
+def test_report_fills_a_page_and_leaves_its_text(report, tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(
+        "Before.\n<!-- begin scores -->\nold\n<!-- end scores -->\nAfter.\n"
+        "<!-- begin machine -->\n<!-- end machine -->\n"
+    )
+    report.table("scores", pd.DataFrame({"name": ["MP"], "R²": ["0.9"]}))
+    report.save()
+    text = page.read_text()
+    assert text.startswith(
+        "Before.\n<!-- begin scores -->\n| name | R² |\n| --- | --- |\n| MP | 0.9 |\n"
+        "<!-- end scores -->\nAfter.\n"
+    )
+    assert "Made by `python benchmarks/study/page.py`" in text
+
+
+def test_a_table_without_a_place_is_an_error(report, tmp_path):
+    (tmp_path / "page.md").write_text("<!-- begin machine -->\n<!-- end machine -->\n")
+    report.text("lost", "found")
+    with pytest.raises(LookupError, match="has no place for 'lost'"):
+        report.save()
+
+
+def test_what_is_kept_belongs_to_the_code_not_to_its_comments(common):
+    def bare(source):
+        return ast.dump(common._bare(ast.parse(source)))
+
+    plain = "def f(x):\n    return x + 1\n"
+    assert bare(
+        '"""Module."""\ndef f(x):\n    """Doc."""\n    # why\n    return x + 1\n'
+    ) == bare(plain)
+    assert bare(plain) != bare(plain.replace("1", "2"))

@@ -2,6 +2,8 @@ import os
 
 # Before SciPy is imported: scikit-learn skips its array API check without it.
 os.environ.setdefault("SCIPY_ARRAY_API", "1")
+# Pictures are drawn, never shown.
+os.environ.setdefault("MPLBACKEND", "Agg")
 
 import numpy as np
 import pytest

@@ -6,10 +6,14 @@ from pathlib import Path
 README = (Path(__file__).parents[1] / "README.md").read_text()
 
 
-def test_the_ten_line_example_runs():
-    (snippet,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+def test_its_python_runs():
+    """One block after the other, as a reader would."""
+    blocks = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
     names = {}
-    exec(snippet, names)
+    for block in blocks:
+        exec(block, names)
+    assert (names["table"].r2 > 0).all()
+    assert (names["table"].error == "").all()
     assert names["search"].best_params_ == {"mpsparseautoencoder__n_nonzero_coefs": 8}
     assert names["codes"].shape == (1797, 128)
     assert (names["codes"] != 0).sum(axis=1).max() == 8

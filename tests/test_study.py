@@ -51,9 +51,7 @@ def test_pages_have_every_table_their_script_writes():
             continue
         text = page.read_text()
         assert "<!-- begin machine -->\nMade by `python benchmarks/study/" in text
-        for image in [
-            line.split("](")[1].rstrip(")") for line in text.splitlines() if "![" in line
-        ]:
+        for image in re.findall(r"!\[.*?\]\((.+?)\)", text):
             assert (page.parent / image).is_file()
 
 

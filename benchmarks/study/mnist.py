@@ -24,7 +24,7 @@ from sklearn_mpsae import (
 from sklearn_mpsae.datasets import fetch_mnist
 from sklearn_mpsae.plotting import AtomsDisplay, ProgressiveReconstructionDisplay
 
-RATES = (0.1, 0.3, 1.0)
+RATES = (0.1, 0.3, 1.0, 3.0)
 MIDDLE = 10  # the sparsity of the paper
 SHOWN = (1, 5, 10, 15, 20, 30, 50)
 
@@ -36,7 +36,7 @@ class Setting:
         self.n_train, self.n_test = (2000, 500) if quick else (50_000, 10_000)
         self.n_components = 100 if quick else 1000
         self.epochs = 3 if quick else 10
-        self.long = (3, 6) if quick else (10, 20, 50)
+        self.long = (3, 6) if quick else (10, 50)
         self.swept = (5,) if quick else (5, 20)
         self.levels = (5, 20) if quick else (5, 20, 30)
         self.far_levels = (1, 50)

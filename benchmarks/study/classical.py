@@ -1,0 +1,571 @@
+"""Against classical dictionary learning: MNIST, embeddings, patches, superposition, tree.
+
+Dictionaries are compared by one coder, orthogonal matching pursuit, at the same number of
+codes. scikit-learn's MiniBatchDictionaryLearning takes its best penalty, batch and sign of a
+sweep by the test R² itself (by the matched cosine, where there are true atoms); MP keeps
+its defaults. One fit at a time, whatever --jobs says, as seconds are compared; they are
+seconds of a core.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+
+import beyond
+import joblib
+import numpy as np
+import pandas as pd
+from common import LOOKS, Report, arguments, memory, spread
+from matplotlib import pyplot as plt
+from sklearn.decomposition import NMF, PCA, DictionaryLearning, MiniBatchDictionaryLearning
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import gen_batches
+from tqdm import tqdm
+
+from sklearn_mpsae import MPSparseAutoencoder, metrics
+from sklearn_mpsae.coding import orthogonal_matching_pursuit
+from sklearn_mpsae.datasets import (
+    fetch_mnist,
+    make_hierarchical_features,
+    make_superposition,
+)
+
+MBDL, DL = "MiniBatchDictionaryLearning", "DictionaryLearning"
+MP = "MP (OMP codes)"
+NMF_ROWS = 5_000
+# Rows without noise take no further atom once so little of their energy is left.
+ENOUGH = 1e-3
+THEIR_LOOK = {"color": "#333333", "marker": "X"}
+
+
+class Setting:
+    """How large it all is."""
+
+    def __init__(self, quick: bool) -> None:
+        self.mnist_rows, self.mnist_test = (2000, 500) if quick else (50_000, 10_000)
+        self.mnist_atoms = 100 if quick else 1000
+        self.mnist_levels = (5, 10, 20, 30)
+        self.mnist_epochs = 2 if quick else 10
+        self.mnist_alphas = (0.5, 1.0, 2.0)
+        self.middle = 10
+        self.part_rows = 1000 if quick else 5000
+        self.mnist_parts = 2 if quick else 10
+        self.embedding_parts = 2 if quick else 5
+        self.our_seeds = range(1)
+        self.their_seeds = range(1)
+        self.embedding_alphas = (0.1, 0.2, 0.3)
+        self.tree_rows = 5000 if quick else 100_000
+        self.superposition_rows = 3000 if quick else 30_000
+        self.whole_rows = 500 if quick else 2000
+        self.made_passes = 1 if quick else 2
+        self.made_epochs = 3 if quick else 15
+        self.made_seeds = range(1)
+
+
+def main() -> None:
+    args = arguments(__doc__)
+    setting = Setting(args.quick)
+    report = Report("classical", args)
+    cells = Cells(args)
+    summary = [
+        *mnist(setting, args, cells, report),
+        *embedded(setting, args, cells, report),
+        *patches(args),
+    ]
+    report.table("summary", pd.DataFrame(summary))
+    tree(setting, cells, report)
+    superposition(setting, cells, report)
+    cells.close()
+    report.save()
+
+
+# ------------------------------------------------------------------------- learning
+class Cells:
+    """Fits, one by one: each is kept, and found again by what it was asked for."""
+
+    def __init__(self, args) -> None:
+        cache = memory(args).cache
+        self._part = cache(learn_part, ignore=["X", "before"])
+        self._whole = cache(learn_whole, ignore=["X"])
+        self._ours = cache(learn_ours, ignore=["X"])
+        self._factors = cache(learn_factors, ignore=["X", "X_test"])
+        self._bar = tqdm(desc="classical", unit="fit", disable=False)
+
+    def theirs(self, data, n_parts, **options) -> list[dict]:
+        """The states after each of so many parts of the training."""
+        states = [None]
+        for part in range(n_parts):
+            self._bar.update()
+            states.append(self._part(data.key, data.X, states[-1], part=part, **options))
+        return states[1:]
+
+    def whole(self, data, **options):
+        self._bar.update()
+        return self._whole(data.key, data.X, **options)
+
+    def ours(self, data, **options):
+        self._bar.update()
+        return self._ours(data.key, data.X, **options)
+
+    def factors(self, data, **options):
+        self._bar.update()
+        return self._factors(data.key, data.X, data.X_test, **options)
+
+    def close(self) -> None:
+        self._bar.close()
+
+
+class Data:
+    """Rows to learn from and rows to measure on, and what made them, if it is known."""
+
+    def __init__(self, X, X_test, truth=None) -> None:
+        self.X, self.X_test, self.truth = X, X_test, truth
+        self.mean = X.mean(axis=0, dtype=np.float64)
+        self.key = joblib.hash((X, X_test), coerce_mmap=True)
+
+    def r2(self, atoms, level, *, positive=False, center=True) -> float:
+        """The test R² of the codes that orthogonal matching pursuit finds."""
+        mean = self.mean if center else np.zeros_like(self.mean)
+        atoms = directions(atoms).astype(self.X.dtype)
+        X = self.X_test - mean.astype(self.X.dtype)
+        codes = orthogonal_matching_pursuit(X, atoms, level, positive=positive)
+        return metrics.explained_variance(X, codes.decode(atoms))
+
+
+def directions(atoms: np.ndarray) -> np.ndarray:
+    """Atoms of unit norm, without those that are zero."""
+    norms = np.linalg.norm(np.asarray(atoms, dtype=np.float64), axis=1)
+    alive = norms > 1e-8
+    return atoms[alive] / norms[alive, None]
+
+
+def learn_part(
+    key, X, before, *, part, n_rows, p, alpha, seed, batch_size=512, positive=False, center=True
+) -> dict:  # fmt: skip
+    """scikit-learn's dictionary after `n_rows` more rows: what it is now, and the seconds."""
+    # In float64: in float32 coordinate descent does not reach its tolerance.
+    X = X.astype(np.float64)
+    if center:
+        X -= X.mean(axis=0)
+    rows = np.random.default_rng(seed).permutation(len(X))
+    if before is None:
+        # Its own start, by singular vectors, has none for atoms beyond the dimensions.
+        learner = MiniBatchDictionaryLearning(
+            p,
+            alpha=alpha,
+            batch_size=batch_size,
+            fit_algorithm="cd",
+            positive_code=positive,
+            transform_algorithm="lasso_cd",
+            dict_init=directions(X[rows[-p:]]),
+            random_state=seed,
+        )
+        seconds = 0.0
+    else:
+        learner, seconds = before["learner"], before["seconds"]
+    rows = np.take(rows, range(part * n_rows, (part + 1) * n_rows), mode="wrap")
+    start = time.process_time()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        for batch in gen_batches(n_rows, batch_size):
+            learner.partial_fit(X[rows[batch]])
+        seconds += time.process_time() - start
+        lasso_l0 = float((learner.transform(X[:200]) != 0).sum(axis=1).mean())
+    atoms = learner.components_.astype(np.float32)
+    return {"atoms": atoms, "seconds": seconds, "lasso_l0": lasso_l0, "learner": learner}
+
+
+def learn_whole(key, X, *, p, n_rows, alpha, seed, positive) -> dict:
+    """The dictionary of scikit-learn's DictionaryLearning, from few rows."""
+    learner = DictionaryLearning(
+        p,
+        alpha=alpha,
+        max_iter=30,
+        fit_algorithm="cd",
+        positive_code=positive,
+        random_state=seed,
+    )
+    start = time.process_time()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        learner.fit(X[:n_rows])
+    return {"atoms": learner.components_, "seconds": time.process_time() - start}
+
+
+def learn_ours(key, X, *, p, k, seed, **options) -> dict:
+    """Our dictionary, and what it cost."""
+    start = time.process_time()
+    model = MPSparseAutoencoder(p, n_nonzero_coefs=k, random_state=seed, **options).fit(X)
+    seconds = time.process_time() - start
+    return {"atoms": model.components_, "seconds": seconds, "model": model}
+
+
+def learn_factors(key, X, X_test, *, kind, n_components) -> float:
+    """The test R² of so many components, all of which every row uses."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        if kind == "PCA":
+            model = PCA(n_components, random_state=0).fit(X)
+        else:
+            model = NMF(n_components, init="nndsvda", random_state=0).fit(X[:NMF_ROWS])
+        return metrics.explained_variance(
+            X_test, model.inverse_transform(model.transform(X_test))
+        )
+
+
+def sweep(cells, data, levels, *, alphas, **base) -> tuple[pd.DataFrame, dict]:
+    """Test R² after the first part of a fit, and the setting with the best mean of it."""
+    tried, states, scores = [], [], []
+
+    def run(setting):
+        (state,) = cells.theirs(data, 1, seed=0, **base, **setting)
+        tried.append(setting)
+        states.append(state)
+        scores.append([data.r2(state["atoms"], level) for level in levels])
+
+    def best():
+        return tried[int(np.argmax(np.mean(scores, axis=1)))]
+
+    for alpha in alphas:
+        run({"alpha": alpha})
+    penalty = best()
+    for change in ({"batch_size": 128}, {"positive": True}):
+        run(penalty | change)
+    rows = [
+        {
+            "setting": _words(setting),
+            "core-seconds": f"{state['seconds']:.0f}",
+            "L0 of its Lasso": f"{state['lasso_l0']:.1f}",
+        }
+        | {f"L0 = {level}": f"{r2:.3f}" for level, r2 in zip(levels, values, strict=True)}
+        for setting, state, values in zip(tried, states, scores, strict=True)
+    ]
+    return pd.DataFrame(rows), best()
+
+
+# --------------------------------------------------------------------- real data
+def mnist(setting, args, cells, report) -> list[dict]:
+    """The bar: R² at each L0, and the seconds of both sides."""
+    if not args.data:
+        raise SystemExit(
+            "MNIST: point --data or $SKLEARN_MPSAE_DATA to the folder of mnist.npz, or to one "
+            "for sklearn_mpsae.datasets.fetch_mnist to download it to."
+        )
+    X = fetch_mnist(args.data).data[:60_000].astype(np.float32) / 255
+    data = Data(X[: setting.mnist_rows], X[50_000:][: setting.mnist_test])
+    p, levels = setting.mnist_atoms, setting.mnist_levels
+    size = {"p": p, "n_rows": setting.part_rows}
+    table, best = sweep(cells, data, levels, alphas=setting.mnist_alphas, **size)
+    caption = f"After the first {setting.part_rows:,} rows:"
+    report.table("mnist_sweep", table, caption)
+    theirs = [
+        cells.theirs(data, setting.mnist_parts, seed=seed, **size, **best)
+        for seed in setting.their_seeds
+    ]
+    ours = {
+        level: [
+            cells.ours(
+                data,
+                p=p,
+                k=level,
+                seed=seed,
+                transform_algorithm="omp",
+                max_iter=setting.mnist_epochs,
+                batch_size=1024,
+            )
+            for seed in setting.our_seeds
+        ]
+        for level in levels
+    }
+    of_either_sign = cells.ours(
+        data,
+        p=p,
+        k=setting.middle,
+        seed=0,
+        transform_algorithm="omp",
+        max_iter=setting.mnist_epochs,
+        batch_size=1024,
+        positive_code=False,
+    )
+
+    def of(fits, **how):
+        return {
+            level: np.array([data.r2(fit["atoms"], level, **how) for fit in group])
+            for level, group in fits.items()
+        }
+
+    same = dict.fromkeys(levels, [states[-1] for states in theirs])
+    single = {setting.middle: [of_either_sign]}
+    values = {
+        "MP, codes ≥ 0": of(ours, positive=True),
+        "MP, codes of either sign": of(ours),
+        "MP (positive_code=False), either sign": of(single),
+        f"{MBDL}, codes ≥ 0": of(same, positive=True),
+        f"{MBDL}, either sign": of(same),
+    }
+    for kind in ("PCA", "NMF"):
+        values[kind] = {
+            level: np.array([cells.factors(data, kind=kind, n_components=level)])
+            for level in levels
+        }
+    fits = {"MP, codes ≥ 0": ours, "MP (positive_code=False), either sign": single}
+    fits[f"{MBDL}, either sign"] = same
+    rows = [
+        {"dictionary and codes": name}
+        | {f"L0 = {level}": spread(r2[level], 4) if level in r2 else "" for level in levels}
+        for name, r2 in values.items()
+    ]
+    report.table("mnist", pd.DataFrame(rows), "Test R²:")
+    rows = [
+        {"dictionary": name}
+        | {
+            f"L0 = {level}": spread(np.array([fit["seconds"] for fit in group[level]]), 0)
+            if level in group
+            else ""
+            for level in levels
+        }
+        for name, group in fits.items()
+    ]
+    report.table("mnist_seconds", pd.DataFrame(rows), "Core-seconds of a fit:")
+    report.text(
+        "mnist_training",
+        f"{MBDL}: {_words(best)}, {setting.mnist_parts * setting.part_rows:,} rows. MP: "
+        f"{setting.mnist_epochs} passes over {setting.mnist_rows:,} rows.",
+    )
+    mnist_figure(setting, data, values, theirs, ours, report)
+    return _summary("MNIST", levels, values["MP, codes ≥ 0"], values[f"{MBDL}, either sign"])
+
+
+def _words(setting):
+    return ", ".join(f"{key}={value}" for key, value in setting.items())
+
+
+def mnist_figure(setting, data, values, theirs, ours, report) -> None:
+    """R² against L0, and against what it cost."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
+    looks = {
+        "MP, codes ≥ 0": LOOKS[MP],
+        f"{MBDL}, either sign": THEIR_LOOK,
+        "PCA": {"color": "#0072B2", "marker": "^"},
+        "NMF": {"color": "#009E73", "marker": "v"},
+    }
+    for name, look in looks.items():
+        left.plot(
+            list(values[name]), [r2.mean() for r2 in values[name].values()], label=name, **look
+        )
+    left.set(xlabel="L0", ylabel="R²", xscale="log")
+    left.set_xticks(setting.mnist_levels, [str(level) for level in setting.mnist_levels])
+    left.minorticks_off()
+    left.legend(fontsize="small")
+
+    level = setting.middle
+    for i, states in enumerate(theirs):
+        seconds = [state["seconds"] for state in states]
+        r2 = [data.r2(state["atoms"], level) for state in states]
+        right.plot(seconds, r2, label=None if i else MBDL, **THEIR_LOOK)
+    seconds = [fit["seconds"] for fit in ours[level]]
+    look = LOOKS[MP] | {"linestyle": "none"}
+    right.plot(seconds, values["MP, codes ≥ 0"][level], label="MP, finished fits", **look)
+    right.set(xlabel="core-seconds", ylabel=f"R² at L0 = {level}", xscale="log")
+    right.legend(fontsize="small")
+    report.figure("mnist", figure)
+
+
+def embedded(setting, args, cells, report) -> list[dict]:
+    """The embeddings, with the dictionaries of the study of embeddings."""
+    theirs_setting = beyond.Setting(args.quick)
+    everything = beyond.embedded(theirs_setting, args)
+    n, levels, p = everything.n_train, theirs_setting.levels, theirs_setting.n_components
+    data = Data(everything.X[:n], everything.X[n:])
+    size = {"p": p, "n_rows": setting.part_rows}
+    table, best = sweep(cells, data, levels, alphas=setting.embedding_alphas, **size)
+    caption = f"After the first {setting.part_rows:,} rows:"
+    report.table("embeddings_sweep", table, caption)
+    fits = [
+        cells.theirs(data, setting.embedding_parts, seed=seed, **size, **best)[-1]
+        for seed in setting.their_seeds
+    ]
+    seconds = spread(np.array([fit["seconds"] for fit in fits]), 0)
+    report.text(
+        "embeddings_training",
+        f"{MBDL}: {_words(best)}, {setting.embedding_parts * setting.part_rows:,} rows, "
+        f"{seconds} core-seconds.",
+    )
+    results = beyond.embedding_results(theirs_setting, args, only=MP)
+    ours = {
+        level: np.array([data.r2(atoms, level, positive=True) for atoms in group])
+        for level, group in results.groupby("n_nonzero_coefs")["dictionary"]
+    }
+    r2 = {level: np.array([data.r2(fit["atoms"], level) for fit in fits]) for level in levels}
+    return _summary("embeddings", levels, ours, r2)
+
+
+def patches(args) -> list[dict]:
+    """The patches, as the study of patches has them."""
+    setting = beyond.Setting(args.quick)
+    results = beyond.at_best_penalty(beyond.patch_results(setting, args))
+    r2 = results.set_index(["estimator", "n_nonzero_coefs"])["r2"]
+    levels = setting.patch_levels
+    ours, theirs = (
+        {level: r2.loc[name, level].to_numpy() for level in levels} for name in (MP, MBDL)
+    )
+    return _summary("patches", levels, ours, theirs)
+
+
+def _summary(title, levels, ours, theirs):
+    return [
+        {
+            "data": title,
+            "L0": level,
+            MP: spread(ours[level], 4),
+            MBDL: spread(theirs[level], 4),
+            "difference": f"{ours[level].mean() - theirs[level].mean():+.4f}",
+        }
+        for level in levels
+    ]
+
+
+# --------------------------------------------------------------------- made data
+def tree(setting, cells, report) -> None:
+    """The tree, without a bias, as its rows are sums of atoms."""
+    made = make_hierarchical_features
+    n = setting.tree_rows
+    pairs = []
+    for seed in setting.made_seeds:
+        train = made(n, rho=0.3, random_state=seed)
+        test = made(5000, rho=0.3, dictionary=train.dictionary, random_state=1000 + seed)
+        pairs.append(Data(train.data, test.data, test))
+    ours = {
+        "MP": {"k": 2, "tol": ENOUGH},
+        MP: {"k": 2, "tol": ENOUGH, "transform_algorithm": "omp"},
+        "MP (average)": {"k": 1.36, "sparsity": "average"},
+    }
+    common = {"center": False, "batch_size": 200, "max_iter": setting.made_epochs}
+    ours = {name: options | common for name, options in ours.items()}
+    recovery("tree", setting, cells, pairs, ours, report, p=20, level=2, alphas=(0.1, 0.3, 0.6))
+
+
+def superposition(setting, cells, report) -> None:
+    """Twice as many features as dimensions."""
+    n, shape = setting.superposition_rows, (64, 128)
+    pairs = []
+    for seed in setting.made_seeds:
+        train = make_superposition(n, *shape, l0=4, random_state=seed)
+        test = make_superposition(
+            5000, *shape, l0=4, dictionary=train.dictionary, random_state=1000 + seed
+        )
+        pairs.append(Data(train.data, test.data, test))
+    ours = {
+        "MP": {"k": 5, "tol": ENOUGH},
+        MP: {"k": 5, "tol": ENOUGH, "transform_algorithm": "omp"},
+        "MP (average)": {"k": 4, "sparsity": "average"},
+    }
+    common = {"center": False, "max_iter": 2 * setting.made_epochs}
+    ours = {name: options | common for name, options in ours.items()}
+    recovery(
+        "superposition",
+        setting,
+        cells,
+        pairs,
+        ours,
+        report,
+        p=shape[1],
+        level=8,
+        alphas=(0.1, 0.3, 0.6),
+    )
+
+
+def recovery(key, setting, cells, pairs, ours, report, *, p, level, alphas) -> None:
+    """Which dictionaries have the true atoms: one table."""
+    tried = [
+        {"alpha": alpha, "positive": positive} for positive in (False, True) for alpha in alphas
+    ]
+
+    def fit(pair, seed, options, *, whole=False):
+        common = {"p": p, "seed": seed, **options}
+        if whole:
+            return cells.whole(pair, n_rows=setting.whole_rows, **common)
+        size = {"n_rows": len(pair.X), "batch_size": 256, "center": False}
+        return cells.theirs(pair, setting.made_passes, **size, **common)[-1]
+
+    fits = [fit(pairs[0], 0, options) for options in tried]
+    found = [
+        recovered(pairs[0], learned["atoms"], level, positive=options["positive"])
+        for options, learned in zip(tried, fits, strict=True)
+    ]
+    best = tried[int(np.argmax([measured["cosine"] for measured in found]))]
+    rows = [
+        {
+            "alpha": options["alpha"],
+            "codes ≥ 0": "yes" if options["positive"] else "no",
+            "core-seconds": f"{learned['seconds']:.0f}",
+            "matched cosine": f"{measured['cosine']:.3f}",
+            "F1": f"{measured['f1']:.3f}",
+        }
+        for options, learned, measured in zip(tried, fits, found, strict=True)
+    ]
+    report.table(f"{key}_sweep", pd.DataFrame(rows), f"{MBDL}, seed 0:")
+
+    table = []
+    for name, options in ours.items():
+        fits = [
+            cells.ours(pair, p=p, seed=seed, **options)
+            for seed, pair in zip(setting.made_seeds, pairs, strict=True)
+        ]
+        own = [
+            recovered(pair, fit["atoms"], level, positive=True, codes=fit["model"])
+            for fit, pair in zip(fits, pairs, strict=True)
+        ]
+        table.append(_recovery_row(f"{name}, its own codes", fits, own))
+        omp = [
+            recovered(pair, fit["atoms"], level, positive=True)
+            for fit, pair in zip(fits, pairs, strict=True)
+        ]
+        table.append(_recovery_row(f"{name}, coded by OMP", fits, omp))
+    for whole, name in ((False, MBDL), (True, DL)):
+        fits = [
+            fit(pair, seed, best, whole=whole)
+            for seed, pair in zip(setting.made_seeds, pairs, strict=True)
+        ]
+        omp = [
+            recovered(pair, fit["atoms"], level, positive=best["positive"])
+            for fit, pair in zip(fits, pairs, strict=True)
+        ]
+        table.append(_recovery_row(f"{name}, coded by OMP", fits, omp))
+    report.table(key, pd.DataFrame(table))
+
+
+def recovered(data, atoms, level, *, positive, codes=None) -> dict:
+    """How well atoms and codes agree with the truth of the test rows."""
+    atoms = directions(atoms)
+    if codes is not None:
+        codes = codes.encode(data.X_test)
+    else:
+        codes = orthogonal_matching_pursuit(
+            data.X_test, atoms, level, positive=positive, tol=ENOUGH
+        )
+    matching = metrics.match_atoms(atoms, data.truth.dictionary, absolute=not positive)
+    firing = metrics.firing_scores(codes.csr(), data.truth.codes, matching).macro
+    return {
+        "cosine": float(matching.scores.mean()),
+        "f1": firing.f1,
+        "l0": metrics.l0(codes),
+        "r2": metrics.explained_variance(data.X_test, codes.decode(atoms)),
+    }
+
+
+def _recovery_row(name, fits, measured):
+    titles = {"cosine": "matched cosine", "f1": "F1", "r2": "test R²", "l0": "L0"}
+    row = {"dictionary": name}
+    row |= {
+        title: spread(np.array([m[key] for m in measured]), 2 if key == "l0" else 3)
+        for key, title in titles.items()
+    }
+    return row | {"core-seconds": spread(np.array([fit["seconds"] for fit in fits]), 0)}
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    main()

@@ -176,7 +176,8 @@ def words(setting, results, data, args, report) -> None:
     labels = {"r2": "R²", "probe_accuracy": "probe accuracy", "purity": "mean purity of atoms"}
     for ax, (column, label) in zip(axes, labels.items(), strict=True):
         lines(ax, results, column, label)
-    axes[0].legend(fontsize="small")
+    handles = axes[0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside lower center", ncols=7, fontsize="small")
     report.figure("embeddings", figure)
 
 

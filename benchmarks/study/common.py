@@ -144,5 +144,8 @@ class Report:
 
 def spread(values, digits: int = 3) -> str:
     """Mean and standard deviation over seeds, as text."""
-    mean, sd = values.mean(), values.std(ddof=1) if len(values) > 1 else 0.0
-    return f"{mean:.{digits}f} ± {sd:.{digits}f}" if len(values) > 1 else f"{mean:.{digits}f}"
+    values = values.dropna() if hasattr(values, "dropna") else values
+    if len(values) == 0:
+        return "–"
+    mean = f"{values.mean():.{digits}f}"
+    return mean if len(values) == 1 else f"{mean} ± {values.std(ddof=1):.{digits}f}"

@@ -37,10 +37,8 @@ MODELS = {
 }
 RIVALS = ("TopK", "BatchTopK", "Matryoshka")
 RATES = (0.03, 0.1, 0.3, 1.0)
-DEAD = ("revive", "auxiliary")
-FULL_GRID = [{"learning_rate": rate, "dead_atoms": "revive"} for rate in RATES]
-FULL_GRID += [{"learning_rate": rate, "dead_atoms": "auxiliary"} for rate in (0.1, 0.3)]
-SHORT_GRID = [{"learning_rate": 0.3, "dead_atoms": d} for d in DEAD]
+GRID = [{"learning_rate": rate, "dead_atoms": "revive"} for rate in RATES]
+GRID += [{"learning_rate": rate, "dead_atoms": "auxiliary"} for rate in (0.1, 0.3)]
 
 # The rule that each kind of MP codes by: its ceiling is that rule with the true dictionary.
 RULE_OF = {
@@ -82,7 +80,7 @@ class Setting:
             "firing law: exponent": ("exponent", (0.25, 0.5, 1.0)),
         }
         self.few_atoms, self.few_l0 = n // 2, 6
-        self.grid = SHORT_GRID if quick else FULL_GRID
+        self.grid = GRID[1:3] if quick else GRID
 
     def data(self, n_features, **others) -> Data:
         return Data(n_features, **({"n_components": self.n_components} | self.sizes | others))
@@ -260,8 +258,8 @@ def refit_threshold(path):
             X, path.D, 4 * path.l0, threshold=threshold, positive=True
         )
 
-    low, high = 0.0, 2.0
-    for _ in range(12):
+    low, high = 0.0, 1.0
+    for _ in range(9):
         middle = (low + high) / 2
         l0 = coded(path.fresh.data[:2000], middle).l0().mean()
         low, high = (middle, high) if l0 > path.l0 else (low, middle)
@@ -317,26 +315,27 @@ class Runner:
         found = self(what, self.fit, full)
         return pd.DataFrame([c | f for c, f in zip(full, found, strict=True)])
 
-    def tuned(self, what, data, seeds, grid, models=tuple(MODELS), **others) -> pd.DataFrame:
-        """Models on several data: rivals with what is best by F1, on the first seed."""
-        ours = [m for m in models if m not in RIVALS]
+    def sweep(self, data, seed, grid) -> pd.DataFrame:
+        """The rivals with all parameters of the grid."""
         cells = [
-            {"data": d, "model": m, "seed": s, **others}
-            for d, m, s in product(data, ours, seeds)
-        ]
-        cells += [
-            {"data": d, "model": m, "seed": seeds[0], "parameters": p, **others}
+            {"data": d, "model": m, "seed": seed, "parameters": p}
             for d, m, p in product(data, RIVALS, grid)
         ]
-        self.sweep = first = self.fits(what, cells)
-        rivals = first[first.model.isin(RIVALS)]
-        best = rivals.loc[rivals.groupby(["data", "model"], sort=False).f1.idxmax()]
+        return self.fits("sweep", cells)
+
+    def models(self, what, data, seeds, best, models=tuple(MODELS), **others):
+        """Models on several data; rivals with the best parameters at that dimension."""
         cells = [
-            {"data": b.data, "model": b.model, "seed": s, "parameters": b.parameters, **others}
-            for b, s in product(best.itertuples(), seeds)
+            {
+                "data": d,
+                "model": m,
+                "seed": s,
+                "parameters": best.get((d.n_features, m), {}),
+                **others,
+            }
+            for s, d, m in product(seeds, data, models)
         ]
-        finished = self.fits(f"{what}, rivals at their best", cells)
-        return pd.concat([first[~first.model.isin(RIVALS)], finished], ignore_index=True)
+        return self.fits(what, cells)
 
     def rules(self, what, cells) -> pd.DataFrame:
         """One row for each (data, seed, rule)."""
@@ -361,8 +360,9 @@ def main() -> None:
     setting = Setting(args.quick)
     run, report = Runner(args, setting), Report("superposition", args)
     levels = [setting.data(d) for d in setting.dimensions]
-    found = run.tuned("levels", levels, setting.seeds, setting.grid)
-    sweep_table(run.sweep, report)
+    sweep = run.sweep(levels, setting.seeds[0], setting.grid)
+    best = sweep_table(sweep, report)
+    found = run.models("levels", levels, setting.seeds, best)
     truth = run.rules(
         "rules, true dictionary",
         [
@@ -371,9 +371,12 @@ def main() -> None:
         ],
     )
     levels_part(found, truth, report)
+    report.save()
     rules_part(run, found, truth, levels, report)
-    few_atoms_part(run, levels, report)
-    variations_part(run, found, truth, report)
+    report.save()
+    few_atoms_part(run, levels, best, report)
+    report.save()
+    variations_part(run, found, truth, best, report)
     report.save()
 
 
@@ -385,21 +388,19 @@ def ceiling_of(truth, data, model, seed=None):
 
 
 def sweep_table(sweep, report):
-    """F1 of the rivals by learning rate and treatment of dead atoms, one seed."""
-    rivals = sweep[sweep.model.isin(RIVALS)]
-    rows = []
-    for (dimension, model), part in rivals.groupby(
-        [rivals.data.map(lambda d: d.n_features), "model"], sort=False
-    ):
-        row = {"dimension": dimension, "estimator": model}
-        for dead in DEAD:
-            of_dead = part[part.parameters.map(lambda p, dead=dead: p["dead_atoms"] == dead)]
-            for cell in of_dead.itertuples():
-                rate = cell.parameters["learning_rate"]
-                bold = "**" if cell.f1 == part.f1.max() else ""
-                row[f"{dead} {rate}"] = f"{bold}{cell.f1:.3f}{bold}"
+    """F1 of the rivals by learning rate and treatment of dead atoms; the best of each."""
+    rows, best = [], {}
+    dimension = sweep.data.map(lambda d: d.n_features)
+    for (d, model), cells in sweep.groupby([dimension, "model"], sort=False):
+        best[d, model] = cells.loc[cells.f1.idxmax()].parameters
+        row = {"dimension": d, "estimator": model}
+        for cell in cells.itertuples():
+            bold = "**" if cell.f1 == cells.f1.max() else ""
+            name = "{dead_atoms} {learning_rate}".format(**cell.parameters)
+            row[name] = f"{bold}{cell.f1:.3f}{bold}"
         rows.append(row)
     report.table("sweep", pd.DataFrame(rows))
+    return best
 
 
 def levels_part(found, truth, report):
@@ -542,11 +543,11 @@ def rules_part(run, found, truth, levels, report):
     report.figure("rules", figure)
 
 
-def few_atoms_part(run, levels, report):
+def few_atoms_part(run, levels, best, report):
     """Half as many atoms as features."""
     setting = run.setting
     others = {"n_atoms": setting.few_atoms, "l0": setting.few_l0}
-    found = run.tuned("few atoms", levels, setting.few_seeds, SHORT_GRID, **others)
+    found = run.models("few atoms", levels, setting.few_seeds, best, **others)
     names = tuple(RULE_OF.values())
     truth = run.rules(
         "few atoms, true dictionary",
@@ -582,7 +583,7 @@ def few_atoms_part(run, levels, report):
     report.figure("few_atoms", figure)
 
 
-def variations_part(run, found, truth, report):
+def variations_part(run, found, truth, best, report):
     """Other numbers of features, hierarchy and firing laws, at the middle dimension."""
     setting = run.setting
     models = ("MP (average)", *RIVALS)
@@ -594,7 +595,7 @@ def variations_part(run, found, truth, report):
     }
     data = [d for d in made.values() if d != middle]
     seeds = setting.few_seeds
-    new = run.tuned("variations", data, seeds, SHORT_GRID, models)
+    new = run.models("variations", data, seeds, best, models)
     names = tuple(RULE_OF[m] for m in models if m in RULE_OF)
     new_truth = run.rules(
         "variations, true dictionary",

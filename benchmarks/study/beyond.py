@@ -35,6 +35,11 @@ from sklearn_mpsae.plotting import AtomsDisplay
 RATES = (0.1, 0.3, 1.0)
 ALPHAS = (0.05, 0.1, 0.2)
 MBDL = "MiniBatchDictionaryLearning"
+EITHER_SIGN = "MP (OMP codes of either sign)"
+MORE_LOOKS = {
+    MBDL: {"color": "#F0E442", "marker": "X", "markeredgecolor": "#555"},
+    EITHER_SIGN: {"color": "#CC79A7", "marker": "s", "mfc": "white", "linestyle": "--"},
+}
 SIDE = 8  # of a patch, in pixels
 BORDER = 504  # the column of the photographs at which the test patches begin
 N_EXAMPLES = 10
@@ -280,6 +285,10 @@ def patch_results(setting, args, report=None) -> pd.DataFrame:
     p = setting.n_patch_components
     options = {"max_iter": setting.epochs}
     models = pursuits(p, **options)
+    # Patches are as often the negative of others: classical codes have either sign.
+    models[EITHER_SIGN] = MPSparseAutoencoder(
+        p, transform_algorithm="omp", positive_code=False, **options
+    )
     # Patches differ in contrast: where codes are so many on average, they go to strong ones.
     models["MP (average)"] = MPSparseAutoencoder(p, sparsity="average", **options)
     level = setting.patch_levels[1]
@@ -330,16 +339,20 @@ def patches(setting: Setting, args, report: Report) -> None:
     }
     report.table("patches_measures", at_level(results, middle, columns), f"At L0 = {middle}:")
 
-    figure, ax = plt.subplots(figsize=(6, 4), layout="constrained")
+    figure, ax = plt.subplots(figsize=(9, 4), layout="constrained")
     lines(ax, results, "r2", "R²")
-    ax.legend(fontsize="small")
+    figure.legend(loc="outside right center", fontsize="small")
     report.figure("patches", figure)
 
-    figure, axes = plt.subplots(1, 3, figsize=(13, 4.8), layout="constrained")
+    figure, axes = plt.subplots(1, 3, figsize=(12, 4.2), layout="constrained")
     for ax, name in zip(axes, ("MP", "TopK", MBDL), strict=True):
         atoms = results.query("estimator == @name and n_nonzero_coefs == @middle and seed == 0")
         W = atoms["dictionary"].iloc[0]
-        AtomsDisplay.from_dictionary(W, image_shape=(SIDE, SIDE), n_atoms=100, ax=ax)
+        display = AtomsDisplay.from_dictionary(
+            W, image_shape=(SIDE, SIDE), n_atoms=100, n_columns=10, ax=ax
+        )
+        display.colorbar_.remove()
+        figure.get_layout_engine().set(wspace=0.05)
         ax.set_title(name)
     report.figure("patches_atoms", figure)
 
@@ -376,7 +389,7 @@ def lines(ax, results: pd.DataFrame, column: str, label: str) -> None:
     """Means over the seeds against the L0 that test rows have."""
     for name, group in results.groupby("estimator", sort=False):
         means = group.groupby("n_nonzero_coefs")[["l0", column]].mean()
-        look = LOOKS.get(name, {"color": "#F0E442", "marker": "X", "markeredgecolor": "#555"})
+        look = LOOKS.get(name) or MORE_LOOKS[name]
         ax.plot(means["l0"], means[column], label=name, **look)
     ax.set(xlabel="L0", ylabel=label, xscale="log")
     levels = sorted(results["n_nonzero_coefs"].unique())

@@ -50,18 +50,18 @@ class Setting:
         self.mnist_levels = (5, 10, 20, 30)
         self.mnist_epochs = 2 if quick else 10
         self.mnist_alphas = (0.5, 1.0, 2.0)
-        self.mnist_final_alphas = (0.5, 1.0)
+        self.mnist_final_alphas = (0.25, 0.5, 1.0)
         self.middle = 10
         self.part_rows = 1000 if quick else 5000
-        self.mnist_parts = 2 if quick else 10
-        self.embedding_parts = 2 if quick else 3
+        self.mnist_parts = 2 if quick else 20
+        self.embedding_parts = 2 if quick else 10
         self.our_seeds = range(1)
         self.their_seeds = range(1)
         self.embedding_alphas = (0.1, 0.2, 0.3)
         self.tree_rows = 5000 if quick else 100_000
         self.superposition_rows = 3000 if quick else 30_000
         self.whole_rows = 500 if quick else 2000
-        self.made_passes = 1 if quick else 2
+        self.made_passes = 1
         self.made_epochs = 3 if quick else 15
         self.made_seeds = range(1)
 
@@ -433,10 +433,14 @@ def patches(args) -> list[dict]:
     results = beyond.at_best_penalty(beyond.patch_results(setting, args))
     r2 = results.set_index(["estimator", "n_nonzero_coefs"])["r2"]
     levels = setting.patch_levels
-    ours, theirs = (
-        {level: r2.loc[name, level].to_numpy() for level in levels} for name in (MP, MBDL)
-    )
-    return _summary("patches", levels, ours, theirs)
+
+    def of(name):
+        return {level: r2.loc[[(name, level)]].to_numpy() for level in levels}
+
+    return [
+        *_summary("patches", levels, of(MP), of(MBDL)),
+        *_summary("patches, either sign", levels, of(beyond.EITHER_SIGN), of(MBDL)),
+    ]
 
 
 def _summary(title, levels, ours, theirs):
@@ -469,9 +473,7 @@ def tree(setting, cells, report) -> None:
     }
     common = {"center": False, "batch_size": 200, "max_iter": setting.made_epochs}
     ours = {name: options | common for name, options in ours.items()}
-    recovery(
-        "tree", setting, cells, pairs, ours, report, p=20, level=2, alphas=(0.1, 0.2, 0.3, 0.6)
-    )
+    recovery("tree", setting, cells, pairs, ours, report, p=20, level=2, alphas=(0.1, 0.3, 0.6))
 
 
 def superposition(setting, cells, report) -> None:
@@ -500,7 +502,7 @@ def superposition(setting, cells, report) -> None:
         report,
         p=shape[1],
         level=8,
-        alphas=(0.1, 0.2, 0.3, 0.6),
+        alphas=(0.1, 0.3, 0.6),
     )
 
 

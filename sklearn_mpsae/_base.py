@@ -12,6 +12,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_array, check_random_state, gen_batches
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.extmath import safe_sparse_dot
@@ -21,6 +22,7 @@ from ._compat import CallbackSupportMixin, align_sparse, fit_context, without_to
 from .coding import Codes
 from .coding.kernels import open_kernels
 from .learning.batches import Batches, energy_of_rows, mean_of_rows
+from .learning.control import missed
 from .learning.dictionary import checked_atoms, random_atoms
 from .learning.recipe import EXPLORE, fit_plan, stream_plan
 from .learning.trainer import Trainer, TrainingState
@@ -73,6 +75,9 @@ class BaseSparseAutoencoder(
 
     # What a training keeps account of besides its parameters: numbers, by name.
     _running_start: dict = {}
+
+    # The one of these that keeps the average number of codes where it is to be, if any.
+    _controlled: str | None = None
 
     # ------------------------------------------------------------ a child's part
     @abstractmethod
@@ -127,6 +132,11 @@ class BaseSparseAutoencoder(
             not fit them.
         FloatingPointError
             If the loss stops being finite. After any error the estimator is as it was.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If rows were to have `n_nonzero_coefs` codes on average, and do not.
         """
         with self._unchanged_on_error():
             X = self._validate(X, reset=True)
@@ -150,8 +160,23 @@ class BaseSparseAutoencoder(
                 state = TrainingState.new(parameters, running)
                 trainer = self._trainer(kernels, parameters, state, random_state)
                 self._fit_epochs(X, trainer, batches, plans, n_iter)
+            self._warn_if_missed(trainer.running, k)
             self._random_state = random_state
         return self
+
+    def _warn_if_missed(self, running, k):
+        """Say so where rows have another number of codes on average than asked for."""
+        if self._controlled is None:
+            return
+        l0 = missed(running, self._controlled, k)
+        if l0 is not None:
+            warnings.warn(
+                f"Rows have {l0:.3g} codes on average, not the n_nonzero_coefs={k:g} asked "
+                f"for: {self.n_steps_} training steps were too few to get there, or too "
+                "large. Raise max_iter or lower learning_rate.",
+                ConvergenceWarning,
+                stacklevel=4,
+            )
 
     def _fit_epochs(self, X, trainer, batches, plans, n_iter):
         """Train for the epochs, with callbacks and a progress bar, and set what is fitted."""

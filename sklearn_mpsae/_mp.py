@@ -118,7 +118,7 @@ class MPSparseAutoencoder(BaseSparseAutoencoder):
     }
 
     _free_norms = True
-    _running_start = {"threshold": 0.0, "n_batches": 0}
+    _running_start = {"threshold": 0.0, "settled": 0.0, "n_batches": 0, "l0": 0.0}
 
     def __init__(
         self,
@@ -169,8 +169,12 @@ class MPSparseAutoencoder(BaseSparseAutoencoder):
     def _fitted_parameters(self, scale):
         return {"components": self.components_}
 
+    @property
+    def _controlled(self):
+        return "threshold" if self.sparsity == "average" else None
+
     def _attributes(self, parameters, running, scale):
-        threshold = running["threshold"] * float(scale)
+        threshold = running["settled"] * float(scale)
         return {"components_": parameters["components"], "threshold_": threshold}
 
     def _backward(self, kernels, parameters, X, plan, dead, running):

@@ -53,7 +53,7 @@ class ReLUSAE(BaseAverageSAE):
     Notes
     -----
     The logarithm of the penalty moves by 0.1 times that of the ratio of a batch's L0 to the
-    one asked for.
+    one asked for, by more in the first steps.
 
     References
     ----------
@@ -72,11 +72,12 @@ class ReLUSAE(BaseAverageSAE):
 
     # The bias is what a threshold is to the others, the encoder what fights the penalty.
     _rate_shares = {"encoder": 0.5, "bias": 0.03}
-    _running_start = {"penalty": 0.01, "n_batches": 0}
+    _controlled = "penalty"
+    _running_start = {"penalty": 0.01, "settled": 0.0, "n_batches": 0, "l0": 0.0}
 
     def _attributes(self, parameters, running, scale):
         # Codes have the data's unit, so this makes the penalty's unit the error's.
-        penalty = running["penalty"] * float(scale)
+        penalty = running["settled"] * float(scale)
         return super()._attributes(parameters, running, scale) | {"penalty_": penalty}
 
     def _step(self, kernels, parameters, X, plan, running):
@@ -124,8 +125,9 @@ class JumpReLUSAE(BaseAverageSAE):
     ``g = threshold * <residual, atom>``; the pseudo-derivative of the loss by s is the sum
     of an atom's gains, less the mean gain of all such outputs for each of them. That mean
     is the Lagrange multiplier of the constraint on L0: where [1]_ weighs a penalty, here
-    the constraint is kept exactly, by c, whose logarithm moves by 0.05 times that of the
-    ratio of a batch's L0 to the one asked for.
+    the constraint itself is kept, by c, whose logarithm moves by 0.05 times that of the
+    ratio of a batch's L0 to the one asked for, by more in the first steps; `threshold_` has
+    its mean over the last ones.
 
     References
     ----------
@@ -143,7 +145,8 @@ class JumpReLUSAE(BaseAverageSAE):
     """
 
     _rate_shares = {"encoder": 0.2, "bias": 0.03, "log_threshold": 0.03}
-    _running_start = {"threshold": 0.0, "n_batches": 0}
+    _controlled = "threshold"
+    _running_start = {"threshold": 0.0, "settled": 0.0, "n_batches": 0, "l0": 0.0}
 
     def _initial_parameters(self, atoms):
         bias = np.zeros((len(atoms), 1), atoms.dtype)
@@ -154,7 +157,7 @@ class JumpReLUSAE(BaseAverageSAE):
 
     def _attributes(self, parameters, running, scale):
         shape = parameters["log_threshold"]
-        threshold = shape.dtype.type(running["threshold"] * scale) * np.exp(shape[:, 0])
+        threshold = shape.dtype.type(running["settled"] * scale) * np.exp(shape[:, 0])
         return super()._attributes(parameters, running, scale) | {
             "threshold_": threshold,
             "_log_threshold": shape,

@@ -7,6 +7,9 @@ from math import exp, log
 # A running mean forgets as fast as this.
 _FORGET = 0.1
 
+# The mean of a controlled number forgets as fast as this.
+_SETTLE = 0.06
+
 # The gain of a control at its first step; it falls with their number.
 _FIRST_GAIN = 0.5
 
@@ -25,8 +28,21 @@ def control(running: dict, name: str, gain: float, values, target: float) -> Non
 
     Its logarithm moves by `gain` times that of the ratio of the two, by more at first.
     """
-    n = running["n_batches"] = running["n_batches"] + 1
-    gain = max(gain, _FIRST_GAIN / n)
     l0 = float((values != 0).sum()) / len(values)
+    follow(running, "l0", l0)
+    gain = max(gain, _FIRST_GAIN / running["n_batches"])
     error = log(max(l0 / target, 1e-3))
     running[name] = max(_LEAST, running[name] * exp(gain * max(-1.0, min(1.0, error))))
+    # Batches are small: the fit keeps the mean of the last steps, not the last one's.
+    share = max(_SETTLE, min(1.0, 3 / running["n_batches"]))
+    running["settled"] += share * (running[name] - running["settled"])
+
+
+def missed(running: dict, name: str, target: float) -> float | None:
+    """The L0 of the last batches, where that is not the target, within 10%; else None.
+
+    Too few codes with nothing to keep them down are all there are.
+    """
+    l0 = running["l0"]
+    too_few = l0 < 0.9 * target and running[name] > 2 * _LEAST
+    return l0 if too_few or l0 > 1.1 * target else None

@@ -321,9 +321,8 @@ def bars_table(tree: pd.DataFrame) -> pd.DataFrame:
                 row = {"measure": measure.replace("_", " "), "rho": rho, "bar": f"{sign} {bar}"}
                 for name in MP:
                     value = means[name, rho]
-                    row[name] = (
-                        f"{round(value, 4) + 0.0:.4f} {'yes' if holds(value, bar) else '**no**'}"
-                    )
+                    met = "yes" if holds(value, bar) else "**no**"
+                    row[name] = f"{round(value, 4) + 0.0:.4f} {met}"
                 rows.append(row)
     return pd.DataFrame(rows)
 

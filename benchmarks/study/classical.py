@@ -353,7 +353,7 @@ def mnist(setting, args, cells, report) -> list[dict]:
     report.table("mnist_seconds", pd.DataFrame(rows), "Core-seconds of a fit:")
     report.text(
         "mnist_training",
-        f"{MBDL}: {_words(best)}, and the other alpha, "
+        f"{MBDL}: {_words(best)}, and the other alphas, "
         f"{setting.mnist_parts * setting.part_rows:,} rows. MP: {setting.mnist_epochs} passes "
         f"over {setting.mnist_rows:,} rows.",
     )
@@ -388,7 +388,7 @@ def mnist_figure(setting, data, values, theirs, ours, report) -> None:
     for alpha, states in ((alpha, runs[0]) for alpha, runs in theirs.items()):
         seconds = [state["seconds"] for state in states]
         r2 = [data.r2(state["atoms"], level) for state in states]
-        look = THEIR_LOOK | {"linestyle": "--" if alpha == 1 else "-"}
+        look = THEIR_LOOK | {"linestyle": {0.25: ":", 0.5: "-"}.get(alpha, "--")}
         right.plot(seconds, r2, label=f"{MBDL}, alpha={alpha}", **look)
     seconds = [fit["seconds"] for fit in ours[level]]
     look = LOOKS[MP] | {"linestyle": "none"}

@@ -17,9 +17,9 @@ _SHARED = {
         be set after `fit`. None for `n_nonzero_coefs`.""",
     "training": """center : bool, default=True
         Whether to subtract the mean of the training rows; `intercept_` is that mean, or
-        zero. Set it to False to recover the features that non-negative data, or sums of
-        features with non-negative codes, are made of: their mean is a sum of all features,
-        and taken from every row it hides them (docs/study/tree.md).
+        zero. Set it to False to recover features whose codes are never negative: the mean
+        is a sum of all of them, and taken from every row it hides them
+        (docs/study/tree.md).
     max_iter : int, default=None
         The number of epochs, that is of passes over the data. None for as many as make
         about 1,000 steps.

@@ -328,11 +328,8 @@ class BaseSparseAutoencoder(
             The codes, in X's dtype (float32 or float64); CSR with ``sparse_output=True``,
             an array or a matrix as scikit-learn's ``sparse_interface`` setting says.
         """
-        X = self._validate_fitted(X)
-        parts = [part for _, part in self._codes(X, self._transform_k())]
-        if self.sparse_output:
-            return align_sparse(Codes.stack(parts).csr())
-        return np.concatenate([part.dense() for part in parts])
+        codes = self.encode(X)
+        return align_sparse(codes.csr()) if self.sparse_output else codes.dense()
 
     def encode(self, X: ArrayLike) -> Codes:
         """Sparse codes of X as they were found: which atoms, in which order, which values.

@@ -362,8 +362,7 @@ def _directions(dictionary, codes):
     alive = atoms.any(axis=1)
     if alive.all():
         return atoms, codes
-    codes = codes.csr() if isinstance(codes, Codes) else codes
-    return atoms[alive], codes[:, alive]
+    return atoms[alive], _plain(codes)[:, alive]
 
 
 def _geometry(atoms, codes, level):

@@ -13,7 +13,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from ._base import BaseSparseAutoencoder
 from ._docs import shared_docs
 from .coding.pursuit import prefers_gram, pursue
-from .learning.control import control
+from .learning.control import control, start
 from .learning.trainer import Step
 
 # With sparsity="average": how fast the threshold's logarithm follows the error of log L0,
@@ -118,7 +118,7 @@ class MPSparseAutoencoder(BaseSparseAutoencoder):
     }
 
     _free_norms = True
-    _running_start = {"threshold": 0.0, "settled": 0.0, "n_batches": 0, "l0": 0.0}
+    _running_start = start("threshold")
 
     def __init__(
         self,

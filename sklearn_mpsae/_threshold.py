@@ -6,7 +6,7 @@ import numpy as np
 
 from ._docs import shared_docs
 from ._shallow import BaseAverageSAE, error_step, sum_by_atom
-from .learning.control import control
+from .learning.control import control, start
 from .learning.trainer import Step
 
 # The controllers of L0: how fast a logarithm follows the error of L0's.
@@ -73,7 +73,7 @@ class ReLUSAE(BaseAverageSAE):
     # The bias is what a threshold is to the others, the encoder what fights the penalty.
     _rate_shares = {"encoder": 0.5, "bias": 0.03}
     _controlled = "penalty"
-    _running_start = {"penalty": 0.01, "settled": 0.0, "n_batches": 0, "l0": 0.0}
+    _running_start = start("penalty", 0.01)
 
     def _attributes(self, parameters, running, scale):
         # Codes have the data's unit, so this makes the penalty's unit the error's.
@@ -146,7 +146,7 @@ class JumpReLUSAE(BaseAverageSAE):
 
     _rate_shares = {"encoder": 0.2, "bias": 0.03, "log_threshold": 0.03}
     _controlled = "threshold"
-    _running_start = {"threshold": 0.0, "settled": 0.0, "n_batches": 0, "l0": 0.0}
+    _running_start = start("threshold")
 
     def _initial_parameters(self, atoms):
         bias = np.zeros((len(atoms), 1), atoms.dtype)

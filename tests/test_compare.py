@@ -24,8 +24,6 @@ from sklearn_mpsae.coding import Codes
 from sklearn_mpsae.datasets import make_correlated_features, make_hierarchical_features
 from sklearn_mpsae.learning.dictionary import unit_rows
 
-pytest.importorskip("pandas")
-
 FAST = {"max_iter": 3, "batch_size": 20}
 TIMES = ["fit_seconds", "transform_seconds", "fit_memory"]
 

@@ -7,9 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
-
-pd = pytest.importorskip("pandas")
 
 STUDY = Path(__file__).parents[1] / "benchmarks" / "study"
 

@@ -9,6 +9,7 @@ import os
 import re
 import sys
 import time
+from functools import cache
 from pathlib import Path
 
 import joblib
@@ -65,8 +66,12 @@ def memory(args: argparse.Namespace) -> joblib.Memory:
     return joblib.Memory(args.cache / _fingerprint(), verbose=0)
 
 
+@cache
 def _fingerprint() -> str:
-    """A hash of all that fits and measures, without its comments and docstrings."""
+    """A hash of all that fits and measures, without its comments and docstrings.
+
+    Once for each run: the code that runs is what was imported at its start.
+    """
     package = Path(sklearn_mpsae.__file__).parent
     digest = hashlib.sha256()
     for source in [*sorted(package.rglob("*.py")), Path(__file__).with_name("measures.py")]:

@@ -23,6 +23,11 @@ def follow(running: dict, name: str, value: float) -> None:
     running[name] += max(_FORGET, 1 / n) * (float(value) - running[name])
 
 
+def start(name: str, value: float = 0.0) -> dict:
+    """The running numbers of a training in which `control` steers the one of this name."""
+    return {name: value, "settled": 0.0, "n_batches": 0, "l0": 0.0}
+
+
 def control(running: dict, name: str, gain: float, values, target: float) -> None:
     """Raise what keeps L0 down where a batch has more codes than the target, or lower it.
 

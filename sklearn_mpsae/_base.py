@@ -3,35 +3,42 @@
 from __future__ import annotations
 
 import copy
+import os
 import warnings
 from abc import ABCMeta, abstractmethod
 from contextlib import contextmanager
 from numbers import Integral, Real
 from typing import Any, Self
 
+import joblib
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_array, check_random_state, gen_batches
+from sklearn.utils import check_array, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.extmath import safe_sparse_dot
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ._compat import CallbackSupportMixin, align_sparse, fit_context, without_torch
+from ._compat import CallbackSupportMixin, align_sparse, as_numpy, fit_context
 from .coding import Codes
 from .coding.kernels import open_kernels
-from .learning.batches import Batches, energy_of_rows, mean_of_rows
+from .learning.batches import Batches, Moments
+from .learning.checkpoint import Checkpoint, check_same, read
 from .learning.control import missed
-from .learning.dictionary import checked_atoms, random_atoms
+from .learning.dictionary import checked_atoms, random_atoms, unit_rows
+from .learning.distributed import open_ranks
+from .learning.fit import Fit, unpack
 from .learning.recipe import EXPLORE, fit_plan, stream_plan
 from .learning.trainer import Trainer, TrainingState
+from .sources import ArrayRows, BatchStream, NpyFiles, SparseRows, StreamRows, file_rows
 
 # Without max_iter, a fit takes as many epochs as make about so many steps.
 _DEFAULT_STEPS = 1000
 
-# transform, score and reconstruction_path work on so many rows at a time.
-_ROWS = 8192
+# What a stream that does not tell its number of rows is taken to have.
+_MANY_ROWS = 10_000_000
 
 
 class BaseSparseAutoencoder(
@@ -63,6 +70,9 @@ class BaseSparseAutoencoder(
         "sparse_output": ["boolean"],
         "device": [str],
         "warm_start": ["boolean"],
+        "checkpoint": [str, os.PathLike, None],
+        "checkpoint_every": [Interval(Real, 0, None, closed="left")],
+        "distributed": ["boolean"],
         "verbose": ["verbose"],
         "random_state": ["random_state"],
     }
@@ -93,11 +103,10 @@ class BaseSparseAutoencoder(
         """The fitted attributes of what was learnt: the inverse of `_fitted_parameters`."""
 
     @abstractmethod
-    def _backward(self, kernels, parameters, X, plan, dead, running):
+    def _backward(self, kernels, parameters, X, now):
         """Codes, residuals and gradients of a batch, as a learning.trainer.Step.
 
-        dead : indices of the atoms that have gone without use for long
-        running : the numbers of `_running_start` as they are now, to be updated
+        now : learning.trainer.Now
         """
 
     @abstractmethod
@@ -115,8 +124,11 @@ class BaseSparseAutoencoder(
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows to learn from. float32 is computed in float32, all else in float64.
+        X : array-like, CSR or source of shape (n_samples, n_features)
+            Rows to learn from: an array, a data frame or a sparse matrix, or rows that are
+            read as they are needed, namely a `numpy.memmap` or one of
+            `sklearn_mpsae.sources` (files, streams of batches). float32 and float16 are
+            computed in float32, all else in float64.
         y : None
             Ignored.
 
@@ -138,30 +150,14 @@ class BaseSparseAutoencoder(
         ConvergenceWarning
             If rows were to have `n_nonzero_coefs` codes on average, and do not.
         """
-        with self._unchanged_on_error():
-            X = self._validate(X, reset=True)
-            k = self._n_active(self.n_nonzero_coefs, self._n_atoms(X), warn=True)
-            random_state = check_random_state(self.random_state)
-            center = mean_of_rows(X) if self.center else np.zeros(X.shape[1])
-            scale = _scale(energy_of_rows(X, center), len(X))
-            warm = self.warm_start and hasattr(self, "components_")
-            parameters = self._start(X, scale, random_state, warm=warm)
-            batches = Batches(X, center, scale, self.batch_size)
-            n_iter = self.max_iter or -(-_DEFAULT_STEPS // batches.per_epoch)
-            n_steps = n_iter * batches.per_epoch
-            # A warm start has explored already.
-            progress = np.linspace(EXPLORE if warm else 0, 1, n_steps, endpoint=False)
-            plans = (
-                fit_plan(p, k, len(parameters["components"]), free_norms=self._free_norms)
-                for p in progress
-            )
-            running = self._training_state.running if warm else self._running_start
-            with open_kernels(self.device, X.dtype) as kernels:
-                state = TrainingState.new(parameters, running)
-                trainer = self._trainer(kernels, parameters, state, random_state)
-                self._fit_epochs(X, trainer, batches, plans, n_iter)
-            self._warn_if_missed(trainer.running, k)
-            self._random_state = random_state
+        with self._unchanged_on_error(), open_ranks(self.distributed) as ranks:
+            source = self._source(X, reset=True)
+            k = self._n_active(self.n_nonzero_coefs, self._n_atoms(source), warn=True)
+            with open_kernels(self.device, source.dtype) as kernels:
+                fit = self._begin(source, k, kernels, ranks)
+                self._fit_epochs(X, fit)
+            self._warn_if_missed(fit.trainer.running, k)
+            self._random_state = fit.trainer.random_state
         return self
 
     def _warn_if_missed(self, running, k):
@@ -178,31 +174,77 @@ class BaseSparseAutoencoder(
                 stacklevel=4,
             )
 
-    def _fit_epochs(self, X, trainer, batches, plans, n_iter):
+    def _begin(self, source, k, kernels, ranks):
+        """The fit at its first step, or where it was interrupted."""
+        self._check_agreement(source, ranks)
+        moments = Moments.merged(ranks.gather(Moments.of(source.survey())))
+        center = moments.mean if self.center else np.zeros(source.n_features)
+        scale = _scale(moments.energy_around(center), moments.n_rows)
+        batches = Batches(source, center, scale, ranks.gather(source.n_rows), self.batch_size)
+        n_iter = self.max_iter or -(-_DEFAULT_STEPS // batches.per_epoch)
+        if n_iter > 1 and source.one_pass:
+            raise ValueError(
+                f"max_iter={n_iter} passes over an iterator that can be gone through once: "
+                "set max_iter=1, or let batches start anew (a list, a DataLoader, a function "
+                "that returns an iterator)."
+            )
+        n_atoms = self._n_atoms(source)
+        warm = self.warm_start and hasattr(self, "components_")
+        checkpoint = self._checkpoint(source, ranks)
+        saved = ranks.share(checkpoint.load() if checkpoint and ranks.rank == 0 else None)
+        if saved:
+            parameters, state, random_state = unpack(*saved)
+        else:
+            random_state = ranks.share(check_random_state(self.random_state))
+            parameters = self._start(source, scale, random_state, warm=warm)
+            running = self._training_state.running if warm else self._running_start
+            state = TrainingState.new(parameters, running)
+        # A warm start has explored already.
+        progress = np.linspace(
+            EXPLORE if warm else 0, 1, n_iter * batches.per_epoch, endpoint=False
+        )
+        fit = Fit(
+            self._trainer(kernels, parameters, state, random_state, ranks),
+            batches,
+            lambda step: fit_plan(progress[step], k, n_atoms, free_norms=self._free_norms),
+            n_iter,
+            checkpoint,
+        )
+        if saved:
+            fit.resume(*saved)
+        return fit
+
+    def _fit_epochs(self, X, fit):
         """Train for the epochs, with callbacks and a progress bar, and set what is fitted."""
-        losses = []
+        ranks, verbose = fit.trainer.ranks, self.verbose and fit.trainer.ranks.rank == 0
 
         def fitted():
-            attributes = self._fitted(trainer, batches.center, batches.scale, len(X))
-            return attributes | {"n_iter_": len(losses), "loss_curve_": np.array(losses)}
+            parameters, state = fit.trainer.finish()
+            batches = fit.batches
+            return self._fitted(
+                parameters,
+                state,
+                fit.trainer.usage,
+                batches.center,
+                batches.scale,
+                batches.n_rows,
+            ) | {"n_iter_": len(fit.losses), "loss_curve_": np.array(fit.losses)}
 
-        context = self._init_callback_context(max_subtasks=n_iter)
+        context = self._init_callback_context(max_subtasks=fit.n_iter)
         context.call_on_fit_task_begin(estimator=self, X=X)
-        with _progress_bar(self.verbose, type(self).__name__, n_iter) as bar:
-            for _ in range(n_iter):
+        with _progress_bar(verbose, type(self).__name__, fit.n_iter, len(fit.losses)) as bar:
+            while not fit.finished:
                 epoch = context.subcontext(task_name="epoch")
                 epoch.call_on_fit_task_begin(estimator=self, X=X)
-                trainer.usage[:] = 0
-                rows = batches.epoch(trainer.random_state, trainer.kernels)
-                loss = sum(trainer.step(batch, next(plans)) for batch in rows)
-                # The data were scaled to a mean energy of 1.
-                losses.append(loss / len(X))
+                fit.epoch()
                 bar.update()
-                bar.set_postfix(loss=f"{losses[-1]:.4f}")
-                if epoch.call_on_fit_task_end(
+                bar.set_postfix(loss=f"{fit.losses[-1]:.4f}")
+                stop = epoch.call_on_fit_task_end(
                     estimator=self, X=X, reconstruction_attributes=fitted
-                ):
+                )
+                if ranks.sum(np.array([float(bool(stop))]))[0]:
                     break
+        fit.finish()
         vars(self).update(fitted())
         context.call_on_fit_task_end(estimator=self, X=X, reconstruction_attributes=fitted)
 
@@ -216,7 +258,7 @@ class BaseSparseAutoencoder(
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like, CSR or source of shape (n_samples, n_features)
             Rows to learn from.
         y : None
             Ignored.
@@ -231,39 +273,78 @@ class BaseSparseAutoencoder(
         ValueError, FloatingPointError
             As for `fit`.
         """
-        with self._unchanged_on_error():
+        with self._unchanged_on_error(), open_ranks(self.distributed) as ranks:
             first = not hasattr(self, "components_")
-            X = self._validate(X, reset=first)
-            if not first:
-                # One stream, one dtype: that of its state.
-                X = X.astype(self.components_.dtype, copy=False)
-            n_atoms = self._n_atoms(X) if first else len(self.components_)
+            # One stream, one dtype: that of its state.
+            source = self._source(X, first, None if first else self.components_.dtype)
+            self._check_agreement(source, ranks)
+            n_atoms = self._n_atoms(source) if first else len(self.components_)
             k = self._n_active(self.n_nonzero_coefs, n_atoms, warn=first)
-            center = self._running_mean(X, first)
+            moments = Moments.merged(ranks.gather(Moments.of(source.survey())))
+            rows_of_ranks = ranks.gather(source.n_rows)
+            n_rows = sum(rows_of_ranks)
+            n_before = 0 if first else self.n_samples_seen_
+            center = self._running_mean(moments.mean, n_rows, n_before)
             if first:
-                random_state = check_random_state(self.random_state)
-                scale = _scale(energy_of_rows(X, center), len(X))
-                parameters = self._start(X, scale, random_state)
+                random_state = ranks.share(check_random_state(self.random_state))
+                scale = _scale(moments.energy_around(center), moments.n_rows)
+                parameters = self._start(source, scale, random_state)
                 state = TrainingState.new(parameters, self._running_start)
             else:
                 # A copy, so that a call that fails draws nothing from the stream's.
                 random_state = copy.deepcopy(self._random_state)
                 scale, state = self._scale, self._training_state
                 parameters = self._fitted_parameters(scale)
-            batches = Batches(X, center, scale, self.batch_size)
-            with open_kernels(self.device, X.dtype) as kernels:
-                trainer = self._trainer(kernels, parameters, state, random_state)
-                for batch in batches.epoch(random_state, kernels):
-                    plan = stream_plan(trainer.n_steps, k, n_atoms)
-                    trainer.step(batch, plan)
-            n_seen = len(X) + (0 if first else self.n_samples_seen_)
-            vars(self).update(self._fitted(trainer, center, scale, n_seen))
+            batches = Batches(source, center, scale, rows_of_ranks, self.batch_size)
+            with open_kernels(self.device, source.dtype) as kernels:
+                trainer = self._trainer(kernels, parameters, state, random_state, ranks)
+                for batch in batches.epoch(ranks.order(random_state), kernels):
+                    trainer.step(batch, stream_plan(trainer.n_steps, k, n_atoms))
+                fitted = *trainer.finish(), trainer.usage
+            vars(self).update(self._fitted(*fitted, center, scale, n_before + n_rows))
             self._random_state = random_state
         return self
 
-    def _start(self, X, scale, random_state, *, warm=False):
+    def load_checkpoint(self, path: str | os.PathLike) -> Self:
+        """Take what a fit had learnt when it wrote its checkpoint, and learn no more.
+
+        Parameters
+        ----------
+        path : path-like
+            A file that a `fit` with `checkpoint` wrote, of an estimator with the same
+            parameters.
+
+        Returns
+        -------
+        self : object
+            The estimator, fitted as far as that.
+
+        Raises
+        ------
+        ValueError
+            Where the file is damaged, or of another estimator.
+        """
+        with self._unchanged_on_error():
+            facts, arrays = read(path)
+            check_same(path, facts["identity"], self._identity())
+            parameters, state, self._random_state = unpack(facts, arrays)
+            parameters["components"] = unit_rows(parameters["components"])
+            self.n_features_in_ = parameters["components"].shape[1]
+            fitted = self._fitted(
+                parameters,
+                state,
+                arrays["usage"],
+                arrays["center"],
+                facts["scale"],
+                facts["n_rows"],
+            )
+            losses = np.array(facts["losses"])
+            vars(self).update(fitted, n_iter_=len(losses), loss_curve_=losses)
+        return self
+
+    def _start(self, source, scale, random_state, *, warm=False):
         """The parameters before the first step."""
-        shape = (self._n_atoms(X), X.shape[1])
+        shape = (self._n_atoms(source), source.n_features)
         if warm:
             if self.components_.shape != shape:
                 raise ValueError(
@@ -272,14 +353,14 @@ class BaseSparseAutoencoder(
                     "warm_start=False to start afresh."
                 )
             parameters = self._fitted_parameters(scale)
-            return {name: array.astype(X.dtype) for name, array in parameters.items()}
+            return {name: array.astype(source.dtype) for name, array in parameters.items()}
         if self.dict_init is not None:
-            atoms = checked_atoms(self.dict_init, shape, X.dtype)
+            atoms = checked_atoms(self.dict_init, shape, source.dtype)
         else:
-            atoms = random_atoms(*shape, random_state, X.dtype)
+            atoms = random_atoms(*shape, random_state, source.dtype)
         return self._initial_parameters(atoms)
 
-    def _trainer(self, kernels, parameters, state, random_state):
+    def _trainer(self, kernels, parameters, state, random_state, ranks):
         return Trainer(
             kernels,
             self._backward,
@@ -290,28 +371,59 @@ class BaseSparseAutoencoder(
             dead_after=None if self.dead_atoms == "keep" else self.dead_after,
             revive=self.dead_atoms == "revive",
             random_state=random_state,
+            ranks=ranks,
         )
 
-    def _fitted(self, trainer, center, scale, n_samples_seen):
-        """The fitted attributes at this point of the training."""
-        parameters, state = trainer.finish()
+    def _fitted(self, parameters, state, usage, center, scale, n_samples_seen):
+        """The fitted attributes of what a trainer has learnt."""
         return self._attributes(parameters, state.running, scale) | {
             "intercept_": np.asarray(center, dtype=parameters["components"].dtype),
-            "atom_usage_": trainer.usage.copy(),
+            "atom_usage_": usage.copy(),
             "n_steps_": state.n_steps,
             "n_samples_seen_": n_samples_seen,
             "_scale": float(scale),
             "_training_state": state,
         }
 
-    def _running_mean(self, X, first):
+    def _running_mean(self, mean, n_rows, n_before):
         """The mean of all rows seen by `partial_fit`, these included."""
         if not self.center:
-            return np.zeros(X.shape[1])
-        if first:
-            return mean_of_rows(X)
-        share = len(X) / (len(X) + self.n_samples_seen_)
-        return (1 - share) * self.intercept_ + share * mean_of_rows(X)
+            return np.zeros_like(mean)
+        if not n_before:
+            return mean
+        share = n_rows / (n_rows + n_before)
+        return (1 - share) * self.intercept_ + share * mean
+
+    # ------------------------------------------------- who learns, and what goes on
+    def _identity(self):
+        """What a fit has to agree on with its checkpoint, and with the other ranks."""
+        no_matter = {"checkpoint", "checkpoint_every", "verbose", "device", "sparse_output"}
+        params = self.get_params(deep=False)
+        # A generator changes as it is used; the checkpoint has its state.
+        if not isinstance(self.random_state, Integral):
+            no_matter.add("random_state")
+        plain = {name: _plain(params[name]) for name in sorted(set(params) - no_matter)}
+        return {"estimator": type(self).__name__, "version": _version()} | plain
+
+    def _checkpoint(self, source, ranks):
+        if self.checkpoint is None:
+            return None
+        data = {"dtype": source.dtype.name, "n_features": source.n_features}
+        identity = self._identity() | data | {"processes": ranks.size}
+        return Checkpoint(self.checkpoint, self.checkpoint_every, identity)
+
+    def _check_agreement(self, source, ranks):
+        """All ranks must be about to do the same."""
+        data = {"dtype": source.dtype.name, "n_features": source.n_features}
+        of_ranks = ranks.gather(self._identity() | data)
+        for rank, other in enumerate(of_ranks):
+            differing = [name for name in of_ranks[0] if of_ranks[0][name] != other[name]]
+            if differing:
+                raise ValueError(
+                    f"Rank {rank} differs from rank 0 in "
+                    + ", ".join(f"{n} ({other[n]!r}, {of_ranks[0][n]!r})" for n in differing)
+                    + ": all ranks need the same parameters, features and dtype."
+                )
 
     # -------------------------------------------------------------------- using it
     def transform(self, X: ArrayLike) -> Any:
@@ -319,7 +431,7 @@ class BaseSparseAutoencoder(
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like, CSR or source of shape (n_samples, n_features)
             Rows to encode.
 
         Returns
@@ -338,7 +450,7 @@ class BaseSparseAutoencoder(
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like, CSR or source of shape (n_samples, n_features)
             Rows to encode.
 
         Returns
@@ -347,8 +459,8 @@ class BaseSparseAutoencoder(
             Slots are in the order in which a pursuit took the atoms; for shallow encoders
             from the largest code down.
         """
-        X = self._validate_fitted(X)
-        return Codes.stack([part for _, part in self._codes(X, self._transform_k())])
+        source = self._source_to_code(X)
+        return Codes.stack([part for _, part in self._codes(source, self._transform_k())])
 
     def inverse_transform(self, X: ArrayLike) -> np.ndarray:
         """Reconstruct rows from codes.
@@ -364,9 +476,7 @@ class BaseSparseAutoencoder(
             The reconstruction, ``X @ components_ + intercept_``.
         """
         check_is_fitted(self)
-        codes = check_array(
-            without_torch(X), accept_sparse="csr", dtype=[np.float64, np.float32]
-        )
+        codes = check_array(as_numpy(X), accept_sparse="csr", dtype=[np.float64, np.float32])
         if codes.shape[1] != len(self.components_):
             raise ValueError(
                 f"X has {codes.shape[1]} columns, but {type(self).__name__} has "
@@ -383,7 +493,7 @@ class BaseSparseAutoencoder(
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like, CSR or source of shape (n_samples, n_features)
             Rows to reconstruct.
         y : None
             Ignored.
@@ -393,8 +503,8 @@ class BaseSparseAutoencoder(
         r2 : float
             NaN where X has no variance, as for a single row.
         """
-        X = self._validate_fitted(X)
-        return float(1 - self._unexplained(X, self._transform_k())[-1])
+        source = self._source_to_code(X)
+        return float(1 - self._unexplained(source, self._transform_k())[-1])
 
     def reconstruction_path(
         self, X: ArrayLike, n_nonzero_coefs: int | None = None
@@ -408,7 +518,7 @@ class BaseSparseAutoencoder(
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like, CSR or source of shape (n_samples, n_features)
             Rows to reconstruct.
         n_nonzero_coefs : int, default=None
             How far to go; None for as far as `transform` does.
@@ -419,40 +529,45 @@ class BaseSparseAutoencoder(
             ``sum((X - X_hat) ** 2) / sum((X - X.mean(axis=0)) ** 2)`` for each number of
             atoms.
         """
-        X = self._validate_fitted(X)
+        source = self._source_to_code(X)
         if n_nonzero_coefs is not None and n_nonzero_coefs < 1:
             raise ValueError(f"n_nonzero_coefs must be at least 1, got {n_nonzero_coefs}.")
         if n_nonzero_coefs is None:
-            return self._unexplained(X, self._transform_k(), path=True)
+            return self._unexplained(source, self._transform_k(), path=True)
         k = self._n_active(n_nonzero_coefs, len(self.components_))
-        path = self._unexplained(X, k, path=True)
+        path = self._unexplained(source, k, path=True)
         # Where no row has so many, it stays where the last one left it.
         return np.pad(path, (0, k - len(path)), "edge")
 
-    def _codes(self, X, k):
-        """Yield rows (a slice) and their Codes, some thousand rows at a time."""
-        center = self.intercept_.astype(X.dtype)
-        with open_kernels(self.device, X.dtype) as kernels:
-            encode = self._encoder(kernels, len(X), k, X.dtype)
-            for rows in gen_batches(len(X), _ROWS):
-                codes = encode(kernels.asarray(X[rows] - center))
+    def _codes(self, source, k):
+        """Yield rows and their Codes, some thousand rows at a time."""
+        center = self.intercept_.astype(source.dtype)
+        with open_kernels(self.device, source.dtype) as kernels:
+            encode = self._encoder(kernels, source.n_rows or _MANY_ROWS, k, source.dtype)
+            for rows in source.chunks():
+                codes = encode(kernels.asarray(rows - center))
                 yield rows, Codes(*map(kernels.to_numpy, codes), len(self.components_))
 
-    def _unexplained(self, X, k, *, path=False):
+    def _unexplained(self, source, k, *, path=False):
         """Unexplained share of the variance: of all codes, or of the first 1, 2, ... ones."""
-        variance = energy_of_rows(X, mean_of_rows(X))
-        errors = self._squared_errors(X, k, path)
+        if source.one_pass:
+            raise ValueError(
+                "The score needs two passes over the data, and this iterator can be gone "
+                "through once: pass something that starts anew."
+            )
+        variance = Moments.of(source.chunks()).energy
+        errors = self._squared_errors(source, k, path)
         return errors / variance if variance > 0 else np.full_like(errors, np.nan)
 
-    def _squared_errors(self, X, k, path):
-        center = self.intercept_.astype(X.dtype)
-        dictionary = self.components_.astype(X.dtype, copy=False)
+    def _squared_errors(self, source, k, path):
+        center = self.intercept_.astype(source.dtype)
+        dictionary = self.components_.astype(source.dtype, copy=False)
         errors = []
-        with open_kernels(self.device, X.dtype) as kernels:
+        with open_kernels(self.device, source.dtype) as kernels:
             W = kernels.asarray(dictionary)
-            for rows, codes in self._codes(X, k):
+            for rows, codes in self._codes(source, k):
                 indices, values = kernels.asarray(codes.indices), kernels.asarray(codes.values)
-                R = kernels.asarray(X[rows] - center)
+                R = kernels.asarray(rows - center)
                 n_slots = codes.indices.shape[1]
                 cuts = [slice(t, t + 1) for t in range(n_slots)] if path else [slice(None)]
                 part = []
@@ -465,17 +580,36 @@ class BaseSparseAutoencoder(
         return sum(np.pad(part, (0, longest - len(part)), "edge") for part in errors)
 
     # ------------------------------------------------------------------- validation
-    def _validate(self, X, *, reset):
-        return validate_data(
-            self, without_torch(X), reset=reset, dtype=[np.float64, np.float32], order="C"
+    def _source(self, X, reset, dtype=None):
+        """The rows of X; to be computed in `dtype`, where that is given."""
+        if isinstance(X, BatchStream):
+            source = StreamRows(X)
+        elif isinstance(X, NpyFiles):
+            source = X
+        elif isinstance(X, np.memmap) and X.filename is not None and X.ndim == 2 and len(X):
+            source = file_rows(X)
+        else:
+            X = validate_data(
+                self,
+                as_numpy(X),
+                reset=reset,
+                accept_sparse="csr",
+                dtype=[np.float64, np.float32] if dtype is None else dtype,
+                order="C",
+            )
+            return SparseRows(X) if issparse(X) else ArrayRows(X)
+        # Only the number of features can be told without reading all of it.
+        validate_data(
+            self, np.empty((1, source.n_features)), reset=reset, skip_check_array=True
         )
+        return source if dtype is None else source.computed_in(dtype)
 
-    def _validate_fitted(self, X):
+    def _source_to_code(self, X):
         check_is_fitted(self)
-        return self._validate(X, reset=False)
+        return self._source(X, reset=False)
 
-    def _n_atoms(self, X):
-        return X.shape[1] if self.n_components is None else self.n_components
+    def _n_atoms(self, source):
+        return source.n_features if self.n_components is None else self.n_components
 
     def _n_active(self, k, n_atoms, *, warn=False):
         """How many non-zero codes: k or a tenth of the features, at most all atoms."""
@@ -514,6 +648,7 @@ class BaseSparseAutoencoder(
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        tags.input_tags.sparse = True
         return tags
 
 
@@ -522,7 +657,22 @@ def _scale(energy, n_samples):
     return float(np.sqrt(energy / n_samples)) or 1.0
 
 
-def _progress_bar(verbose, title, n_iter):
+def _progress_bar(verbose, title, n_iter, done):
     from tqdm import tqdm
 
-    return tqdm(total=n_iter, desc=title, unit="epoch", disable=not verbose)
+    return tqdm(total=n_iter, initial=done, desc=title, unit="epoch", disable=not verbose)
+
+
+def _plain(value):
+    """A parameter as a value that JSON has, and that equal parameters share."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or isinstance(value, str | Real):
+        return value
+    return joblib.hash(np.asarray(value))
+
+
+def _version():
+    from . import __version__
+
+    return __version__

@@ -28,7 +28,7 @@ from sklearn.utils.validation import check_memory
 
 from . import __version__, metrics
 from ._coders import coder_of, configured
-from ._compat import without_torch
+from ._compat import as_numpy
 from .coding import Codes
 from .learning.dictionary import unit_rows
 from .metrics._inputs import checked_codes, checked_dictionary, n_rows
@@ -470,7 +470,7 @@ def _checked_data(X, X_test, y, y_test, truth):
 
 
 def _checked_rows(X, name):
-    return check_array(without_torch(X), dtype=[np.float64, np.float32], input_name=name)
+    return check_array(as_numpy(X), dtype=[np.float64, np.float32], input_name=name)
 
 
 def _checked_truth(truth, X_test):

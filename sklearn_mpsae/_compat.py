@@ -39,9 +39,9 @@ except ImportError:
 __all__ = [
     "CallbackSupportMixin",
     "align_sparse",
+    "as_numpy",
     "fit_context",
     "n_threads",
-    "without_torch",
 ]
 
 
@@ -54,15 +54,16 @@ def n_threads() -> int:
     return _openmp_effective_n_threads()
 
 
-def without_torch(X):
-    """X as NumPy array if it is a torch tensor, else X itself.
+def as_numpy(X):
+    """X as NumPy array if it is a torch tensor, else X itself; half floats as float32.
 
     scikit-learn would turn a float32 tensor into float64, and refuse bfloat16 and
     tensors that require a gradient.
     """
     torch = sys.modules.get("torch")
     if torch is None or not isinstance(X, torch.Tensor):
-        return X
+        half = isinstance(X, np.ndarray) and X.dtype == np.float16
+        return X.astype(np.float32) if half else X
     X = X.detach().cpu()
     if X.dtype in (torch.bfloat16, torch.float16):
         X = X.float()

@@ -51,6 +51,18 @@ _SHARED = {
         and then does not even import torch.
     warm_start : bool, default=False
         Whether `fit` starts from the last fit's solution, and only refines it.
+    checkpoint : path-like, default=None
+        A file in which `fit` keeps where it is, so that one that was interrupted in any way
+        goes on from there when the same `fit` is called again, to the same result, bit for
+        bit on a CPU. A file of a finished fit gives its result at once; delete it to start
+        afresh. A file of another fit (other parameters, data or version) is refused.
+    checkpoint_every : float, default=60.0
+        The seconds of training between two writes of `checkpoint`.
+    distributed : bool, default=False
+        Whether several processes learn one dictionary, each from its own rows: all call
+        `fit` (or `partial_fit`) and end with the same estimator. They are started by
+        torchrun, or anything that sets its environment variables. `batch_size` counts the
+        rows of all of them.
     verbose : int, default=0
         Whether to show a progress bar.
     random_state : int, RandomState instance or None, default=None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from math import ceil
 from numbers import Real
 from typing import Literal
@@ -12,7 +13,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from ._base import BaseSparseAutoencoder
 from ._docs import shared_docs
-from .coding.pursuit import prefers_gram, pursue
+from .coding.pursuit import cheapest_path, check_orthogonal, pursue
 from .learning.control import control, start
 from .learning.trainer import Step
 
@@ -59,6 +60,12 @@ class MPSparseAutoencoder(BaseSparseAutoencoder):
         largest number of codes of a row, whatever `sparsity` is. It can be set after `fit`.
     positive_code : bool, default=True
         Whether codes must not be negative, as in the papers.
+    precision : {{"full", "bfloat16"}}, default="full"
+        How `fit` chooses atoms by matching pursuit. "full": by products in X's dtype.
+        "bfloat16": by products in bfloat16, whose values are then computed in X's dtype;
+        faster from some thousand atoms up, where the processor or GPU multiplies bfloat16
+        (benchmarks/bench_large.py has by how much, and what it changes). `transform`
+        always chooses in full.
     {training}
     dead_atoms : {{"revive", "keep"}}, default="revive"
         What to do with atoms that no row uses any more. "revive": point them at what the
@@ -84,8 +91,8 @@ class MPSparseAutoencoder(BaseSparseAutoencoder):
     -----
     A batch is multiplied with the dictionary once, as by a shallow encoder; each atom then
     updates the correlations from the dictionary's Gram matrix, row by row, in cache. Where
-    that would cost more than working on residuals (few rows, or many atoms), a cost model
-    takes the latter.
+    that would cost more than working on residuals (few rows), or not fit (many atoms), a
+    cost model takes those, or multiplies rows of the Gram matrix as atoms are chosen.
     The gradient is the exact derivative of the unrolled pursuit; nothing of the unrolling
     is stored, so a batch takes memory for its rows and codes only.
 
@@ -115,6 +122,7 @@ class MPSparseAutoencoder(BaseSparseAutoencoder):
         "sparsity": [StrOptions({"row", "average"})],
         "tol": [Interval(Real, 0, 1, closed="left")],
         "transform_algorithm": [StrOptions({"mp", "omp"})],
+        "precision": [StrOptions({"full", "bfloat16"})],
     }
 
     _free_norms = True
@@ -130,6 +138,7 @@ class MPSparseAutoencoder(BaseSparseAutoencoder):
         transform_algorithm: Literal["mp", "omp"] = "mp",
         transform_n_nonzero_coefs: int | None = None,
         positive_code: bool = True,
+        precision: Literal["full", "bfloat16"] = "full",
         center: bool = True,
         max_iter: int | None = None,
         batch_size: int = 512,
@@ -140,6 +149,9 @@ class MPSparseAutoencoder(BaseSparseAutoencoder):
         sparse_output: bool = False,
         device: str = "auto",
         warm_start: bool = False,
+        checkpoint: str | os.PathLike | None = None,
+        checkpoint_every: float = 60.0,
+        distributed: bool = False,
         verbose: int = 0,
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
@@ -150,6 +162,7 @@ class MPSparseAutoencoder(BaseSparseAutoencoder):
         self.transform_algorithm = transform_algorithm
         self.transform_n_nonzero_coefs = transform_n_nonzero_coefs
         self.positive_code = positive_code
+        self.precision = precision
         self.center = center
         self.max_iter = max_iter
         self.batch_size = batch_size
@@ -160,6 +173,9 @@ class MPSparseAutoencoder(BaseSparseAutoencoder):
         self.sparse_output = sparse_output
         self.device = device
         self.warm_start = warm_start
+        self.checkpoint = checkpoint
+        self.checkpoint_every = checkpoint_every
+        self.distributed = distributed
         self.verbose = verbose
         self.random_state = random_state
 
@@ -177,20 +193,23 @@ class MPSparseAutoencoder(BaseSparseAutoencoder):
         threshold = running["settled"] * float(scale)
         return {"components_": parameters["components"], "threshold_": threshold}
 
-    def _backward(self, kernels, parameters, X, plan, dead, running):
+    def _backward(self, kernels, parameters, X, now):
         W = parameters["components"]
         # Orthogonal codes want atoms of unit norm, and minimise the error themselves: its
         # derivative by them is zero, so the gradient is that of the decoder alone.
+        plan, running = now.plan, now.running
+        if self.transform_algorithm == "omp":
+            check_orthogonal(kernels, W)  # now, not at the step that comes to need it
         orthogonal = plan.refine and self.transform_algorithm == "omp"
         k, threshold = ceil(plan.n_nonzero_coefs), 0.0
-        average = self.sparsity == "average"
+        average, coarse = self.sparsity == "average", self.precision == "bfloat16"
         if average:
             if running["threshold"] == 0:
-                running["threshold"] = self._first_threshold(kernels, X, W, k)
+                running["threshold"] = self._first_threshold(kernels, X, W, now)
             k, threshold = _most(k, len(W)), running["threshold"]
-        indices, values = self._pursue(kernels, X, W, k, threshold, orthogonal)
+        indices, values = self._pursue(kernels, X, W, k, threshold, orthogonal, coarse)
         if average:
-            control(running, "threshold", _GAIN, values, plan.n_nonzero_coefs)
+            control(now, "threshold", _GAIN, values)
         if orthogonal:
             residual = X - kernels.decode(indices, values, W)
             gradient = -kernels.scatter_outer(indices, values, residual, len(W))
@@ -198,7 +217,7 @@ class MPSparseAutoencoder(BaseSparseAutoencoder):
             residual, gradient = kernels.pursuit_gradient(X, W, indices, values)
         return Step(indices, values, residual, {"components": gradient})
 
-    def _pursue(self, kernels, X, W, k, threshold, orthogonal, gram=None):
+    def _pursue(self, kernels, X, W, k, threshold, orthogonal, coarse=False, gram=None):
         return pursue(
             kernels,
             X,
@@ -208,23 +227,29 @@ class MPSparseAutoencoder(BaseSparseAutoencoder):
             threshold=threshold,
             positive=self.positive_code,
             orthogonal=orthogonal,
+            coarse=coarse,
             gram=gram,
         )
 
-    def _first_threshold(self, kernels, X, W, k):
-        """What the codes of a batch must exceed to be k per row on average."""
+    def _first_threshold(self, kernels, X, W, now):
+        """What the codes of a batch must exceed to be as many as planned on average."""
+        k = ceil(now.plan.n_nonzero_coefs)
         _, values = self._pursue(kernels, X, W, _most(k, len(W)), 0.0, False)
-        sizes = np.sort(np.abs(kernels.to_numpy(values)), axis=None)[::-1]
-        return float(sizes[min(round(k * len(X)), len(sizes) - 1)])
+        parts = now.ranks.gather(np.abs(kernels.to_numpy(values)).ravel())
+        sizes = np.sort(np.concatenate(parts))[::-1]
+        n_codes = round(k * now.totals(len(X))[0])
+        return float(sizes[min(n_codes, len(sizes) - 1)])
 
     def _encoder(self, kernels, n_samples, k, dtype):
         k, threshold = k if isinstance(k, tuple) else (k, 0.0)
         W = kernels.asarray(self.components_.astype(dtype, copy=False))
         orthogonal = self.transform_algorithm == "omp"
         gram = None
-        if orthogonal or prefers_gram(n_samples, *W.shape, k, dtype.itemsize):
+        if orthogonal:
+            check_orthogonal(kernels, W)
+        if orthogonal or cheapest_path(n_samples, *W.shape, k, dtype.itemsize) == "gram":
             gram = kernels.gram(W)
-        return lambda X: self._pursue(kernels, X, W, k, threshold, orthogonal, gram)
+        return lambda X: self._pursue(kernels, X, W, k, threshold, orthogonal, gram=gram)
 
     def _transform_k(self):
         """A number of steps, or a largest number and the threshold to stop by."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from abc import abstractmethod
 from numbers import Real
 from typing import Literal
@@ -38,7 +39,7 @@ class BaseShallowSAE(BaseSparseAutoencoder):
     positive_code = True
 
     @abstractmethod
-    def _step(self, kernels, parameters, X, plan, running):
+    def _step(self, kernels, parameters, X, now):
         """Codes, residuals and gradients of a batch; see `_backward`."""
 
     # The encoder's bias is in units of the data; all else has no unit.
@@ -61,14 +62,17 @@ class BaseShallowSAE(BaseSparseAutoencoder):
             "encoder_intercept_": (parameters["bias"][:, 0] * float(scale)).astype(dtype),
         }
 
-    def _backward(self, kernels, parameters, X, plan, dead, running):
-        step = self._step(kernels, parameters, X, plan, running)
+    def _backward(self, kernels, parameters, X, now):
+        step = self._step(kernels, parameters, X, now)
+        dead = now.dead
         if len(dead) and self.dead_atoms == "auxiliary":
             # The dead latents alone autoencode the residual.
             some = {name: array[dead] for name, array in parameters.items()}
-            k = min(len(dead), _AUXILIARY_LATENTS * max(1, round(plan.n_nonzero_coefs)))
+            k = _AUXILIARY_LATENTS * max(1, round(now.plan.n_nonzero_coefs))
             encoder, bias = some["encoder"], some["bias"][:, 0]
-            codes = kernels.top_k(X, encoder, bias, k, positive=self.positive_code)
+            codes = kernels.top_k(
+                X, encoder, bias, min(k, len(dead)), positive=self.positive_code
+            )
             left = step.residual - kernels.decode(*codes, some["components"])
             gradients = gradients_of_error(kernels, some["components"], X, left, *codes)
             for name, gradient in gradients.items():
@@ -106,6 +110,9 @@ class BaseAverageSAE(BaseShallowSAE):
         sparse_output: bool = False,
         device: str = "auto",
         warm_start: bool = False,
+        checkpoint: str | os.PathLike | None = None,
+        checkpoint_every: float = 60.0,
+        distributed: bool = False,
         verbose: int = 0,
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
@@ -122,6 +129,9 @@ class BaseAverageSAE(BaseShallowSAE):
         self.sparse_output = sparse_output
         self.device = device
         self.warm_start = warm_start
+        self.checkpoint = checkpoint
+        self.checkpoint_every = checkpoint_every
+        self.distributed = distributed
         self.verbose = verbose
         self.random_state = random_state
 
@@ -141,6 +151,22 @@ class BaseAverageSAE(BaseShallowSAE):
             return indices[:, :k], values[:, :k]
 
         return encode
+
+
+def largest_of_batch(kernels, X, encoder, bias, now):
+    """The largest outputs above zero, as many as the rows of a batch may have together.
+
+    Returns their indices and values, and the smallest of them.
+    """
+    n_codes = max(1, round(now.totals(len(X))[0] * now.plan.n_nonzero_coefs))
+    indices, values, threshold = kernels.batch_top_k(X, encoder, bias, n_codes)
+    if now.ranks.size > 1:
+        # This rank's largest ones; all ranks' are among them.
+        sizes = now.ranks.gather(kernels.to_numpy(values[values > 0]))
+        sizes = np.sort(np.concatenate(sizes))[::-1]
+        threshold = sizes[n_codes - 1] if len(sizes) >= n_codes else values.dtype.type(0)
+        values = values * (values >= threshold)
+    return indices, values, threshold
 
 
 def error_step(kernels, parameters, X, indices, values, penalty=0.0):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ._docs import shared_docs
-from ._shallow import BaseAverageSAE, error_step, sum_by_atom
+from ._shallow import BaseAverageSAE, error_step, largest_of_batch, sum_by_atom
 from .learning.control import control, start
 from .learning.trainer import Step
 
@@ -80,11 +80,11 @@ class ReLUSAE(BaseAverageSAE):
         penalty = running["settled"] * float(scale)
         return super()._attributes(parameters, running, scale) | {"penalty_": penalty}
 
-    def _step(self, kernels, parameters, X, plan, running):
+    def _step(self, kernels, parameters, X, now):
         encoder, bias = parameters["encoder"], parameters["bias"][:, 0]
         indices, values = kernels.above(X, encoder, bias, bias * 0)
-        control(running, "penalty", _PENALTY_GAIN, values, plan.n_nonzero_coefs)
-        return error_step(kernels, parameters, X, indices, values, running["penalty"])
+        control(now, "penalty", _PENALTY_GAIN, values)
+        return error_step(kernels, parameters, X, indices, values, now.running["penalty"])
 
 
 @shared_docs
@@ -163,27 +163,28 @@ class JumpReLUSAE(BaseAverageSAE):
             "_log_threshold": shape,
         }
 
-    def _step(self, kernels, parameters, X, plan, running):
+    def _step(self, kernels, parameters, X, now):
         """See the class's notes for the gradient by the thresholds."""
-        W, logs = parameters["components"], parameters["log_threshold"]
+        W, logs, running = parameters["components"], parameters["log_threshold"], now.running
         relative = kernels.exp(logs)
         # In units of their thresholds' shape, outputs share one threshold.
         encoder, bias = parameters["encoder"] / relative, (parameters["bias"] / relative)[:, 0]
         if running["threshold"] == 0:
-            n_codes = max(1, round(len(X) * plan.n_nonzero_coefs))
-            running["threshold"] = float(kernels.batch_top_k(X, encoder, bias, n_codes)[2])
+            threshold = largest_of_batch(kernels, X, encoder, bias, now)[2]
+            running["threshold"] = float(threshold)
         threshold = running["threshold"]
         indices, scores = kernels.above(X, encoder, bias, bias * 0 + (1 - _BAND) * threshold)
         shape = relative[:, 0][indices]
         values = scores * shape * (scores > threshold)
-        control(running, "threshold", _THRESHOLD_GAIN, values, plan.n_nonzero_coefs)
+        control(now, "threshold", _THRESHOLD_GAIN, values)
 
         residual = X - kernels.decode(indices, values, W)
         by_values = -kernels.gather_dot(residual, W, indices)
         # What firing gains, for the outputs that only just do or do not.
         band = (scores > 0) & (scores < (1 + _BAND) * threshold)
         gain = -by_values * shape * threshold * band
-        gain -= (gain.sum() / max(1, int(band.sum()))) * band
+        gains, n_gains = now.totals(gain.sum(), band.sum())
+        gain[band] -= float(gains / max(1, n_gains))
         active = by_values * (values != 0)
         gradients = {
             "components": -kernels.scatter_outer(indices, values, residual, len(W)),

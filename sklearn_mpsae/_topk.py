@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from itertools import pairwise
 from typing import Literal
 
@@ -9,7 +10,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ._docs import shared_docs
-from ._shallow import BaseAverageSAE, BaseShallowSAE, error_step, gradients_of_error
+from ._shallow import (
+    BaseAverageSAE,
+    BaseShallowSAE,
+    error_step,
+    gradients_of_error,
+    largest_of_batch,
+)
 from .learning.control import follow
 from .learning.trainer import Step
 
@@ -76,6 +83,9 @@ class TopKSAE(BaseShallowSAE):
         sparse_output: bool = False,
         device: str = "auto",
         warm_start: bool = False,
+        checkpoint: str | os.PathLike | None = None,
+        checkpoint_every: float = 60.0,
+        distributed: bool = False,
         verbose: int = 0,
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
@@ -93,12 +103,15 @@ class TopKSAE(BaseShallowSAE):
         self.sparse_output = sparse_output
         self.device = device
         self.warm_start = warm_start
+        self.checkpoint = checkpoint
+        self.checkpoint_every = checkpoint_every
+        self.distributed = distributed
         self.verbose = verbose
         self.random_state = random_state
 
-    def _step(self, kernels, parameters, X, plan, running):
+    def _step(self, kernels, parameters, X, now):
         encoder, bias = parameters["encoder"], parameters["bias"][:, 0]
-        k = plan.n_nonzero_coefs
+        k = now.plan.n_nonzero_coefs
         codes = kernels.top_k(X, encoder, bias, k, positive=self.positive_code)
         return error_step(kernels, parameters, X, *codes)
 
@@ -158,16 +171,15 @@ class BatchTopKSAE(BaseAverageSAE):
 
     _running_start = {"threshold": 0.0, "n_batches": 0}
 
-    def _step(self, kernels, parameters, X, plan, running):
-        codes = self._largest(kernels, parameters, X, plan, running)
+    def _step(self, kernels, parameters, X, now):
+        codes = self._largest(kernels, parameters, X, now)
         return error_step(kernels, parameters, X, *codes)
 
-    def _largest(self, kernels, parameters, X, plan, running):
+    def _largest(self, kernels, parameters, X, now):
         """The largest outputs of the batch, as many as its rows may have together."""
         encoder, bias = parameters["encoder"], parameters["bias"][:, 0]
-        n_codes = max(1, round(len(X) * plan.n_nonzero_coefs))
-        indices, values, threshold = kernels.batch_top_k(X, encoder, bias, n_codes)
-        follow(running, "threshold", threshold)
+        indices, values, threshold = largest_of_batch(kernels, X, encoder, bias, now)
+        follow(now.running, "threshold", threshold)
         return indices, values
 
     def _attributes(self, parameters, running, scale):
@@ -256,6 +268,9 @@ class MatryoshkaSAE(BatchTopKSAE):
         sparse_output: bool = False,
         device: str = "auto",
         warm_start: bool = False,
+        checkpoint: str | os.PathLike | None = None,
+        checkpoint_every: float = 60.0,
+        distributed: bool = False,
         verbose: int = 0,
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
@@ -273,6 +288,9 @@ class MatryoshkaSAE(BatchTopKSAE):
             sparse_output=sparse_output,
             device=device,
             warm_start=warm_start,
+            checkpoint=checkpoint,
+            checkpoint_every=checkpoint_every,
+            distributed=distributed,
             verbose=verbose,
             random_state=random_state,
         )
@@ -282,14 +300,14 @@ class MatryoshkaSAE(BatchTopKSAE):
         self._prefixes(len(atoms))  # so that bad ones are refused before any work
         return super()._initial_parameters(atoms)
 
-    def _step(self, kernels, parameters, X, plan, running):
+    def _step(self, kernels, parameters, X, now):
         """The mean over prefixes of the gradients of their errors.
 
         A group of atoms takes part in every prefix that reaches it: what it sees is the
         sum of their residuals.
         """
         W = parameters["components"]
-        indices, values = self._largest(kernels, parameters, X, plan, running)
+        indices, values = self._largest(kernels, parameters, X, now)
         residual = left = X - kernels.decode(indices, values, W)
         seen = left * 0
         gradients = {name: array * 0 for name, array in parameters.items()}

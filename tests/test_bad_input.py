@@ -4,7 +4,6 @@ import joblib
 import numpy as np
 import pytest
 import torch
-from scipy import sparse
 from sklearn.exceptions import NotFittedError
 
 from sklearn_mpsae import MatryoshkaSAE, MPSparseAutoencoder
@@ -29,7 +28,6 @@ BAD_DATA = {
     "words": (lambda X: np.full(X.shape, "word"), "could not convert string"),
     "objects": (lambda X: np.full(X.shape, {}, object), "must be a string or a real number"),
     "complex": (lambda X: X + 1j, "Complex data not supported"),
-    "sparse": (lambda X: sparse.csr_array(X), "Sparse data was passed"),
 }
 
 

@@ -16,7 +16,9 @@ from sklearn_mpsae.coding.kernels import reference
 from sklearn_mpsae.coding.kernels.native import NativeKernels
 from sklearn_mpsae.coding.kernels.tensor import TensorKernels
 from sklearn_mpsae.learning.dictionary import unit_rows
+from sklearn_mpsae.learning.distributed import Alone
 from sklearn_mpsae.learning.recipe import fit_plan
+from sklearn_mpsae.learning.trainer import Now
 
 KERNELS = pytest.mark.parametrize("kind", ["native", "tensor"])
 DTYPES = pytest.mark.parametrize(("dtype", "tol"), [(np.float64, 1e-10), (np.float32, 1e-5)])
@@ -25,6 +27,11 @@ SIGN = pytest.mark.parametrize("positive", [True, False], ids=["positive", "sign
 
 def open_kernels(kind, dtype):
     return NativeKernels() if kind == "native" else TensorKernels("cpu", dtype)
+
+
+def now(plan, running=None):
+    """A step of one process, no atom dead."""
+    return Now(plan, np.array([], int), {} if running is None else running, Alone())
 
 
 def problem(rng, *, norms=1.0):
@@ -90,7 +97,7 @@ def test_gradients_of_top_k(kind, dtype, tol, positive, rng):
     with open_kernels(kind, dtype) as kernels:
         parameters = {k: kernels.asarray(v.astype(dtype)) for k, v in parameters.items()}
         X = kernels.asarray(X.astype(dtype))
-        step = est._backward(kernels, parameters, X, plan, np.array([], int), {})
+        step = est._backward(kernels, parameters, X, now(plan))
         gradients = {k: kernels.to_numpy(v) for k, v in step.gradients.items()}
     assert_close(gradients["components"], expected["W"], tol)
     assert_close(gradients["encoder"], expected["encoder"], tol)
@@ -109,7 +116,7 @@ def threshold_step(kind, dtype, est, rng, *, bias=0.1):
     with open_kernels(kind, dtype) as kernels:
         arrays = {k: kernels.asarray(v.astype(dtype)) for k, v in parameters.items()}
         X_ = kernels.asarray(X.astype(dtype))
-        step = est._backward(kernels, arrays, X_, plan, np.array([], int), running)
+        step = est._backward(kernels, arrays, X_, now(plan, running))
         gradients = {k: kernels.to_numpy(v).copy() for k, v in step.gradients.items()}
         chosen = np.zeros((len(X), len(W)), bool)
         indices, values = kernels.to_numpy(step.indices), kernels.to_numpy(step.values)
@@ -212,7 +219,7 @@ def test_gradient_of_orthogonal_codes_by_finite_differences(kind, positive, rng)
 
     def half_energy(kernels, W):
         step = est._backward(
-            kernels, {"components": kernels.asarray(unit_rows(W))}, X_, plan, None, {}
+            kernels, {"components": kernels.asarray(unit_rows(W))}, X_, now(plan)
         )
         return kernels.energies(step.residual).sum() / 2, step.gradients["components"]
 

@@ -11,7 +11,6 @@ from sklearn_mpsae.coding import Codes, matching_pursuit, orthogonal_matching_pu
 from sklearn_mpsae.coding.kernels import reference
 from sklearn_mpsae.coding.kernels.native import NativeKernels
 from sklearn_mpsae.coding.kernels.tensor import TensorKernels
-from sklearn_mpsae.coding.pursuit import prefers_gram
 from sklearn_mpsae.learning.dictionary import unit_rows
 
 
@@ -221,14 +220,6 @@ def test_fewer_codes_are_a_prefix_of_more():
         codes = matching_pursuit(X, W, k)
         np.testing.assert_array_equal(codes.indices, full.indices[:, :k])
         np.testing.assert_allclose(codes.values, full.values[:, :k], atol=1e-13)
-
-
-def test_the_cost_model_takes_the_cheaper_domain():
-    # Many rows: the Gram matrix pays. One row: forming it would cost more than the rest.
-    assert prefers_gram(10_000, 1024, 784, 32, 4)
-    assert not prefers_gram(1, 1024, 784, 32, 4)
-    # A Gram matrix of 16 GiB is never formed.
-    assert not prefers_gram(10**6, 65_536, 768, 32, 4)
 
 
 def test_codes_forms_agree(rng):

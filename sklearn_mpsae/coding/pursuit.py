@@ -2,48 +2,116 @@
 
 from __future__ import annotations
 
+from math import exp, inf, log
+
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils import check_array
 
 from .codes import Codes
 from .kernels import open_kernels
+from .kernels.budget import DEMAND_BYTES, GRAM_BYTES, ORTHOGONAL_BYTES
 
-# Updating one correlation from the Gram matrix costs as much time as about so many
-# multiply-adds of a matrix product (measured: benchmarks/bench_crossover.py).
-_SWEEP_COST = 8
+# Updating one correlation from the Gram matrix costs as much time as so many multiply-adds
+# of a matrix product (measured: benchmarks/bench_crossover.py).
+_SWEEP_COST = 12
 
-# A Gram matrix beyond this many bytes is not formed, whatever it would save.
-_GRAM_BYTES = 2 << 30
+# What a row of a Gram matrix on demand costs, of a row of a large product. In smaller
+# products it costs 1.3; but data use some atoms more than others, and then only about half
+# as many rows are asked for as `_rows_on_demand` says (benchmarks/bench_large.py).
+_DEMAND_COST = 0.8
+
+# Fewer rows than this share too few atoms for that.
+_SHARING_ROWS = 64
 
 
-def prefers_gram(
+def cheapest_path(
     n_samples: int, n_components: int, n_features: int, k: int, itemsize: int
-) -> bool:
-    """Whether matching pursuit on correlations beats matching pursuit on residuals.
+) -> str:
+    """How matching pursuit takes least time within its memory.
 
-    On residuals every step multiplies them with the dictionary: k n p d in all. On
-    correlations there is one product, half of one for the Gram matrix, and n k sweeps over
-    p correlations: n p d + p p d / 2 + c n k p, with c from measurement.
+    For n rows, p atoms and d features there are three ways, with costs in multiply-adds:
+
+    "residual"
+        Every step multiplies the residuals with the dictionary: k n p d in all.
+    "gram"
+        One such product and half of one for the Gram matrix; then n k sweeps over p
+        correlations: n p d + p p d / 2 + c n k p. Needs room for p x p numbers.
+    "blocked"
+        The same with a row of the Gram matrix for each atom that is taken, as long as there
+        is room for it: n p d + m p d + c n k p, with m from the number of picks.
     """
     n, p, d = n_samples, n_components, n_features
-    if p * p * itemsize > _GRAM_BYTES:
-        return False
-    return n * p * d + p * p * d / 2 + _SWEEP_COST * n * k * p < k * n * p * d
+    product, sweeps = n * p * d, _SWEEP_COST * n * k * p
+    fetched = _DEMAND_COST * _rows_on_demand(n * k, p, itemsize)
+    costs = {
+        "residual": k * product,
+        "blocked": product + fetched * p * d + sweeps,
+        "gram": product + p * p * d / 2 + sweeps,
+    }
+    if p * p * itemsize > GRAM_BYTES:
+        del costs["gram"]
+    if n < _SHARING_ROWS:
+        del costs["blocked"]
+    return min(costs, key=costs.get)
 
 
-def pursue(kernels, X, W, k, *, tol, positive, threshold=0.0, orthogonal=False, gram=None):
+def _rows_on_demand(picks, p, itemsize):
+    """Rows of the Gram matrix that so many picks ask for, if all atoms are as likely."""
+    room = DEMAND_BYTES // (p * itemsize)
+    until_full = p * log(p / (p - room)) if room < p else inf
+    if picks <= until_full:
+        return p * (1 - exp(-picks / p))
+    return room * picks / until_full
+
+
+def check_orthogonal(kernels, W):
+    """Refuse an orthogonal pursuit whose Gram matrix has no room, before any work."""
+    p = len(W)
+    if kernels.device == "cpu" and p * p * _itemsize(W) > ORTHOGONAL_BYTES:
+        raise ValueError(
+            f"Orthogonal matching pursuit needs the {p} x {p} Gram matrix of its atoms, more "
+            f"than the {ORTHOGONAL_BYTES >> 30} GiB it may take: use matching pursuit "
+            "(transform_algorithm='mp'), which does without, or fewer atoms."
+        )
+
+
+def _itemsize(W):
+    return 8 if "64" in str(W.dtype) else 4
+
+
+def pursue(
+    kernels,
+    X,
+    W,
+    k,
+    *,
+    tol,
+    positive,
+    threshold=0.0,
+    orthogonal=False,
+    coarse=False,
+    gram=None,
+):
     """Codes of X, as (indices, values) arrays of the kernels' kind.
 
+    coarse : choose atoms by products in bfloat16; a matching pursuit only
     gram : the Gram matrix of W where the caller has it; else it is formed if it pays.
     """
     options = {"tol": tol, "threshold": threshold, "positive": positive}
     if orthogonal:
-        G = kernels.gram(W) if gram is None else gram
-        return kernels.orthogonal_pursuit(X, W, G, k, **options)
-    itemsize = 8 if "64" in str(W.dtype) else 4
-    if gram is None and prefers_gram(len(X), *W.shape, k, itemsize):
-        gram = kernels.gram(W)
+        check_orthogonal(kernels, W)
+        if gram is None:
+            gram = kernels.gram(W)
+        return kernels.orthogonal_pursuit(X, W, gram, k, **options)
+    if coarse:
+        return kernels.coarse_pursuit(X, W, k, **options)
+    if gram is None:
+        path = cheapest_path(len(X), *W.shape, k, _itemsize(W))
+        if path == "blocked":
+            return kernels.blocked_pursuit(X, W, k, **options)
+        if path == "gram":
+            gram = kernels.gram(W)
     return kernels.matching_pursuit(X, W, gram, k, **options)
 
 

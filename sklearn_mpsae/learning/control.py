@@ -28,12 +28,14 @@ def start(name: str, value: float = 0.0) -> dict:
     return {name: value, "settled": 0.0, "n_batches": 0, "l0": 0.0}
 
 
-def control(running: dict, name: str, gain: float, values, target: float) -> None:
-    """Raise what keeps L0 down where a batch has more codes than the target, or lower it.
+def control(now, name: str, gain: float, values) -> None:
+    """Raise what keeps L0 down where a batch has more codes than planned, or lower it.
 
     Its logarithm moves by `gain` times that of the ratio of the two, by more at first.
     """
-    l0 = float((values != 0).sum()) / len(values)
+    running, target = now.running, now.plan.n_nonzero_coefs
+    n_codes, n_rows = now.totals((values != 0).sum(), len(values))
+    l0 = n_codes / n_rows
     follow(running, "l0", l0)
     gain = max(gain, _FIRST_GAIN / running["n_batches"])
     error = log(max(l0 / target, 1e-3))

@@ -8,10 +8,27 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .dictionary import unit_rows
+from .distributed import Alone, Ranks
 from .recipe import Plan
 
 # Short memories: the loss changes as fast as the atoms that are chosen.
 _BETA1, _BETA2 = 0.5, 0.9375
+
+
+class Now(NamedTuple):
+    """What a model is told of the step it takes part in."""
+
+    plan: Plan
+    dead: np.ndarray
+    """Indices of the atoms that have gone without use for long."""
+    running: dict[str, float]
+    """Numbers the model keeps account of, to be updated."""
+    ranks: Alone | Ranks
+    """Each has some rows of the batch."""
+
+    def totals(self, *numbers) -> np.ndarray:
+        """Sums over ranks."""
+        return self.ranks.sum(np.array(numbers, dtype=np.float64))
 
 
 class Step(NamedTuple):
@@ -56,7 +73,7 @@ class Trainer:
     ----------
     kernels : open kernels
     backward : callable
-        ``backward(kernels, parameters, X, plan, dead, running) -> Step``.
+        ``backward(kernels, parameters, X, now) -> Step``.
     parameters : dict of str to ndarray
         "components" (p, d), the dictionary, and what else the model has, each with one
         row per atom. They are copied; `finish` gives the trained ones.
@@ -70,6 +87,9 @@ class Trainer:
     revive : bool
         Whether a dead atom is replaced by a residual; else it is only named to `backward`.
     random_state : numpy RandomState
+        In the same state on all ranks.
+    ranks : Alone or Ranks
+        Who has a part of each batch.
     """
 
     def __init__(
@@ -84,6 +104,7 @@ class Trainer:
         dead_after,
         revive,
         random_state,
+        ranks,
     ):
         self.kernels = kernels
         self.backward = backward
@@ -92,6 +113,7 @@ class Trainer:
         self.dead_after = dead_after
         self.revive = revive
         self.random_state = random_state
+        self.ranks = ranks
         self.n_steps = state.n_steps
         self.last_used = state.last_used.copy()
         self.running = dict(state.running)
@@ -110,11 +132,12 @@ class Trainer:
         FloatingPointError
             If that sum is not finite.
         """
-        batch = self.backward(
-            self.kernels, self.parameters, X, plan, self._dead(), self.running
-        )
+        now = Now(plan, self._dead(), self.running, self.ranks)
+        batch = self.backward(self.kernels, self.parameters, X, now)
         energies = self.kernels.energies(batch.residual)
-        loss = float(energies.sum())
+        counts = self.kernels.count(batch.indices, batch.values, len(self.last_used))
+        totals = self.ranks.sum(np.array([energies.sum(), *counts], dtype=np.float64))
+        loss, counts = totals[0], totals[1:]
         if not np.isfinite(loss):
             raise FloatingPointError(
                 f"The loss is not finite at training step {self.n_steps}. Lower "
@@ -123,17 +146,17 @@ class Trainer:
             )
         self._descend(batch.gradients, plan)
         self.n_steps += 1
-        counts = self.kernels.count(batch.indices, batch.values, len(self.last_used))
-        self.usage += counts
+        self.usage += counts.astype(np.int64)
         self.last_used[counts > 0] = self.n_steps
         if self.revive and plan.revive:
             self._replace_dead(batch.residual, energies)
-        return loss
+        return float(loss)
 
     def _descend(self, gradients, plan):
         step = self.n_steps + 1
         corrections = 1 / (1 - _BETA1**step), 1 / (1 - _BETA2**step)
         for name, gradient in gradients.items():
+            gradient = self.ranks.sum(gradient)
             rate = self.learning_rate * plan.rate * self.shares.get(name, 1.0)
             atoms = name == "components"
             self.kernels.adam_step(
@@ -159,14 +182,18 @@ class Trainer:
         the same way, those of width one (biases) start at zero.
         """
         dead = self._dead()
-        candidates = np.count_nonzero(energies)
-        dead = dead[:candidates]
+        if not len(dead):
+            return
+        parts = self.ranks.gather(energies)
+        energies = np.concatenate(parts)
+        dead = dead[: np.count_nonzero(energies)]
         if not len(dead):
             return
         rows = self.random_state.choice(
             len(energies), len(dead), replace=False, p=energies / energies.sum()
         )
-        atoms = unit_rows(self.kernels.to_numpy(residual[rows]))
+        rows -= sum(map(len, parts[: self.ranks.rank]))
+        atoms = unit_rows(self._rows_of_all(residual, rows))
         for name, array in self.parameters.items():
             wide = array.shape[1] == atoms.shape[1]
             array[dead] = self.kernels.asarray(atoms if wide else np.zeros_like(atoms[:, :1]))
@@ -175,11 +202,26 @@ class Trainer:
             square[dead] = square.mean()
         self.last_used[dead] = self.n_steps
 
+    def _rows_of_all(self, array, rows):
+        """Rows of all ranks' arrays, by their number from this rank's first one."""
+        own = (rows >= 0) & (rows < len(array))
+        out = np.zeros((len(rows), array.shape[1]), self.kernels.to_numpy(array[:0]).dtype)
+        out[own] = self.kernels.to_numpy(array[rows[own]])
+        return self.ranks.sum(out)
+
+    def snapshot(self) -> tuple[dict[str, np.ndarray], TrainingState]:
+        """Copies of the parameters as they are, and of the state to go on from."""
+
+        def copied(array):
+            return np.array(self.kernels.to_numpy(array))
+
+        parameters = {name: copied(array) for name, array in self.parameters.items()}
+        moments = {name: tuple(map(copied, pair)) for name, pair in self.moments.items()}
+        state = TrainingState(self.n_steps, moments, self.last_used.copy(), dict(self.running))
+        return parameters, state
+
     def finish(self) -> tuple[dict[str, np.ndarray], TrainingState]:
         """The trained parameters, atoms of unit norm, and the state to go on from."""
-        to_numpy = self.kernels.to_numpy
-        parameters = {name: to_numpy(array) for name, array in self.parameters.items()}
+        parameters, state = self.snapshot()
         parameters["components"] = unit_rows(parameters["components"])
-        moments = {n: tuple(map(to_numpy, pair)) for n, pair in self.moments.items()}
-        running = dict(self.running)
-        return parameters, TrainingState(self.n_steps, moments, self.last_used, running)
+        return parameters, state

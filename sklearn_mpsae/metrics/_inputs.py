@@ -8,7 +8,7 @@ import numpy as np
 from scipy import sparse
 from sklearn.utils import check_array, gen_batches
 
-from .._compat import without_torch
+from .._compat import as_numpy
 from ..coding import Codes
 
 # A part of the rows takes about so many float64 numbers, and so many rows at most.
@@ -27,7 +27,7 @@ def batches(n_rows: int, row_size: int):
 # ------------------------------------------------------------------------ dictionaries
 def checked_dictionary(dictionary, name="dictionary") -> np.ndarray:
     """Atoms in float64, refused unless they are of unit norm."""
-    W = check_array(without_torch(dictionary), dtype=np.float64, input_name=name)
+    W = check_array(as_numpy(dictionary), dtype=np.float64, input_name=name)
     norms = np.linalg.norm(W, axis=1, keepdims=True)
     zero = np.flatnonzero(norms == 0)
     if len(zero):
@@ -63,7 +63,7 @@ def check_count(value, name, largest=None):
 # -------------------------------------------------------------------------------- rows
 def checked_rows(X, name="X") -> np.ndarray:
     """X as two-dimensional array; a memmap stays on disk. Values: see `finite`."""
-    X = np.asarray(without_torch(X))
+    X = np.asarray(as_numpy(X))
     if X.ndim != 2 or 0 in X.shape:
         raise ValueError(
             f"{name} must have shape (n_samples, n_features), neither of them 0; got {X.shape}."
@@ -73,7 +73,7 @@ def checked_rows(X, name="X") -> np.ndarray:
 
 def finite(part, name) -> np.ndarray:
     """A part of the rows in float64, refused if it holds NaN or infinity."""
-    return check_array(without_torch(part), dtype=np.float64, input_name=name)
+    return check_array(as_numpy(part), dtype=np.float64, input_name=name)
 
 
 # ------------------------------------------------------------------------------- codes
@@ -85,7 +85,7 @@ def checked_codes(codes, n_components=None, name="codes"):
     if isinstance(codes, Codes):
         _check_slots(codes, name)
     else:
-        codes = codes if sparse.issparse(codes) else np.asarray(without_torch(codes))
+        codes = codes if sparse.issparse(codes) else np.asarray(as_numpy(codes))
         if codes.ndim != 2 or 0 in codes.shape:
             raise ValueError(
                 f"{name} must have shape (n_samples, n_components), neither of them 0; got "

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numba
 import numpy as np
+from numba.extending import overload
 
 # "ninf" is left out: nothing here may assume that no value is infinite. "nnan" is what
 # lets maxima vectorise; inputs are validated as finite before they come here.
@@ -24,6 +25,38 @@ LANES = 64
 
 
 # --------------------------------------------------------------------------- #
+# bfloat16: the upper half of a float32, kept as uint16
+# --------------------------------------------------------------------------- #
+def _real(x):
+    """The number that an entry stands for: a uint16 is a bfloat16."""
+
+
+@overload(_real, inline="always")
+def _overload_real(x):
+    if isinstance(x, numba.types.Integer):
+        return lambda x: np.uint32(np.uint32(x) << np.uint32(16)).view(np.float32)
+    return lambda x: x
+
+
+@_jit
+def round_rows(A, out):
+    """A in bfloat16, rounded to nearest, ties to even."""
+    for r in range(A.shape[0]):
+        for j in range(A.shape[1]):
+            bits = np.float32(A[r, j]).view(np.uint32)
+            half = np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
+            out[r, j] = np.uint16((bits + half) >> np.uint32(16))
+
+
+@_jit
+def expand_rows(A, out):
+    """bfloat16 as float32."""
+    for r in range(A.shape[0]):
+        for j in range(A.shape[1]):
+            out[r, j] = _real(A[r, j])
+
+
+# --------------------------------------------------------------------------- #
 # Choosing atoms
 # --------------------------------------------------------------------------- #
 @_jit
@@ -32,20 +65,20 @@ def _sweep(c, g, v, top, positive):
     n_lanes = len(top)
     for lane in range(n_lanes):
         top[lane] = 0
-    for start in range(0, len(c), n_lanes):
-        cc = c[start : start + n_lanes]
-        gg = g[start : start + n_lanes]
-        if positive:
-            for lane in range(len(cc)):
-                x = cc[lane] - v * gg[lane]
-                cc[lane] = x
-                top[lane] = x if x > top[lane] else top[lane]
-        else:
-            for lane in range(len(cc)):
-                x = cc[lane] - v * gg[lane]
-                cc[lane] = x
-                score = abs(x)
-                top[lane] = score if score > top[lane] else top[lane]
+    # A length that the compiler knows keeps the maxima in registers.
+    whole = len(c) // LANES * LANES
+    for start in range(0, whole, LANES):
+        for lane in range(LANES):
+            x = c[start + lane] - v * _real(g[start + lane])
+            c[start + lane] = x
+            score = x if positive else abs(x)
+            top[lane] = score if score > top[lane] else top[lane]
+    for j in range(whole, len(c)):
+        x = c[j] - v * _real(g[j])
+        c[j] = x
+        score = x if positive else abs(x)
+        lane = j % n_lanes
+        top[lane] = score if score > top[lane] else top[lane]
 
 
 @_jit
@@ -91,6 +124,116 @@ def pursue_rows(C, G, energy, tol, least, k, positive, indices, values):
             remaining -= square * (2 - np.float64(G[i, i]))
             if t + 1 < k:
                 _sweep(c, G[i], v, top, positive)
+
+
+# Two correlations that differ by less than the rounding to bfloat16 of the row's largest
+# are told apart by their exact values; by those of so many atoms at most.
+_COARSE = 2.0**-8
+_MOST_COMPARED = 16
+
+
+@_jit
+def _dot(a, b):
+    total = a.dtype.type(0)
+    for j in range(len(a)):
+        total += a[j] * b[j]
+    return total
+
+
+@_jit
+def _best_of_coarse(c, first, top, positive, largest, res, W):
+    """The best of the atoms that are about as good as the first one, and its exact value.
+
+    largest : the row's largest correlation, 0 where that is the first one's
+    """
+    found = first
+    best = _dot(res, W[first])
+    score = abs(c[first])
+    floor = score - c.dtype.type(_COARSE * max(score, abs(largest)))
+    n_compared = 1
+    n_lanes = len(top)
+    for lane in range(n_lanes):
+        if top[lane] < floor:
+            continue
+        for j in range(lane, len(c), n_lanes):
+            score = c[j] if positive else abs(c[j])
+            if score < floor or j == first:
+                continue
+            if n_compared == _MOST_COMPARED:
+                return found, best
+            n_compared += 1
+            v = _dot(res, W[j])
+            more = v - best if positive else abs(v) - abs(best)
+            if more > 0 or (more == 0 and j < found):
+                found = j
+                best = v
+    return found, best
+
+
+@_jit
+def advance_rows(
+    R,
+    W,
+    C,
+    rows,
+    place,
+    weights,
+    energy,
+    remaining,
+    tol,
+    least,
+    k,
+    positive,
+    coarse,
+    steps,
+    indices,
+    values,
+):
+    """`pursue_rows` as far as the rows of the Gram matrix at hand allow.
+
+    rows[place[i]] is the Gram matrix's row of atom i; place[i] is -1 where it is missing.
+    steps[r] is how many atoms row r has, the last of them still in its correlations; -1
+    once it is done.
+
+    coarse : C and rows are rounded. Atoms are then told apart, and valued, by their exact
+        correlations with the residuals R, which they leave. A row also stops where rounding
+        hides what it has left: where the atom chosen has nothing to take.
+    """
+    n, p = C.shape
+    top = np.empty(min(LANES, p), C.dtype)
+    for r in range(n):
+        c = C[r]
+        res = R[r]
+        while steps[r] >= 0:
+            t = steps[r]
+            if t == 0:
+                _sweep(c, c, c.dtype.type(0), top, positive)
+            else:
+                where = place[indices[r, t - 1]]
+                if where < 0:
+                    break
+                _sweep(c, rows[where], c.dtype.type(values[r, t - 1]), top, positive)
+            steps[r] = -1
+            if remaining[r] <= tol * energy[r]:
+                break
+            i = _best(c, top, positive)
+            if i < 0:
+                break
+            v = res.dtype.type(c[i])
+            if coarse:
+                i, v = _best_of_coarse(c, i, top, positive, values[r, 0], res, W)
+            square = np.float64(v) * v
+            if square <= least[r] or (positive and v < 0):
+                break
+            indices[r, t] = i
+            values[r, t] = v
+            remaining[r] -= square * (2 - weights[i])
+            if coarse:
+                w = W[i]
+                for j in range(len(res)):
+                    res[j] -= v * w[j]
+            if t + 1 < k:
+                steps[r] = t + 1
 
 
 @_jit
@@ -288,6 +431,18 @@ def energy_rows(X, out):
         for x in X[r]:
             total += np.float64(x) * np.float64(x)
         out[r] = total
+
+
+@_jit
+def add_moments(X, center, total):
+    """Add the rows of X - center to `total`; returns the sum of their squares."""
+    energy = 0.0
+    for r in range(X.shape[0]):
+        for j in range(X.shape[1]):
+            x = np.float64(X[r, j]) - center[j]
+            total[j] += x
+            energy += x * x
+    return energy
 
 
 @_jit

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import numpy as np
+from sklearn.utils import gen_batches
 
 from . import loops
+from .budget import DEMAND_BYTES, WAITING_BYTES
+from .gram_rows import CoarseGramRows, GramRows
 from .team import Team
 
 # Rows are encoded so many at a time: few enough for their correlations to stay in a core's
 # cache through all k steps and for every thread to get some, enough for a matrix product.
 _CHUNK_BYTES = 1 << 20
 _CHUNK_ROWS = 256
+_LEAST_CHUNK_ROWS = 64
+
+# Rows that wait for rows of the Gram matrix, per turn of a thread.
+_WAITING_ROWS = 16
 
 
 class NativeKernels:
@@ -141,6 +148,69 @@ class NativeKernels:
 
         self._team.share(work, n, p * X.shape[1] * k, chunk=_chunk(p, X))
         return indices, values
+
+    def blocked_pursuit(self, X, W, k, *, tol, threshold, positive):
+        """`matching_pursuit` by rows of the Gram matrix, each once an atom is first chosen.
+
+        For dictionaries whose Gram matrix would not fit. Many rows of X go on together,
+        each until it takes an atom whose row is missing; then the missing ones are
+        multiplied at once. They stay until their memory is full.
+        """
+        gram = GramRows(self._team, W, self._demanded(W, W.dtype))
+        return self._pursue_on_demand(gram, X, W, k, tol, threshold, positive)
+
+    def coarse_pursuit(self, X, W, k, *, tol, threshold, positive):
+        """`matching_pursuit` that chooses atoms by correlations in bfloat16.
+
+        Values are exact, in X's dtype, along the atoms chosen. Atoms whose correlations
+        bfloat16 cannot tell apart are told apart by their exact ones, up to 16 of them; a
+        row stops where what is left of it is below what bfloat16 can tell.
+        """
+        gram = CoarseGramRows(self._team, W, self._demanded(W, np.uint16))
+        if gram.holds_all and len(X) * k > len(W):
+            gram.fetch_all()
+        return self._pursue_on_demand(gram, X, W, k, tol, threshold, positive)
+
+    def _demanded(self, W, dtype):
+        """Memory for as many rows of W's Gram matrix as there is room for."""
+        p = len(W)
+        most = max(1, DEMAND_BYTES // (p * np.dtype(dtype).itemsize))
+        return self._buffer("demanded", (min(p, most), p), dtype)
+
+    def _pursue_on_demand(self, gram, X, W, k, tol, threshold, positive):
+        n, p = len(X), len(W)
+        indices, values = _empty_codes(n, k, X)
+        weights = _energies(W)
+        size = max(1, min(n, WAITING_BYTES // (p * gram.dtype.itemsize)))
+        for rows in gen_batches(n, size):
+            R = X[rows].copy() if gram.coarse else X[rows]
+            C = self._buffer("waiting", (size, p), gram.dtype)[: len(R)]
+            gram.correlate(R, C)
+            energy = _energies(R)
+            least = _least(energy, threshold, X)
+            state = R, C, energy, energy.copy(), least, indices[rows], values[rows]
+            self._advance(gram, W, weights, state, tol, k, positive)
+        return indices, values
+
+    def _advance(self, gram, W, weights, state, tol, k, positive):
+        """Take rows of X to the end of their pursuit."""
+        steps = np.zeros(len(state[0]), np.int32)
+
+        def work(a, b):
+            R, C, energy, remaining, least, indices, values = (x[a:b] for x in state)
+            loops.advance_rows(
+                *(R, W, C, gram.rows, gram.place, weights),
+                *(energy, remaining, tol, least, k, positive, gram.coarse),
+                *(steps[a:b], indices, values),
+            )
+
+        while True:
+            self._team.share(work, len(steps), len(W) * k, chunk=_WAITING_ROWS)
+            waiting = np.flatnonzero(steps > 0)
+            if not len(waiting):
+                return
+            indices = state[-2]
+            gram.fetch(np.unique(indices[waiting, steps[waiting] - 1]))
 
     def top_k(self, X, W, bias, k, *, positive):
         """The k largest entries (in magnitude unless `positive`) of each row of X @ W.T + bias.
@@ -334,4 +404,4 @@ def _least(energy, threshold, X):
 
 
 def _chunk(p, X):
-    return max(16, min(_CHUNK_ROWS, _CHUNK_BYTES // (p * X.itemsize)))
+    return max(_LEAST_CHUNK_ROWS, min(_CHUNK_ROWS, _CHUNK_BYTES // (p * X.itemsize)))

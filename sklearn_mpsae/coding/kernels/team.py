@@ -34,9 +34,11 @@ class Team:
         return self
 
     def __exit__(self, *exc_info) -> None:
-        if self.size > 1:
-            self._pool.shutdown()
-        _one_blas_thread.release()
+        try:
+            if self.size > 1:
+                self._pool.shutdown()
+        finally:
+            _one_blas_thread.release()
 
     def share(self, work, n: int, cost: float, *, chunk: int | None = None) -> None:
         """Run work(start, stop) over range(n), `chunk` items at a time.

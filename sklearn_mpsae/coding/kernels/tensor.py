@@ -1,13 +1,21 @@
 """The kernels on torch tensors, for every device but the CPU: same verbs as `native`.
 
 Written without autograd: every gradient is explicit, and grad mode, default dtype and
-random generators of torch are left alone.
+random generators of torch are left alone. Results do not depend on timing, on CUDA either.
+
+On CUDA, matching pursuit on correlations, the values of a coarse pursuit, the gradient and
+`scatter_outer` are kernels of Triton (`fused.py`), in float32 and in float64. All else, and
+these where there is no Triton, which a warning says, are the operations of torch below.
 """
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import torch
+
+from .budget import GRAM_BYTES
 
 # Correlations of so many bytes at a time: large enough to fill a device.
 _CHUNK_BYTES = 1 << 28
@@ -26,6 +34,7 @@ class TensorKernels:
                 f"device={device!r} cannot compute in {np.dtype(dtype).name} here "
                 f"({first_line}). Use device='cpu' or device='auto'."
             ) from error
+        self._fused = _fused_kernels(self.device)
 
     def __enter__(self) -> TensorKernels:
         return self
@@ -59,6 +68,20 @@ class TensorKernels:
     def matching_pursuit(self, X, W, G, k, *, tol, threshold, positive):
         return self._in_chunks(self._pursue, X, W, G, k, tol, threshold, positive)
 
+    def blocked_pursuit(self, X, W, k, *, tol, threshold, positive):
+        G = _GramRows(W, _product)
+        return self._in_chunks(self._pursue, X, W, G, k, tol, threshold, positive)
+
+    def coarse_pursuit(self, X, W, k, *, tol, threshold, positive):
+        if 4 * len(W) ** 2 <= GRAM_BYTES:
+            G = _coarse_product(W, W).bfloat16()  # half the bytes to read at every step
+        else:
+            G = _GramRows(W, _coarse_product)
+        indices, values = self._in_chunks(
+            self._pursue, X, W, G, k, tol, threshold, positive, _coarse_product
+        )
+        return self._value(X, W, indices, values != 0, threshold, positive)
+
     def orthogonal_pursuit(self, X, W, G, k, *, tol, threshold, positive):
         pursue = self._orthogonal_positive if positive else self._orthogonal
         return self._in_chunks(pursue, X, W, G, k, tol, threshold)
@@ -69,15 +92,20 @@ class TensorKernels:
         indices, values = zip(*parts, strict=True)
         return torch.cat(indices), torch.cat(values)
 
-    def _pursue(self, X, W, G, k, tol, threshold, positive):
+    def _pursue(self, X, W, G, k, tol, threshold, positive, product=None):
         """Matching pursuit on correlations, or on residuals where there is no G."""
-        indices, values = _empty_codes(len(X), k, X)
+        C = (product or _product)(X, W)
         weights = _energies(W)
         energy = _energies(X)
         least = _least(energy, threshold, X)
+        if self._fused and isinstance(G, torch.Tensor):
+            stops = torch.stack([energy, tol * energy, least], dim=1)
+            return self._fused.pursue(
+                C.contiguous(), G.contiguous(), stops, weights, k, positive=positive
+            )
+        indices, values = _empty_codes(len(X), k, C)
         remaining = energy.clone()
         running = torch.ones_like(energy, dtype=torch.bool)
-        C = X @ W.T
         R = X.clone() if G is None else None
         for t in range(k):
             i, v, running = _pick(C, energy, remaining, tol, least, positive, running)
@@ -194,6 +222,28 @@ class TensorKernels:
         return indices.gather(1, order), values
 
     # ---------------------------------------------------------- valuing atoms
+    def _value(self, X, W, indices, chosen, threshold, positive):
+        """Values of matching pursuit along atoms that are already chosen.
+
+        A slot whose atom a pursuit would not take, for want of a large enough correlation,
+        becomes unused; the ones after it go on from what is left without it.
+        """
+        least = _least(_energies(X), threshold, X)
+        if self._fused:
+            X, W = X.contiguous(), W.contiguous()
+            return self._fused.value(X, W, indices, chosen, least, positive=positive)
+        values = X.new_zeros(indices.shape)
+        R = X.clone()
+        for t in range(indices.shape[1]):
+            w = W[indices[:, t]]
+            v = (R * w).sum(1)
+            used = chosen[:, t] & (v.to(least.dtype) ** 2 > least)
+            if positive:
+                used = used & (v > 0)
+            values[:, t] = torch.where(used, v, 0)
+            R -= values[:, t, None] * w
+        return torch.where(values != 0, indices, 0), values
+
     def decode(self, indices, values, W):
         out = W.new_zeros((len(indices), W.shape[1]))
         for t in range(indices.shape[1]):
@@ -205,12 +255,17 @@ class TensorKernels:
         return torch.stack([(R * W[indices[:, t]]).sum(1) for t in slots], dim=1)
 
     def scatter_outer(self, indices, values, R, n_components):
+        if self._fused:
+            return self._fused.scatter_outer(indices, values, R.contiguous(), n_components)
         out = R.new_zeros((n_components, R.shape[1]))
         for t in range(indices.shape[1]):
-            out.index_add_(0, indices[:, t], values[:, t, None] * R)
+            _add_at(out, indices[:, t], values[:, t, None] * R)
         return out
 
     def pursuit_gradient(self, X, W, indices, values):
+        if self._fused:
+            codes = indices.contiguous(), values.contiguous()
+            return self._fused.pursuit_gradient(X.contiguous(), W.contiguous(), *codes)
         R = X - self.decode(indices, values, W)
         gradient = torch.zeros_like(W)
         r, lam = R.clone(), R.clone()
@@ -219,7 +274,7 @@ class TensorKernels:
             w = W[i]
             a = (lam * w).sum(1, keepdim=True) * (v != 0)
             r += v * w
-            gradient.index_add_(0, i, -(a * r + v * lam))
+            _add_at(gradient, i, -(a * r + v * lam))
             lam -= a * w
         return R, gradient
 
@@ -237,6 +292,38 @@ class TensorKernels:
         W.div_(norm if sphere else (norm / max_norm).clamp(min=1))
 
 
+class _GramRows:
+    """Rows of the Gram matrix, computed when asked for and not kept.
+
+    There are never more of them than rows of correlations, whose memory is bounded.
+    """
+
+    def __init__(self, W, product):
+        self.W, self.product = W, product
+
+    def __getitem__(self, i):
+        atoms, which = torch.unique(i, return_inverse=True)
+        return self.product(self.W[atoms], self.W)[which]
+
+
+def _fused_kernels(device):
+    """The one place that chooses: the kernels of Triton on CUDA, else None."""
+    if device.type != "cuda":
+        return None
+    try:
+        from . import fused
+    except ImportError as error:
+        warnings.warn(
+            f"Triton cannot be imported ({error}): matching pursuit runs on {device} as "
+            "single operations of torch, which is several times slower. Install "
+            "sklearn_mpsae[gpu].",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return None
+    return fused
+
+
 def _torch_dtype(dtype):
     return {"float32": torch.float32, "float64": torch.float64}[np.dtype(dtype).name]
 
@@ -244,6 +331,28 @@ def _torch_dtype(dtype):
 def _empty_codes(n, k, like):
     indices = torch.zeros((n, k), dtype=torch.int64, device=like.device)
     return indices, like.new_zeros((n, k))
+
+
+def _product(X, W):
+    return X @ W.T
+
+
+def _coarse_product(X, W):
+    """X @ W.T of entries rounded to bfloat16, their products summed in float32."""
+    X, W = X.bfloat16(), W.bfloat16()
+    if X.is_cuda:  # torch 2.8 has it
+        return torch.mm(X, W.T, out_dtype=torch.float32)
+    # Elsewhere bfloat16 in is bfloat16 out: the same sums by way of float32.
+    return X.float() @ W.float().T
+
+
+def _add_at(out, indices, rows):
+    """out[indices[r]] += rows[r], for every r, in their order."""
+    if out.is_cuda:
+        # index_add_ adds with atomics, in any order; index_put_ sorts first.
+        out.index_put_((indices,), rows, accumulate=True)
+    else:
+        out.index_add_(0, indices, rows)
 
 
 def _slots(C, floor):

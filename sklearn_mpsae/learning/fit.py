@@ -1,0 +1,145 @@
+"""One fit: epochs of training steps, from where an interrupted one had come to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from .batches import Batches
+from .checkpoint import Checkpoint, pack_random_state, unpack_random_state
+from .recipe import Plan
+from .trainer import Trainer, TrainingState
+
+
+class Fit:
+    """Trains epoch after epoch, and keeps account of how far it has come.
+
+    Parameters
+    ----------
+    trainer : Trainer
+    batches : Batches
+    plan : callable
+        Gives the plan of the step of this number.
+    n_iter : int
+        The number of epochs.
+    checkpoint : Checkpoint or None
+
+    Attributes
+    ----------
+    losses : list of float
+        For each epoch, the mean share of the rows' energy that was left unexplained.
+    finished : bool
+    """
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        batches: Batches,
+        plan: Callable[[int], Plan],
+        n_iter: int,
+        checkpoint: Checkpoint | None,
+    ) -> None:
+        self.trainer, self.batches, self.plan = trainer, batches, plan
+        self.n_iter, self.checkpoint = n_iter, checkpoint
+        self.losses, self.finished = [], False
+        self._n_batches, self._loss = 0, 0.0
+        self._start = pack_random_state(trainer.random_state)
+
+    def epoch(self) -> None:
+        """Train for an epoch, or for what is left of one."""
+        trainer = self.trainer
+        if self._n_batches:
+            # The same order again, from a copy of the generator as it was then.
+            order = trainer.ranks.order(unpack_random_state(*self._start))
+        else:
+            self._start = pack_random_state(trainer.random_state)
+            order = trainer.ranks.order(trainer.random_state)
+            trainer.usage[:] = 0
+        first = len(self.losses) * self.batches.per_epoch
+        rows = self.batches.epoch(order, trainer.kernels, self._n_batches)
+        for batch in self._saving_on_error(rows):
+            self._loss += trainer.step(batch, self.plan(first + self._n_batches))
+            self._n_batches += 1
+            if self.checkpoint is not None and self.checkpoint.due():
+                self.save()
+        # The data were scaled to a mean energy of 1.
+        self.losses.append(self._loss / self.batches.n_rows)
+        self._n_batches, self._loss = 0, 0.0
+        self.finished = len(self.losses) == self.n_iter
+
+    def _saving_on_error(self, rows):
+        """The batches; where they cannot be read on, what was learnt until then is saved."""
+        try:
+            yield from rows
+        except Exception:
+            self.save()
+            raise
+
+    def finish(self) -> None:
+        """There is nothing more to train."""
+        self.finished = True
+        self.save()
+
+    def save(self) -> None:
+        """Write the checkpoint, if there is to be one."""
+        if self.checkpoint is None or self.trainer.ranks.rank:
+            return
+        parameters, state = self.trainer.snapshot()
+        own, own_keys = pack_random_state(self.trainer.random_state)
+        start, start_keys = self._start
+        facts = {
+            "losses": self.losses,
+            "loss": self._loss,
+            "n_batches": self._n_batches,
+            "finished": self.finished,
+            "n_rows": self.batches.n_rows,
+            "scale": float(self.batches.scale),
+            "n_steps": state.n_steps,
+            "running": {name: float(x) for name, x in state.running.items()},
+            "random_state": own,
+            "start": start,
+        }
+        arrays = {
+            "center": self.batches.center,
+            "last_used": state.last_used,
+            "usage": self.trainer.usage,
+            "random_state": own_keys,
+            "start": start_keys,
+        }
+        for name, array in parameters.items():
+            mean, square = state.moments[name]
+            arrays |= {f"{name} value": array, f"{name} mean": mean, f"{name} square": square}
+        self.checkpoint.save(facts, arrays)
+
+    def resume(self, facts: dict, arrays: dict[str, np.ndarray]) -> None:
+        """Go on from what was saved; the trainer has been made from `unpack` of it.
+
+        Raises
+        ------
+        ValueError
+            Where it was learnt from other data.
+        """
+        batches = self.batches
+        same = facts["n_rows"] == batches.n_rows and facts["scale"] == float(batches.scale)
+        if not same or not np.array_equal(arrays["center"], batches.center):
+            raise ValueError(
+                f"The data are not those that {self.checkpoint.path} was made with: their "
+                "number, mean or scale differs. Name another file, or delete this one to "
+                "start afresh."
+            )
+        self.losses, self.finished = list(facts["losses"]), facts["finished"]
+        self._n_batches, self._loss = facts["n_batches"], facts["loss"]
+        self._start = facts["start"], arrays["start"]
+        self.trainer.usage[:] = arrays["usage"]
+
+
+def unpack(facts: dict, arrays: dict[str, np.ndarray]):
+    """What was saved of a training: parameters, TrainingState, random state."""
+    names = [key.removesuffix(" value") for key in arrays if key.endswith(" value")]
+    parameters = {name: arrays[f"{name} value"] for name in names}
+    moments = {name: (arrays[f"{name} mean"], arrays[f"{name} square"]) for name in names}
+    state = TrainingState(
+        facts["n_steps"], moments, arrays["last_used"], dict(facts["running"])
+    )
+    return parameters, state, unpack_random_state(facts["random_state"], arrays["random_state"])

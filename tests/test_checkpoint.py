@@ -1,0 +1,322 @@
+"""A fit that is killed goes on from its checkpoint, to the same result bit for bit."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import warnings
+
+import numpy as np
+import pytest
+
+from sklearn_mpsae import MPSparseAutoencoder, TopKSAE
+from sklearn_mpsae.learning import checkpoint as files
+from sklearn_mpsae.learning.trainer import Trainer, TrainingState
+from sklearn_mpsae.sources import BatchStream, NpyFiles
+
+OPTIONS = {"n_components": 24, "n_nonzero_coefs": 3, "max_iter": 4, "batch_size": 64}
+
+
+class Killed(BaseException):
+    """What nothing catches."""
+
+
+@pytest.fixture(name="X")
+def some_rows(rng):
+    return (rng.random((500, 12)) * (rng.random((500, 12)) < 0.4)).astype(np.float32)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "fit.ckpt"
+
+
+@pytest.fixture
+def killed_after(monkeypatch):
+    """A function that lets a fit take so many steps, and no more."""
+
+    def killed_after(n_steps, est, X):
+        step, left = Trainer.step, [n_steps]
+
+        def counted(self, *args):
+            if not left[0]:
+                raise Killed
+            left[0] -= 1
+            return step(self, *args)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Trainer, "step", counted)
+            with pytest.raises(Killed):
+                est.fit(X)
+
+    return killed_after
+
+
+def values_in(x):
+    """All numbers in nested fitted state, with where they are."""
+    if isinstance(x, np.random.RandomState):
+        x = x.get_state()
+    if isinstance(x, TrainingState):
+        x = vars(x)
+    if isinstance(x, dict):
+        return {(k, *inner): v for k in x for inner, v in values_in(x[k]).items()}
+    if isinstance(x, list | tuple):
+        return values_in(dict(enumerate(x)))
+    return {(): x}
+
+
+def assert_same_fit(est, other):
+    """The same fitted attributes, those private ones too that a later fit starts from."""
+    theirs, ours = (values_in(vars(each)) for each in (other, est))
+    assert theirs.keys() == ours.keys()
+    for name, value in theirs.items():
+        if name != ("checkpoint",):
+            np.testing.assert_array_equal(ours[name], value, err_msg=str(name))
+
+
+@pytest.mark.parametrize("n_steps", [1, 8, 19, 31])
+def test_a_killed_fit_goes_on_bit_for_bit(Estimator, n_steps, X, path, killed_after):
+    whole = Estimator(**OPTIONS, dead_after=4, random_state=0).fit(X)
+    assert whole.n_steps_ == 32
+    options = OPTIONS | {"checkpoint": path, "checkpoint_every": 0}
+    killed_after(n_steps, Estimator(**options, dead_after=4, random_state=0), X)
+    resumed = Estimator(**options, dead_after=4, random_state=0)
+    calls = []
+    resumed._backward = lambda *args: calls.append(1) or Estimator._backward(resumed, *args)
+    resumed.fit(X)
+    del resumed._backward
+    assert len(calls) == 32 - n_steps
+    resumed.set_params(checkpoint=None, checkpoint_every=60.0)
+    assert_same_fit(resumed, whole)
+    # And it goes on alike from there.
+    np.testing.assert_array_equal(
+        resumed.partial_fit(X).components_, whole.partial_fit(X).components_
+    )
+
+
+def test_a_fit_from_files_in_many_pools_goes_on(X, path, tmp_path, monkeypatch, killed_after):
+    monkeypatch.setattr("sklearn_mpsae.sources._POOL_BYTES", 200 * 12 * 4)
+    monkeypatch.setattr("sklearn_mpsae.sources._BLOCK_BYTES", 10 * 12 * 4)
+    np.save(tmp_path / "X.npy", X)
+    rows = NpyFiles(tmp_path / "X.npy")
+    whole = MPSparseAutoencoder(**OPTIONS, random_state=0).fit(rows)
+    est = MPSparseAutoencoder(**OPTIONS, random_state=0, checkpoint=path, checkpoint_every=0)
+    killed_after(13, est, rows)
+    np.testing.assert_array_equal(est.fit(rows).components_, whole.components_)
+
+
+def test_without_a_seed_it_goes_on_with_the_generator_it_had(X, path, killed_after):
+    rng = np.random.RandomState(5)
+    whole = MPSparseAutoencoder(**OPTIONS, random_state=np.random.RandomState(5)).fit(X)
+    est = MPSparseAutoencoder(**OPTIONS, random_state=rng, checkpoint=path, checkpoint_every=0)
+    killed_after(13, est, X)
+    rng.random_sample(100)
+    np.testing.assert_array_equal(est.fit(X).components_, whole.components_)
+
+
+def test_a_finished_fit_is_not_repeated(X, path, monkeypatch):
+    est = TopKSAE(**OPTIONS, random_state=0, checkpoint=path).fit(X)
+    monkeypatch.setattr(Trainer, "step", None)
+    again = TopKSAE(**OPTIONS, random_state=0, checkpoint=path).fit(X)
+    assert_same_fit(again, est)
+
+
+def test_every_so_many_seconds(X, path):
+    """A fit that takes less writes it once, at its end."""
+    written = []
+    save = files.write
+    files.write = lambda *args: written.append(1) or save(*args)
+    try:
+        MPSparseAutoencoder(**OPTIONS, checkpoint=path).fit(X)
+        assert len(written) == 1
+        path.unlink()
+        MPSparseAutoencoder(**OPTIONS, checkpoint=path, checkpoint_every=0).fit(X)
+        assert len(written) == 1 + 32 + 1
+    finally:
+        files.write = save
+
+
+# ------------------------------------------------------------- what was learnt is kept
+def test_what_was_learnt_before_bad_rows_can_be_kept(X, path):
+    broken = X.copy()
+    broken[430] = np.nan
+
+    def stream(rows):
+        return BatchStream(np.split(rows, 10), n_samples=500, shuffle=False)
+
+    options = OPTIONS | {"max_iter": 1, "center": False, "random_state": 0}
+    options |= {"checkpoint": path, "batch_size": 50}
+    # The scale is taken from the first rows only, as of a stream that is long.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sklearn_mpsae.sources._POOL_BYTES", 100 * 12 * 4)
+        est = MPSparseAutoencoder(**options)
+        with pytest.raises(ValueError, match="Row 430 of X contains NaN"):
+            est.fit(stream(broken))
+        assert not hasattr(est, "components_")
+        est.load_checkpoint(path)
+        assert est.n_steps_ == 8
+        assert est.transform(X).shape == (500, 24)
+        np.testing.assert_allclose(np.linalg.norm(est.components_, axis=1), 1, rtol=1e-5)
+        # Mended, it goes on.
+        mended = MPSparseAutoencoder(**options).fit(stream(X))
+        whole = MPSparseAutoencoder(**options | {"checkpoint": None}).fit(stream(X))
+    np.testing.assert_array_equal(mended.components_, whole.components_)
+
+
+def test_a_loaded_checkpoint_is_what_was_fitted(Estimator, X, path):
+    est = Estimator(**OPTIONS, random_state=0, checkpoint=path).fit(X)
+    loaded = Estimator(**OPTIONS, random_state=0, checkpoint=path).load_checkpoint(path)
+    np.testing.assert_array_equal(loaded.transform(X), est.transform(X))
+    assert_same_fit(loaded, est)
+
+
+# ----------------------------------------------------------------- bad checkpoints
+def changed_facts(change):
+    def edit(path):
+        facts, arrays = files.read(path)
+        change(facts["identity"])
+        files.write(path, facts, arrays)
+
+    return edit
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def flipped(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def saved_by(save, **content):
+    def replace(path):
+        with path.open("wb") as file:
+            save(file, **content)
+
+    return replace
+
+
+def newer_format(path):
+    facts, arrays = files.read(path)
+    text = json.dumps({"format": "2"} | facts).encode()
+    saved_by(np.savez, facts=np.frombuffer(text, np.uint8), **arrays)(path)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (cut, "damaged"),
+        (flipped, "damaged"),
+        (newer_format, "no checkpoint of this version"),
+        (lambda path: path.write_bytes(b""), "damaged"),
+        (lambda path: path.write_bytes(b"not a checkpoint"), "damaged"),
+        (saved_by(np.save, arr=np.ones(3)), "damaged"),
+        (saved_by(np.savez, a=np.ones(3)), "damaged"),
+        (saved_by(np.savez, facts=np.array([{}])), "damaged"),
+        (changed_facts(lambda x: x.update(estimator="TopKSAE")), "differs in estimator"),
+        (changed_facts(lambda x: x.update(version="9.9")), "differs in version .'9.9'"),
+        (changed_facts(lambda x: x.update(dtype="float64")), "differs in dtype"),
+        (changed_facts(lambda x: x.update(n_features=5)), "differs in n_features"),
+        (changed_facts(lambda x: x.update(max_iter=5)), "differs in max_iter .5, now 4"),
+        (changed_facts(lambda x: x.pop("batch_size")), "differs in batch_size"),
+    ],
+)
+def test_a_damaged_or_foreign_checkpoint_is_refused(spoil, message, X, path):
+    est = MPSparseAutoencoder(**OPTIONS, checkpoint=path, random_state=0).fit(X)
+    spoil(path)
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=message):
+        MPSparseAutoencoder(**OPTIONS, checkpoint=path, random_state=0).fit(X)
+    assert path.read_bytes() == before
+    if "n_features" not in message and "dtype" not in message:
+        with pytest.raises(ValueError, match=message):
+            est.load_checkpoint(path)
+
+
+@pytest.mark.parametrize("change", [lambda X: X[:-1], lambda X: X + 1, lambda X: 2 * X])
+def test_a_checkpoint_of_other_data_is_refused(change, X, path):
+    MPSparseAutoencoder(**OPTIONS, checkpoint=path, random_state=0).fit(X)
+    with pytest.raises(ValueError, match="The data are not those"):
+        MPSparseAutoencoder(**OPTIONS, checkpoint=path, random_state=0).fit(change(X))
+
+
+def test_what_does_not_change_the_result_may_differ(X, path):
+    est = MPSparseAutoencoder(**OPTIONS, checkpoint=path, random_state=0).fit(X)
+    other = MPSparseAutoencoder(
+        **OPTIONS, checkpoint=path, checkpoint_every=3, random_state=0, sparse_output=True
+    )
+    np.testing.assert_array_equal(other.fit(X).components_, est.components_)
+
+
+def test_a_full_disk_is_a_warning_and_leaves_the_older_checkpoint(X, path, monkeypatch):
+    options = OPTIONS | {"random_state": 0, "checkpoint": path, "checkpoint_every": 0}
+    whole = MPSparseAutoencoder(**OPTIONS, random_state=0).fit(X)
+    savez, n_calls = np.savez, []
+
+    def full_after_five(file, **arrays):
+        n_calls.append(1)
+        if len(n_calls) > 5:
+            file.write(b"half of it")
+            raise OSError(28, "No space left on device")
+        savez(file, **arrays)
+
+    monkeypatch.setattr(np, "savez", full_after_five)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        est = MPSparseAutoencoder(**options).fit(X)
+    assert len(caught) == 32 + 1 - 5
+    assert "could not be written" in str(caught[0].message)
+    assert "No space left" in str(caught[0].message)
+    np.testing.assert_array_equal(est.components_, whole.components_)
+    assert sorted(os.listdir(path.parent)) == ["fit.ckpt"]
+    assert files.read(path)[0]["n_steps"] == 5
+    monkeypatch.undo()
+    np.testing.assert_array_equal(
+        MPSparseAutoencoder(**options).fit(X).components_, whole.components_
+    )
+
+
+# ------------------------------------------------------------------ killed for real
+FIT = """
+    import sys
+    import time
+    import numpy as np
+    from sklearn_mpsae import MPSparseAutoencoder
+
+    X = np.random.default_rng(0).random((400, 12), dtype=np.float32)
+    est = MPSparseAutoencoder(
+        24, n_nonzero_coefs=3, max_iter=150, batch_size=50, random_state=0,
+        checkpoint=sys.argv[1], checkpoint_every=0,
+    )
+    print("begins", flush=True)
+    begin = time.perf_counter()
+    est.fit(X)
+    print(time.perf_counter() - begin, est.components_.tobytes().hex())
+"""
+
+
+def test_a_process_that_is_killed_again_and_again_gets_there(tmp_path, rng):
+    """SIGKILL at random moments, of which many fall into the writing of a checkpoint."""
+    command = [sys.executable, "-c", textwrap.dedent(FIT)]
+    whole = subprocess.run([*command, tmp_path / "whole"], capture_output=True, check=True)
+    *_, seconds, components = whole.stdout.split()
+    n_kills, path = 0, tmp_path / "killed"
+    for _ in range(30):
+        process = subprocess.Popen([*command, path], stdout=subprocess.PIPE)
+        process.stdout.readline()
+        try:
+            out, _ = process.communicate(timeout=rng.uniform(0.3, 0.9) * float(seconds))
+            break
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+            n_kills += 1
+    else:
+        pytest.fail("30 runs were not enough: it does not go on from where it was")
+    assert process.returncode == 0
+    assert n_kills >= 1
+    assert out.split()[-1] == components

@@ -1,0 +1,172 @@
+"""Threads follow the limits of whoever runs the fit: joblib, threadpoolctl."""
+
+import os
+import threading
+import time
+
+import joblib
+import numpy as np
+import pytest
+import threadpoolctl
+import torch
+from sklearn.model_selection import GridSearchCV
+
+from sklearn_mpsae import MPSparseAutoencoder, _base
+from sklearn_mpsae._compat import n_threads
+from sklearn_mpsae.coding.kernels import team
+from sklearn_mpsae.coding.kernels.tensor import TensorKernels
+
+N_CPUS = joblib.cpu_count()
+# A share of processor time: the odd jobs of other threads, such as the queues of a worker.
+FEW = 0.1
+
+
+@pytest.fixture
+def rows(rng):
+    """Enough work that all threads allowed would be busy."""
+    return rng.standard_normal((2000, 64))
+
+
+@pytest.fixture
+def workers():
+    """The worker processes of joblib end with the test."""
+    yield
+    from joblib.externals.loky import get_reusable_executor
+
+    get_reusable_executor().shutdown(wait=True)
+
+
+@pytest.fixture
+def shared(monkeypatch):
+    """All work is shared among threads, however little it is."""
+    monkeypatch.setattr(team, "_GRAIN", 1)
+
+
+@pytest.fixture(params=["native", "torch"])
+def path(request, monkeypatch):
+    if request.param == "torch":
+        monkeypatch.setattr(_base, "open_kernels", lambda _, dtype: TensorKernels("cpu", dtype))
+    return request.param
+
+
+class ShareOfOthers:
+    """How much of the processor time inside went to threads other than the one that asks.
+
+    Threads of any kind, Python's, OpenMP's, the BLAS's, and also those that have ended.
+    """
+
+    def __enter__(self):
+        self._process, self._thread = time.process_time(), time.thread_time()
+        return self
+
+    def __exit__(self, *exc_info):
+        here = time.thread_time() - self._thread
+        self.share = 1 - here / (time.process_time() - self._process)
+
+
+class Watched(MPSparseAutoencoder):
+    """Keeps what it saw of threads during its fit."""
+
+    def fit(self, X, y=None):
+        with ShareOfOthers() as others:
+            super().fit(X)
+        self.share_of_others_ = others.share
+        return self
+
+
+def threads_of(est, X, y=None):
+    """What a worker has to say, as a scorer of GridSearchCV."""
+    with team.Team() as here:
+        size = here.size
+    counts = [lib["num_threads"] for lib in threadpoolctl.threadpool_info()]
+    return {
+        "others": est.share_of_others_,
+        "allowed": n_threads(),
+        "team": size,
+        "blas": max(counts),
+        "torch": torch.get_num_threads(),
+        "process": os.getpid(),
+    }
+
+
+def test_workers_of_a_grid_search_take_one_thread_each(rows, workers):
+    """n_jobs=-1 has a worker per processor, so each may keep one busy."""
+    est = Watched(256, n_nonzero_coefs=8, max_iter=4, random_state=0)
+    grid = {"n_nonzero_coefs": [4, 8]}
+    with joblib.parallel_config(backend="loky"):
+        search = GridSearchCV(est, grid, cv=2, n_jobs=-1, scoring=threads_of, refit=False)
+        results = search.fit(rows).cv_results_
+    seen = lambda name: np.ravel([results[f"split{i}_test_{name}"] for i in range(2)])  # noqa: E731
+    for name in ("allowed", "team", "blas", "torch"):
+        assert set(seen(name)) == {1}, name
+    assert seen("others").max() < FEW
+    if N_CPUS > 1:
+        assert os.getpid() not in seen("process")
+
+
+@pytest.mark.parametrize(
+    ("inner", "expected"), [(None, max(N_CPUS // 2, 1)), (1, 1), (N_CPUS, N_CPUS)]
+)
+def test_a_worker_may_use_the_threads_that_joblib_gives_it(inner, expected, workers):
+    with joblib.parallel_config(backend="loky", inner_max_num_threads=inner):
+        seen = joblib.Parallel(n_jobs=2)(joblib.delayed(n_threads)() for _ in range(2))
+    assert set(seen) == {expected}
+
+
+def test_a_fit_uses_the_threads_that_threadpoolctl_allows(rows, path):
+    est = MPSparseAutoencoder(256, n_nonzero_coefs=8, max_iter=4, random_state=0)
+    est.fit(rows[:100])  # compiles
+    with threadpoolctl.threadpool_limits(1), ShareOfOthers() as limited:
+        est.fit(rows).score(rows)
+    assert limited.share < FEW
+    if N_CPUS > 1:
+        # The proof, too, that others are seen where there are any.
+        with ShareOfOthers() as free:
+            est.fit(rows).score(rows)
+        assert free.share > 2 * FEW
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_no_bit_depends_on_the_limits_of_threadpoolctl(Estimator, digits, dtype):
+    X = digits.astype(dtype)
+
+    def everything():
+        est = Estimator(128, max_iter=2, random_state=0).fit(X)
+        stream = Estimator(128, random_state=0).partial_fit(X).partial_fit(X[::2])
+        fitted = [est.components_, est.intercept_, est.loss_curve_, stream.components_]
+        # Not inverse_transform: a product of the BLAS, rounded by its number of threads.
+        return [*fitted, est.transform(X), est.reconstruction_path(X, 4), est.score(X)]
+
+    with threadpoolctl.threadpool_limits(1):
+        alone = everything()
+    with threadpoolctl.threadpool_limits(2):
+        together = everything()
+    for one, other in zip(alone, together, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_limits_are_what_they_were_after_an_error_in_the_middle(
+    Estimator, path, error, small, shared, monkeypatch
+):
+    """In the third step, while the threads of the fit live and the BLAS is limited."""
+    steps = []
+    backward = Estimator._backward
+
+    def fails(self, *args):
+        steps.append(None)
+        if len(steps) == 3:
+            raise error
+        return backward(self, *args)
+
+    monkeypatch.setattr(Estimator, "_backward", fails)
+    counts = lambda: [  # noqa: E731
+        (lib["filepath"], lib["num_threads"]) for lib in threadpoolctl.threadpool_info()
+    ]
+    with threadpoolctl.threadpool_limits(2):
+        before = counts(), torch.get_num_threads(), set(threading.enumerate())
+        for learn in ("fit", "partial_fit"):
+            steps.clear()
+            with pytest.raises(error):
+                getattr(Estimator(20, batch_size=8, random_state=0), learn)(small)
+            assert (counts(), torch.get_num_threads(), set(threading.enumerate())) == before

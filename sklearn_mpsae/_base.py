@@ -13,7 +13,7 @@ from typing import Any, Self
 import joblib
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.sparse import issparse
+from scipy.sparse import csr_array, issparse
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_array, check_random_state
@@ -22,7 +22,7 @@ from sklearn.utils.extmath import safe_sparse_dot
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ._compat import CallbackSupportMixin, align_sparse, as_numpy, fit_context
-from .coding import Codes
+from .coding import Codes, save_codes
 from .coding.kernels import open_kernels
 from .learning.batches import Batches, Moments
 from .learning.checkpoint import Checkpoint, check_same, read
@@ -461,6 +461,34 @@ class BaseSparseAutoencoder(
         """
         source = self._source_to_code(X)
         return Codes.stack([part for _, part in self._codes(source, self._transform_k())])
+
+    def transform_to(self, X: ArrayLike, folder: str | os.PathLike) -> csr_array:
+        """Sparse codes of X, written to disk as they are found.
+
+        Parameters
+        ----------
+        X : array-like, CSR or source of shape (n_samples, n_features)
+            Rows to encode, some thousand at a time.
+        folder : path-like
+            A folder that does not exist yet. It gets the three arrays of a CSR matrix as
+            .npy files; `sklearn_mpsae.coding.load_codes` opens it again.
+
+        Returns
+        -------
+        codes : csr_array of shape (n_samples, n_components)
+            What `transform` with ``sparse_output=True`` gives, mapped from the files: it
+            takes no memory but for what is used of it.
+
+        Raises
+        ------
+        FileExistsError
+            Where there is such a folder.
+        """
+        source = self._source_to_code(X)
+        k = self._transform_k()
+        per_row = k[0] if isinstance(k, tuple) else k or len(self.components_)
+        most = (source.n_rows or _MANY_ROWS) * per_row
+        return save_codes(folder, (part.csr() for _, part in self._codes(source, k)), most)
 
     def inverse_transform(self, X: ArrayLike) -> np.ndarray:
         """Reconstruct rows from codes.

@@ -13,12 +13,13 @@ from .kernels import open_kernels
 from .kernels.budget import DEMAND_BYTES, GRAM_BYTES, ORTHOGONAL_BYTES
 
 # Updating one correlation from the Gram matrix costs as much time as so many multiply-adds
-# of a matrix product (measured: benchmarks/bench_crossover.py).
+# of a matrix product (from a sweep of 3.6 us over 16,384 correlations on one core).
 _SWEEP_COST = 12
 
-# What a row of a Gram matrix on demand costs, of a row of a large product. In smaller
-# products it costs 1.3; but data use some atoms more than others, and then only about half
-# as many rows are asked for as `_rows_on_demand` says (benchmarks/bench_large.py).
+# What a row of a Gram matrix on demand costs, of a row of a large product. An estimate:
+# smaller products cost more, but data use some atoms more than others, so that fewer rows
+# are asked for than `_rows_on_demand` says (7,000 instead of 14,500, for 16,384 picks of
+# 65,536 atoms by Zipf's law). benchmarks/bench_crossover.py shows where it is wrong.
 _DEMAND_COST = 0.8
 
 # Fewer rows than this share too few atoms for that.

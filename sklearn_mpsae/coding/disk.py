@@ -1,0 +1,115 @@
+"""Codes on disk: a CSR matrix whose arrays are .npy files of one folder."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from scipy import sparse
+
+_ARRAYS = ("data", "indices", "indptr")
+
+
+def save_codes(
+    folder: str | os.PathLike, parts: Iterable[sparse.csr_array], most: int
+) -> sparse.csr_array:
+    """Write codes part by part, and open what was written.
+
+    The folder appears when all is in it, so that there is never half of one.
+
+    Parameters
+    ----------
+    folder : path-like
+        Must not exist.
+    parts : iterable of CSR of shape (n, n_components)
+        At least one, of any n; held one at a time.
+    most : int
+        How many codes there may be in all; decides whether indices take 4 or 8 bytes.
+
+    Returns
+    -------
+    codes : csr_array
+        As `load_codes` gives them.
+
+    Raises
+    ------
+    FileExistsError
+    """
+    folder = Path(folder)
+    if folder.exists():
+        raise FileExistsError(
+            f"{folder} exists: name a new folder for the codes, or delete that one."
+        )
+    beside = folder.with_name(folder.name + ".new")
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir()
+    try:
+        _write(beside, parts, np.int32 if most < 2**31 else np.int64)
+        os.replace(beside, folder)
+    except BaseException:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise
+    return load_codes(folder)
+
+
+def load_codes(folder: str | os.PathLike) -> sparse.csr_array:
+    """Codes that `save_codes`, or an estimator's `transform_to`, has written.
+
+    Parameters
+    ----------
+    folder : path-like
+
+    Returns
+    -------
+    codes : csr_array of shape (n_samples, n_components)
+        Its arrays are read-only maps of the files: rows are read as they are used.
+
+    Raises
+    ------
+    ValueError
+        Where the folder holds no codes, or damaged ones.
+    """
+    folder = Path(folder)
+    try:
+        shape = np.load(folder / "shape.npy", allow_pickle=False)
+        data, indices, indptr = (
+            np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+            for name in _ARRAYS
+        )
+        codes = sparse.csr_array((data, indices, indptr), shape=tuple(map(int, shape)))
+    except (OSError, ValueError, TypeError, EOFError) as error:
+        raise ValueError(f"{folder} holds no codes, or damaged ones: {error}") from error
+    return codes
+
+
+def _write(folder, parts, index):
+    """The files of the parts' codes."""
+    files = {name: open(folder / f"{name}.npy", "wb") for name in _ARRAYS}  # noqa: SIM115
+    try:
+        n_codes, n_rows, dtypes = 0, 0, {}
+        for part in parts:
+            if not dtypes:
+                dtypes = {"data": part.dtype, "indices": index, "indptr": index}
+                for name, file in files.items():
+                    _header(file, dtypes[name], 0)
+                files["indptr"].write(np.zeros(1, index).tobytes())
+            files["data"].write(part.data.tobytes())
+            files["indices"].write(part.indices.astype(index).tobytes())
+            files["indptr"].write((n_codes + part.indptr[1:]).astype(index).tobytes())
+            n_codes, n_rows = n_codes + part.nnz, n_rows + part.shape[0]
+        for name, length in zip(_ARRAYS, (n_codes, n_codes, n_rows + 1), strict=True):
+            files[name].seek(0)
+            _header(files[name], dtypes[name], length)
+    finally:
+        for file in files.values():
+            file.close()
+    np.save(folder / "shape.npy", np.array([n_rows, part.shape[1]]))
+
+
+def _header(file, dtype, length):
+    """Begin a .npy file; NumPy pads headers, so that of another length takes as many bytes."""
+    facts = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": (length,)}
+    np.lib.format.write_array_header_1_0(file, facts)

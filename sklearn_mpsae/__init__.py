@@ -5,7 +5,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from . import coding, datasets, metrics, plotting
+    from . import coding, datasets, metrics, plotting, sources
     from ._compare import compare
     from ._mp import MPSparseAutoencoder
     from ._threshold import JumpReLUSAE, ReLUSAE
@@ -29,6 +29,7 @@ _HOMES = {
     "datasets": ".datasets",
     "metrics": ".metrics",
     "plotting": ".plotting",
+    "sources": ".sources",
 }
 
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "datasets",
     "metrics",
     "plotting",
+    "sources",
 ]
 
 

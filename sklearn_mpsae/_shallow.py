@@ -164,7 +164,7 @@ def largest_of_batch(kernels, X, encoder, bias, now):
         # This rank's largest ones; all ranks' are among them.
         sizes = now.ranks.gather(kernels.to_numpy(values[values > 0]))
         sizes = np.sort(np.concatenate(sizes))[::-1]
-        threshold = sizes[n_codes - 1] if len(sizes) >= n_codes else values.dtype.type(0)
+        threshold = float(sizes[n_codes - 1]) if len(sizes) >= n_codes else 0.0
         values = values * (values >= threshold)
     return indices, values, threshold
 

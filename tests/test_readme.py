@@ -6,8 +6,9 @@ from pathlib import Path
 README = (Path(__file__).parents[1] / "README.md").read_text()
 
 
-def test_its_python_runs():
+def test_its_python_runs(tmp_path, monkeypatch):
     """One block after the other, as a reader would."""
+    monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
     names = {}
     for block in blocks:
@@ -19,3 +20,4 @@ def test_its_python_runs():
     assert (names["codes"] != 0).sum(axis=1).max() == 8
     assert names["unexplained"].shape == (8,)
     assert names["unexplained"][-1] < 0.1
+    assert names["on_disk"].shape == (900, 256)

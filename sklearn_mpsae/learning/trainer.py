@@ -28,7 +28,7 @@ class Now(NamedTuple):
 
     def totals(self, *numbers) -> np.ndarray:
         """Sums over ranks."""
-        return self.ranks.sum(np.array(numbers, dtype=np.float64))
+        return self.ranks.sum(np.array([float(number) for number in numbers]))
 
 
 class Step(NamedTuple):

@@ -2,46 +2,34 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import warnings
 from abc import ABCMeta, abstractmethod
-from contextlib import contextmanager
 from numbers import Integral, Real
-from typing import Any, Self
+from typing import Any
 
-import joblib
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.sparse import csr_array, issparse
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_array, check_random_state
+from sklearn.utils import check_array
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.extmath import safe_sparse_dot
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ._compat import CallbackSupportMixin, align_sparse, as_numpy, fit_context
+from ._compat import CallbackSupportMixin, align_sparse, as_numpy
+from ._learner import LearnerMixin
 from .coding import Codes, save_codes
 from .coding.kernels import open_kernels
-from .learning.batches import Batches, Moments
-from .learning.checkpoint import Checkpoint, check_same, read
-from .learning.control import missed
-from .learning.dictionary import checked_atoms, random_atoms, unit_rows
-from .learning.distributed import open_ranks
-from .learning.fit import Fit, unpack
-from .learning.recipe import EXPLORE, fit_plan, stream_plan
-from .learning.trainer import Trainer, TrainingState
+from .learning.batches import Moments
 from .sources import ArrayRows, BatchStream, NpyFiles, SparseRows, StreamRows, file_rows
-
-# Without max_iter, a fit takes as many epochs as make about so many steps.
-_DEFAULT_STEPS = 1000
 
 # What a stream that does not tell its number of rows is taken to have.
 _MANY_ROWS = 10_000_000
 
 
 class BaseSparseAutoencoder(
+    LearnerMixin,
     CallbackSupportMixin,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
@@ -116,314 +104,6 @@ class BaseSparseAutoencoder(
         k : how many codes a row may have, or what `_transform_k` gives. There may be more
             or fewer slots than that.
         """
-
-    # ------------------------------------------------------------------ learning
-    @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: ArrayLike, y: Any = None) -> Self:
-        """Learn a dictionary from X.
-
-        Parameters
-        ----------
-        X : array-like, CSR or source of shape (n_samples, n_features)
-            Rows to learn from: an array, a data frame or a sparse matrix, or rows that are
-            read as they are needed, namely a `numpy.memmap` or one of
-            `sklearn_mpsae.sources` (files, streams of batches). float32 and float16 are
-            computed in float32, all else in float64.
-        y : None
-            Ignored.
-
-        Returns
-        -------
-        self : object
-            The fitted estimator.
-
-        Raises
-        ------
-        ValueError
-            For data that are not finite, dense and two-dimensional, or parameters that do
-            not fit them.
-        FloatingPointError
-            If the loss stops being finite. After any error the estimator is as it was.
-
-        Warns
-        -----
-        ConvergenceWarning
-            If rows were to have `n_nonzero_coefs` codes on average, and do not.
-        """
-        with self._unchanged_on_error(), open_ranks(self.distributed) as ranks:
-            source = self._source(X, reset=True)
-            k = self._n_active(self.n_nonzero_coefs, self._n_atoms(source), warn=True)
-            with open_kernels(self.device, source.dtype) as kernels:
-                fit = self._begin(source, k, kernels, ranks)
-                self._fit_epochs(X, fit)
-            self._warn_if_missed(fit.trainer.running, k)
-            self._random_state = fit.trainer.random_state
-        return self
-
-    def _warn_if_missed(self, running, k):
-        """Say so where rows have another number of codes on average than asked for."""
-        if self._controlled is None:
-            return
-        l0 = missed(running, self._controlled, k)
-        if l0 is not None:
-            warnings.warn(
-                f"Rows have {l0:.3g} codes on average, not the n_nonzero_coefs={k:g} asked "
-                f"for: {self.n_steps_} training steps were too few to get there, or too "
-                "large. Raise max_iter or lower learning_rate.",
-                ConvergenceWarning,
-                stacklevel=4,
-            )
-
-    def _begin(self, source, k, kernels, ranks):
-        """The fit at its first step, or where it was interrupted."""
-        self._check_agreement(source, ranks)
-        moments = Moments.merged(ranks.gather(Moments.of(source.survey())))
-        center = moments.mean if self.center else np.zeros(source.n_features)
-        scale = _scale(moments.energy_around(center), moments.n_rows)
-        batches = Batches(source, center, scale, ranks.gather(source.n_rows), self.batch_size)
-        n_iter = self.max_iter or -(-_DEFAULT_STEPS // batches.per_epoch)
-        if n_iter > 1 and source.one_pass:
-            raise ValueError(
-                f"max_iter={n_iter} passes over an iterator that can be gone through once: "
-                "set max_iter=1, or let batches start anew (a list, a DataLoader, a function "
-                "that returns an iterator)."
-            )
-        n_atoms = self._n_atoms(source)
-        warm = self.warm_start and hasattr(self, "components_")
-        checkpoint = self._checkpoint(source, ranks)
-        saved = ranks.share(checkpoint.load() if checkpoint and ranks.rank == 0 else None)
-        if saved:
-            parameters, state, random_state = unpack(*saved)
-        else:
-            random_state = ranks.share(check_random_state(self.random_state))
-            parameters = self._start(source, scale, random_state, warm=warm)
-            running = self._training_state.running if warm else self._running_start
-            state = TrainingState.new(parameters, running)
-        # A warm start has explored already.
-        progress = np.linspace(
-            EXPLORE if warm else 0, 1, n_iter * batches.per_epoch, endpoint=False
-        )
-        fit = Fit(
-            self._trainer(kernels, parameters, state, random_state, ranks),
-            batches,
-            lambda step: fit_plan(progress[step], k, n_atoms, free_norms=self._free_norms),
-            n_iter,
-            checkpoint,
-        )
-        if saved:
-            fit.resume(*saved)
-        return fit
-
-    def _fit_epochs(self, X, fit):
-        """Train for the epochs, with callbacks and a progress bar, and set what is fitted."""
-        ranks, verbose = fit.trainer.ranks, self.verbose and fit.trainer.ranks.rank == 0
-
-        def fitted():
-            parameters, state = fit.trainer.finish()
-            batches = fit.batches
-            return self._fitted(
-                parameters,
-                state,
-                fit.trainer.usage,
-                batches.center,
-                batches.scale,
-                batches.n_rows,
-            ) | {"n_iter_": len(fit.losses), "loss_curve_": np.array(fit.losses)}
-
-        context = self._init_callback_context(max_subtasks=fit.n_iter)
-        context.call_on_fit_task_begin(estimator=self, X=X)
-        with _progress_bar(verbose, type(self).__name__, fit.n_iter, len(fit.losses)) as bar:
-            while not fit.finished:
-                epoch = context.subcontext(task_name="epoch")
-                epoch.call_on_fit_task_begin(estimator=self, X=X)
-                fit.epoch()
-                bar.update()
-                bar.set_postfix(loss=f"{fit.losses[-1]:.4f}")
-                stop = epoch.call_on_fit_task_end(
-                    estimator=self, X=X, reconstruction_attributes=fitted
-                )
-                if ranks.sum(np.array([float(bool(stop))]))[0]:
-                    break
-        fit.finish()
-        vars(self).update(fitted())
-        context.call_on_fit_task_end(estimator=self, X=X, reconstruction_attributes=fitted)
-
-    @fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X: ArrayLike, y: Any = None) -> Self:
-        """Learn from one more chunk of data, in steps of `batch_size` rows.
-
-        The first call fixes the number of atoms and the scale of the data, and `intercept_`
-        follows the mean of all rows seen. Atoms stay on the unit sphere throughout, and the
-        rate falls with the root of the number of steps. After `fit`, it goes on from there.
-
-        Parameters
-        ----------
-        X : array-like, CSR or source of shape (n_samples, n_features)
-            Rows to learn from.
-        y : None
-            Ignored.
-
-        Returns
-        -------
-        self : object
-            The estimator.
-
-        Raises
-        ------
-        ValueError, FloatingPointError
-            As for `fit`.
-        """
-        with self._unchanged_on_error(), open_ranks(self.distributed) as ranks:
-            first = not hasattr(self, "components_")
-            # One stream, one dtype: that of its state.
-            source = self._source(X, first, None if first else self.components_.dtype)
-            self._check_agreement(source, ranks)
-            n_atoms = self._n_atoms(source) if first else len(self.components_)
-            k = self._n_active(self.n_nonzero_coefs, n_atoms, warn=first)
-            moments = Moments.merged(ranks.gather(Moments.of(source.survey())))
-            rows_of_ranks = ranks.gather(source.n_rows)
-            n_rows = sum(rows_of_ranks)
-            n_before = 0 if first else self.n_samples_seen_
-            center = self._running_mean(moments.mean, n_rows, n_before)
-            if first:
-                random_state = ranks.share(check_random_state(self.random_state))
-                scale = _scale(moments.energy_around(center), moments.n_rows)
-                parameters = self._start(source, scale, random_state)
-                state = TrainingState.new(parameters, self._running_start)
-            else:
-                # A copy, so that a call that fails draws nothing from the stream's.
-                random_state = copy.deepcopy(self._random_state)
-                scale, state = self._scale, self._training_state
-                parameters = self._fitted_parameters(scale)
-            batches = Batches(source, center, scale, rows_of_ranks, self.batch_size)
-            with open_kernels(self.device, source.dtype) as kernels:
-                trainer = self._trainer(kernels, parameters, state, random_state, ranks)
-                for batch in batches.epoch(ranks.order(random_state), kernels):
-                    trainer.step(batch, stream_plan(trainer.n_steps, k, n_atoms))
-                fitted = *trainer.finish(), trainer.usage
-            vars(self).update(self._fitted(*fitted, center, scale, n_before + n_rows))
-            self._random_state = random_state
-        return self
-
-    def load_checkpoint(self, path: str | os.PathLike) -> Self:
-        """Take what a fit had learnt when it wrote its checkpoint, and learn no more.
-
-        Parameters
-        ----------
-        path : path-like
-            A file that a `fit` with `checkpoint` wrote, of an estimator with the same
-            parameters.
-
-        Returns
-        -------
-        self : object
-            The estimator, fitted as far as that.
-
-        Raises
-        ------
-        ValueError
-            Where the file is damaged, or of another estimator.
-        """
-        with self._unchanged_on_error():
-            facts, arrays = read(path)
-            check_same(path, facts["identity"], self._identity())
-            parameters, state, self._random_state = unpack(facts, arrays)
-            parameters["components"] = unit_rows(parameters["components"])
-            self.n_features_in_ = parameters["components"].shape[1]
-            fitted = self._fitted(
-                parameters,
-                state,
-                arrays["usage"],
-                arrays["center"],
-                facts["scale"],
-                facts["n_rows"],
-            )
-            losses = np.array(facts["losses"])
-            vars(self).update(fitted, n_iter_=len(losses), loss_curve_=losses)
-        return self
-
-    def _start(self, source, scale, random_state, *, warm=False):
-        """The parameters before the first step."""
-        shape = (self._n_atoms(source), source.n_features)
-        if warm:
-            if self.components_.shape != shape:
-                raise ValueError(
-                    f"warm_start needs data and n_components as in the last fit: components_ "
-                    f"has shape {self.components_.shape}, this fit needs {shape}. Set "
-                    "warm_start=False to start afresh."
-                )
-            parameters = self._fitted_parameters(scale)
-            return {name: array.astype(source.dtype) for name, array in parameters.items()}
-        if self.dict_init is not None:
-            atoms = checked_atoms(self.dict_init, shape, source.dtype)
-        else:
-            atoms = random_atoms(*shape, random_state, source.dtype)
-        return self._initial_parameters(atoms)
-
-    def _trainer(self, kernels, parameters, state, random_state, ranks):
-        return Trainer(
-            kernels,
-            self._backward,
-            parameters,
-            state,
-            learning_rate=self.learning_rate,
-            shares=self._rate_shares,
-            dead_after=None if self.dead_atoms == "keep" else self.dead_after,
-            revive=self.dead_atoms == "revive",
-            random_state=random_state,
-            ranks=ranks,
-        )
-
-    def _fitted(self, parameters, state, usage, center, scale, n_samples_seen):
-        """The fitted attributes of what a trainer has learnt."""
-        return self._attributes(parameters, state.running, scale) | {
-            "intercept_": np.asarray(center, dtype=parameters["components"].dtype),
-            "atom_usage_": usage.copy(),
-            "n_steps_": state.n_steps,
-            "n_samples_seen_": n_samples_seen,
-            "_scale": float(scale),
-            "_training_state": state,
-        }
-
-    def _running_mean(self, mean, n_rows, n_before):
-        """The mean of all rows seen by `partial_fit`, these included."""
-        if not self.center:
-            return np.zeros_like(mean)
-        if not n_before:
-            return mean
-        share = n_rows / (n_rows + n_before)
-        return (1 - share) * self.intercept_ + share * mean
-
-    # ------------------------------------------------- who learns, and what goes on
-    def _identity(self):
-        """What a fit has to agree on with its checkpoint, and with the other ranks."""
-        no_matter = {"checkpoint", "checkpoint_every", "verbose", "device", "sparse_output"}
-        params = self.get_params(deep=False)
-        # A generator changes as it is used; the checkpoint has its state.
-        if not isinstance(self.random_state, Integral):
-            no_matter.add("random_state")
-        plain = {name: _plain(params[name]) for name in sorted(set(params) - no_matter)}
-        return {"estimator": type(self).__name__, "version": _version()} | plain
-
-    def _checkpoint(self, source, ranks):
-        if self.checkpoint is None:
-            return None
-        data = {"dtype": source.dtype.name, "n_features": source.n_features}
-        identity = self._identity() | data | {"processes": ranks.size}
-        return Checkpoint(self.checkpoint, self.checkpoint_every, identity)
-
-    def _check_agreement(self, source, ranks):
-        """All ranks must be about to do the same."""
-        data = {"dtype": source.dtype.name, "n_features": source.n_features}
-        of_ranks = ranks.gather(self._identity() | data)
-        for rank, other in enumerate(of_ranks):
-            differing = [name for name in of_ranks[0] if of_ranks[0][name] != other[name]]
-            if differing:
-                raise ValueError(
-                    f"Rank {rank} differs from rank 0 in "
-                    + ", ".join(f"{n} ({other[n]!r}, {of_ranks[0][n]!r})" for n in differing)
-                    + ": all ranks need the same parameters, features and dtype."
-                )
 
     # -------------------------------------------------------------------- using it
     def transform(self, X: ArrayLike) -> Any:
@@ -657,17 +337,6 @@ class BaseSparseAutoencoder(
         k = self.transform_n_nonzero_coefs or self.n_nonzero_coefs
         return self._n_active(k, len(self.components_))
 
-    @contextmanager
-    def _unchanged_on_error(self):
-        """Whatever goes wrong, leave the estimator as it was."""
-        before = vars(self).copy()
-        try:
-            yield
-        except BaseException:
-            vars(self).clear()
-            vars(self).update(before)
-            raise
-
     # ---------------------------------------------------------------- scikit-learn
     @property
     def _n_features_out(self):
@@ -678,29 +347,3 @@ class BaseSparseAutoencoder(
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         tags.input_tags.sparse = True
         return tags
-
-
-def _scale(energy, n_samples):
-    """The root mean squared norm of rows, 1 where all are zero."""
-    return float(np.sqrt(energy / n_samples)) or 1.0
-
-
-def _progress_bar(verbose, title, n_iter, done):
-    from tqdm import tqdm
-
-    return tqdm(total=n_iter, initial=done, desc=title, unit="epoch", disable=not verbose)
-
-
-def _plain(value):
-    """A parameter as a value that JSON has, and that equal parameters share."""
-    if isinstance(value, np.generic):
-        value = value.item()
-    if value is None or isinstance(value, str | Real):
-        return value
-    return joblib.hash(np.asarray(value))
-
-
-def _version():
-    from . import __version__
-
-    return __version__

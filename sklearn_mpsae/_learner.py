@@ -55,8 +55,11 @@ class LearnerMixin:
         Raises
         ------
         ValueError
-            For data that are not finite, dense and two-dimensional, or parameters that do
-            not fit them.
+            For data that are not finite and two-dimensional, or parameters that do not fit
+            them; for files and streams that change or end while they are read, and for a
+            checkpoint of another fit.
+        RuntimeError
+            With ``distributed=True``, where another process is lost.
         FloatingPointError
             If the loss stops being finite. After any error the estimator is as it was.
 

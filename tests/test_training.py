@@ -135,17 +135,17 @@ def test_the_plan_of_a_stream():
 
 
 def test_the_first_phase_frees_norms_and_the_last_keeps_the_sphere(digits, monkeypatch):
-    from sklearn_mpsae import _base
+    from sklearn_mpsae import _learner
 
     norms = []
 
-    class Watching(_base.Trainer):
+    class Watching(_learner.Trainer):
         def step(self, X, plan):
             loss = super().step(X, plan)
             norms.append(np.linalg.norm(self.parameters["components"], axis=1))
             return loss
 
-    monkeypatch.setattr(_base, "Trainer", Watching)
+    monkeypatch.setattr(_learner, "Trainer", Watching)
     MPSparseAutoencoder(64, n_nonzero_coefs=6, max_iter=50, random_state=0).fit(digits)
     early, late = np.array(norms[:100]), np.array(norms[150:])
     assert np.ptp(early) > 0.1

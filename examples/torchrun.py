@@ -1,6 +1,6 @@
 """One dictionary learnt by several processes, each from rows of its own.
 
-    torchrun --nproc-per-node 2 examples/distributed.py
+    torchrun --nproc-per-node 2 examples/torchrun.py
 
 On several machines the same, with torchrun's `--nnodes` and `--rdzv-endpoint`; SLURM, Ray
 and `accelerate launch` set the same variables. Here each process draws its own half of

@@ -12,7 +12,7 @@ from scipy import sparse
 class Codes:
     """The atoms each sample uses, in the order in which they were chosen.
 
-    Attributes
+    Parameters
     ----------
     indices : ndarray of shape (n_samples, n_slots), int
         The atom of each slot.
@@ -21,6 +21,27 @@ class Codes:
         an atom again: its values add up.
     n_components : int
         The number of atoms of the dictionary.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_mpsae.coding import matching_pursuit
+    >>> codes = matching_pursuit([[1.0, 3.0, 0.0], [0.0, 2.0, 0.0]], np.eye(3), 2)
+    >>> codes.indices  # as they were taken; the second row needed one
+    array([[1, 0],
+           [1, 0]])
+    >>> codes.l0()
+    array([2, 1])
+    >>> codes.dense()
+    array([[1., 3., 0.],
+           [0., 2., 0.]])
+    >>> codes.csr().nnz
+    3
+    >>> codes.decode(np.eye(3))
+    array([[1., 3., 0.],
+           [0., 2., 0.]])
+    >>> len(type(codes).stack([codes, codes]))
+    4
     """
 
     indices: np.ndarray
@@ -29,7 +50,18 @@ class Codes:
 
     @classmethod
     def stack(cls, parts: list[Codes]) -> Codes:
-        """The rows of all parts, which may have different numbers of slots."""
+        """The rows of all parts, one after the other.
+
+        Parameters
+        ----------
+        parts : list of Codes
+            Of one dictionary; they may have different numbers of slots.
+
+        Returns
+        -------
+        codes : Codes
+            Those of all rows.
+        """
         n_slots = max(part.indices.shape[1] for part in parts)
 
         def stacked(arrays):
@@ -44,7 +76,13 @@ class Codes:
         return len(self.indices)
 
     def csr(self) -> sparse.csr_array:
-        """The codes as a CSR array of shape (n_samples, n_components)."""
+        """The codes as a sparse array.
+
+        Returns
+        -------
+        codes : csr_array of shape (n_samples, n_components)
+            Codes that are not zero, each atom once in a row.
+        """
         used = self.values != 0
         starts = np.concatenate([[0], np.cumsum(used.sum(axis=1))])
         shape = (len(self), self.n_components)
@@ -54,7 +92,13 @@ class Codes:
         return codes
 
     def dense(self) -> np.ndarray:
-        """The codes as an array of shape (n_samples, n_components)."""
+        """The codes as an array.
+
+        Returns
+        -------
+        codes : ndarray of shape (n_samples, n_components)
+            Zero for atoms that a row does not use.
+        """
         out = np.zeros((len(self), self.n_components), dtype=self.values.dtype)
         rows = np.arange(len(self))
         for indices, values in zip(self.indices.T, self.values.T, strict=True):
@@ -62,9 +106,26 @@ class Codes:
         return out
 
     def decode(self, dictionary: np.ndarray) -> np.ndarray:
-        """The reconstruction, shape (n_samples, n_features), for atoms in rows."""
+        """The sums of atoms that the codes stand for.
+
+        Parameters
+        ----------
+        dictionary : ndarray of shape (n_components, n_features)
+            Atoms, one per row.
+
+        Returns
+        -------
+        X : ndarray of shape (n_samples, n_features)
+            The reconstruction; without the mean that an estimator adds.
+        """
         return self.csr() @ dictionary
 
     def l0(self) -> np.ndarray:
-        """The number of atoms each sample uses, shape (n_samples,)."""
+        """The number of atoms that each sample uses.
+
+        Returns
+        -------
+        l0 : ndarray of shape (n_samples,), int
+            An atom that was taken twice counts once.
+        """
         return np.diff(self.csr().indptr)

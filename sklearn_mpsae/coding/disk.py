@@ -37,6 +37,20 @@ def save_codes(
     Raises
     ------
     FileExistsError
+        Where there is such a folder.
+
+    Examples
+    --------
+    >>> import numpy as np, os, tempfile
+    >>> from sklearn_mpsae.coding import load_codes, matching_pursuit, save_codes
+    >>> codes = matching_pursuit([[1.0, 3.0], [0.0, 2.0]], np.eye(2), 2)
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> path = os.path.join(folder.name, "codes")
+    >>> save_codes(path, [codes.csr()], most=4).shape
+    (2, 2)
+    >>> load_codes(path).nnz
+    3
+    >>> folder.cleanup()
     """
     folder = Path(folder)
     if folder.exists():
@@ -56,11 +70,12 @@ def save_codes(
 
 
 def load_codes(folder: str | os.PathLike) -> sparse.csr_array:
-    """Codes that `save_codes`, or an estimator's `transform_to`, has written.
+    """Open codes that `save_codes`, or an estimator's `transform_to`, has written.
 
     Parameters
     ----------
     folder : path-like
+        The folder they were written to.
 
     Returns
     -------
@@ -71,6 +86,18 @@ def load_codes(folder: str | os.PathLike) -> sparse.csr_array:
     ------
     ValueError
         Where the folder holds no codes, or damaged ones.
+
+    Examples
+    --------
+    >>> import numpy as np, os, tempfile
+    >>> from sklearn_mpsae.coding import load_codes, matching_pursuit, save_codes
+    >>> codes = matching_pursuit([[1.0, 3.0], [0.0, 2.0]], np.eye(2), 2)
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> path = os.path.join(folder.name, "codes")
+    >>> saved = save_codes(path, [codes.csr()], most=4)
+    >>> load_codes(path).nnz
+    3
+    >>> folder.cleanup()
     """
     folder = Path(folder)
     try:

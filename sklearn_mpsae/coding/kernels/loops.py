@@ -102,7 +102,7 @@ def _best(c, top, positive):
 
 
 @_jit
-def pursue_rows(C, G, energy, tol, least, k, positive, indices, values):
+def pursue_rows(C, G, energy, floor, least, k, positive, indices, values):
     n, p = C.shape
     top = np.empty(min(LANES, p), C.dtype)
     for r in range(n):
@@ -110,7 +110,7 @@ def pursue_rows(C, G, energy, tol, least, k, positive, indices, values):
         remaining = energy[r]
         _sweep(c, c, c.dtype.type(0), top, positive)
         for t in range(k):
-            if remaining <= tol * energy[r]:
+            if remaining <= floor[r]:
                 break
             i = _best(c, top, positive)
             if i < 0:
@@ -178,9 +178,8 @@ def advance_rows(
     rows,
     place,
     weights,
-    energy,
     remaining,
-    tol,
+    floor,
     least,
     k,
     positive,
@@ -214,7 +213,7 @@ def advance_rows(
                     break
                 _sweep(c, rows[where], c.dtype.type(values[r, t - 1]), top, positive)
             steps[r] = -1
-            if remaining[r] <= tol * energy[r]:
+            if remaining[r] <= floor[r]:
                 break
             i = _best(c, top, positive)
             if i < 0:
@@ -237,12 +236,12 @@ def advance_rows(
 
 
 @_jit
-def pick_rows(C, energy, remaining, tol, least, positive, indices, values):
+def pick_rows(C, remaining, floor, least, positive, indices, values):
     n, p = C.shape
     top = np.empty(min(LANES, p), C.dtype)
     for r in range(n):
         c = C[r]
-        if remaining[r] <= tol * energy[r]:
+        if remaining[r] <= floor[r]:
             continue
         _sweep(c, c, c.dtype.type(0), top, positive)
         i = _best(c, top, positive)
@@ -327,7 +326,7 @@ def _solve_upper(L, b, t, z):
 
 
 @_jit
-def orthogonal_rows(C, G, energy, tol, least, k, indices, values):
+def orthogonal_rows(C, G, energy, floor, least, k, indices, values):
     n, p = C.shape
     top = np.empty(min(LANES, p), C.dtype)
     Q = np.empty((k, p), C.dtype)
@@ -338,7 +337,7 @@ def orthogonal_rows(C, G, energy, tol, least, k, indices, values):
         remaining = energy[r]
         _sweep(c, c, c.dtype.type(0), top, False)
         size = 0
-        while size < k and remaining > tol * energy[r]:
+        while size < k and remaining > floor[r]:
             i = _best(c, top, False)
             if i < 0 or np.float64(c[i]) * c[i] <= least[r]:
                 break
@@ -351,7 +350,7 @@ def orthogonal_rows(C, G, energy, tol, least, k, indices, values):
 
 
 @_jit
-def orthogonal_rows_positive(C, G, energy, tol, least, k, indices, values):
+def orthogonal_rows_positive(C, G, energy, floor, least, k, indices, values):
     """Lawson and Hanson's non-negative least squares, stopped at k atoms.
 
     As OMP, but where the refit would make a code negative, the atoms that reach zero
@@ -375,7 +374,7 @@ def orthogonal_rows_positive(C, G, energy, tol, least, k, indices, values):
         size = 0
         # Each pick lowers the error, so it ends; the bound keeps its cost that of OMP.
         for _ in range(2 * k):
-            if size == k or remaining <= tol * energy[r]:
+            if size == k or remaining <= floor[r]:
                 break
             i = _best(c, top, True)
             if i < 0 or np.float64(c[i]) * c[i] <= least[r]:

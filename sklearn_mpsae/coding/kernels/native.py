@@ -121,8 +121,8 @@ class NativeKernels:
         def work(a, b):
             C = X[a:b] @ W.T
             energy = _energies(X[a:b])
-            least = _least(energy, threshold, X)
-            rows(C, G, energy, tol, least, k, *options, indices[a:b], values[a:b])
+            stops = _stops(energy, tol, threshold, X)
+            rows(C, G, energy, *stops, k, *options, indices[a:b], values[a:b])
 
         self._team.share(work, n, p * (X.shape[1] + sweeps), chunk=_chunk(p, X))
         return indices, values
@@ -134,13 +134,12 @@ class NativeKernels:
 
         def work(a, b):
             R = X[a:b].copy()
-            energy = _energies(R)
-            remaining = energy.copy()
-            least = _least(energy, threshold, X)
+            remaining = _energies(R)
+            stops = _stops(remaining, tol, threshold, X)
             for t in range(k):
                 C = R @ W.T
                 i, v = indices[a:b, t], values[a:b, t]
-                loops.pick_rows(C, energy, remaining, tol, least, positive, i, v)
+                loops.pick_rows(C, remaining, *stops, positive, i, v)
                 if not v.any():
                     break
                 R -= v[:, None] * W[i]
@@ -186,21 +185,21 @@ class NativeKernels:
             R = X[rows].copy() if gram.coarse else X[rows]
             C = self._buffer("waiting", (size, p), gram.dtype)[: len(R)]
             gram.correlate(R, C)
-            energy = _energies(R)
-            least = _least(energy, threshold, X)
-            state = R, C, energy, energy.copy(), least, indices[rows], values[rows]
-            self._advance(gram, W, weights, state, tol, k, positive)
+            remaining = _energies(R)
+            stops = _stops(remaining, tol, threshold, X)
+            state = R, C, remaining, *stops, indices[rows], values[rows]
+            self._advance(gram, W, weights, state, k, positive)
         return indices, values
 
-    def _advance(self, gram, W, weights, state, tol, k, positive):
+    def _advance(self, gram, W, weights, state, k, positive):
         """Take rows of X to the end of their pursuit."""
         steps = np.zeros(len(state[0]), np.int32)
 
         def work(a, b):
-            R, C, energy, remaining, least, indices, values = (x[a:b] for x in state)
+            R, C, remaining, floor, least, indices, values = (x[a:b] for x in state)
             loops.advance_rows(
                 *(R, W, C, gram.rows, gram.place, weights),
-                *(energy, remaining, tol, least, k, positive, gram.coarse),
+                *(remaining, floor, least, k, positive, gram.coarse),
                 *(steps[a:b], indices, values),
             )
 
@@ -397,10 +396,16 @@ def _energies(X):
     return out
 
 
-def _least(energy, threshold, X):
-    """What the square of a row's correlation must exceed: rounding noise, the threshold."""
+def _stops(energy, tol, threshold, X):
+    """Where rows stop: once their squared residual is no more than the first array, or
+    before an atom whose squared correlation is no more than the second.
+
+    Without `tol` a row never stops by its residual, the account of which has rounding
+    errors, but where its correlations drown in theirs.
+    """
+    floor = tol * energy if tol else np.full_like(energy, -np.inf)
     noise = (4 * float(np.finfo(X.dtype).eps)) ** 2
-    return np.maximum(noise * energy, threshold**2)
+    return floor, np.maximum(noise * energy, threshold**2)
 
 
 def _chunk(p, X):

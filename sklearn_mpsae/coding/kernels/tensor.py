@@ -97,9 +97,9 @@ class TensorKernels:
         C = (product or _product)(X, W)
         weights = _energies(W)
         energy = _energies(X)
-        least = _least(energy, threshold, X)
+        floor, least = _stops(energy, tol, threshold, X)
         if self._fused and isinstance(G, torch.Tensor):
-            stops = torch.stack([energy, tol * energy, least], dim=1)
+            stops = torch.stack([energy, floor, least], dim=1)
             return self._fused.pursue(
                 C.contiguous(), G.contiguous(), stops, weights, k, positive=positive
             )
@@ -108,7 +108,7 @@ class TensorKernels:
         running = torch.ones_like(energy, dtype=torch.bool)
         R = X.clone() if G is None else None
         for t in range(k):
-            i, v, running = _pick(C, energy, remaining, tol, least, positive, running)
+            i, v, running = _pick(C, remaining, floor, least, positive, running)
             indices[:, t], values[:, t] = i, v
             remaining -= v.to(remaining.dtype) ** 2 * (2 - weights[i])
             if t + 1 == k:
@@ -125,7 +125,7 @@ class TensorKernels:
         n = len(X)
         indices, _ = _empty_codes(n, k, X)
         energy = _energies(X)
-        least = _least(energy, threshold, X)
+        floor, least = _stops(energy, tol, threshold, X)
         remaining = energy.clone()
         running = torch.ones_like(energy, dtype=torch.bool)
         C = X @ W.T
@@ -134,7 +134,7 @@ class TensorKernels:
         b = X.new_zeros((n, k))
         rows = torch.arange(n, device=X.device)
         for t in range(k):
-            i, v, running = _pick(C, energy, remaining, tol, least, False, running)
+            i, v, running = _pick(C, remaining, floor, least, False, running)
             g = G[i]
             along = Q[:t, rows, i]
             own = g[rows, i]
@@ -158,14 +158,14 @@ class TensorKernels:
         indices, values = _empty_codes(n, k, X)
         active = torch.zeros_like(values, dtype=torch.bool)
         energy = _energies(X)
-        least = _least(energy, threshold, X)
+        floor, least = _stops(energy, tol, threshold, X)
         remaining = energy.clone()
         running = torch.ones_like(energy, dtype=torch.bool)
         start = X @ W.T
         C = start
         for _ in range(2 * k):
             running = running & ~active.all(1)
-            i, _, running = _pick(C, energy, remaining, tol, least, True, running)
+            i, _, running = _pick(C, remaining, floor, least, True, running)
             if not running.any():
                 break
             rows = running.nonzero()[:, 0]
@@ -228,7 +228,7 @@ class TensorKernels:
         A slot whose atom a pursuit would not take, for want of a large enough correlation,
         becomes unused; the ones after it go on from what is left without it.
         """
-        least = _least(_energies(X), threshold, X)
+        _, least = _stops(_energies(X), 0.0, threshold, X)
         if self._fused:
             X, W = X.contiguous(), W.contiguous()
             return self._fused.value(X, W, indices, chosen, least, positive=positive)
@@ -369,17 +369,18 @@ def _energies(X):
     return torch.linalg.vector_norm(X, dim=1, dtype=dtype) ** 2
 
 
-def _least(energy, threshold, X):
-    """What the square of a row's correlation must exceed: rounding noise, the threshold."""
+def _stops(energy, tol, threshold, X):
+    """Where rows stop: see `native.py`."""
+    floor = tol * energy if tol else torch.full_like(energy, -torch.inf)
     noise = (4 * torch.finfo(X.dtype).eps) ** 2
-    return (noise * energy).clamp(min=threshold**2)
+    return floor, (noise * energy).clamp(min=threshold**2)
 
 
-def _pick(C, energy, remaining, tol, least, positive, running):
+def _pick(C, remaining, floor, least, positive, running):
     """The best atom of each running row, its correlation, and which rows still run."""
     i = (C if positive else C.abs()).argmax(1)
     v = C.gather(1, i[:, None])[:, 0]
-    running = running & (remaining > tol * energy) & (v.to(energy.dtype) ** 2 > least)
+    running = running & (remaining > floor) & (v.to(floor.dtype) ** 2 > least)
     if positive:
         running = running & (v > 0)
     return torch.where(running, i, 0), torch.where(running, v, 0), running

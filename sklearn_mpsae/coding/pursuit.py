@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils import check_array
 
+from .checks import check_size, check_unmasked
 from .codes import Codes
 from .kernels import open_kernels
 from .kernels.budget import DEMAND_BYTES, GRAM_BYTES, ORTHOGONAL_BYTES
@@ -252,6 +253,8 @@ def orthogonal_matching_pursuit(
 
 
 def _encode(X, dictionary, k, tol, threshold, positive, orthogonal, device):
+    check_unmasked(X)
+    check_unmasked(dictionary)
     X = check_array(X, dtype=[np.float64, np.float32])
     W = check_array(dictionary, dtype=X.dtype, input_name="dictionary")
     if W.shape[1] != X.shape[1]:
@@ -266,6 +269,7 @@ def _encode(X, dictionary, k, tol, threshold, positive, orthogonal, device):
             "The atoms of dictionary must have unit norm: divide it by "
             "np.linalg.norm(dictionary, axis=1, keepdims=True)."
         )
+    check_size(X)
     with open_kernels(device, X.dtype) as kernels:
         codes = pursue(
             kernels,

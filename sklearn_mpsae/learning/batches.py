@@ -9,6 +9,9 @@ import numpy as np
 
 from ..coding.kernels.loops import add_moments
 
+# Sums of squares below this have lost digits, or all of them.
+_LEAST_ENERGY = np.finfo(np.float64).tiny / np.finfo(np.float64).eps
+
 
 @dataclass(frozen=True)
 class Moments:
@@ -32,6 +35,16 @@ class Moments:
                 first, total = X[0].astype(np.float64), np.zeros(X.shape[1])
             energy += add_moments(X, first, total)
             n += len(X)
+        if not np.isfinite(energy):
+            raise ValueError(
+                "X is too large: its variance is more than float64 holds. Divide it by its "
+                "largest value, say."
+            )
+        if energy < _LEAST_ENERGY and total.any():
+            raise ValueError(
+                "X is too small: its variance is less than float64 holds. Divide it by its "
+                "largest value, say."
+            )
         offset = total / n
         return cls(n, first + offset, max(0.0, energy - n * float(offset @ offset)))
 

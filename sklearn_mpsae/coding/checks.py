@@ -1,0 +1,29 @@
+"""What rows must be for their codes to mean anything."""
+
+from __future__ import annotations
+
+import numpy as np
+
+# Sums of squares of larger numbers may not be finite.
+_LARGEST = 1e150
+
+
+def check_unmasked(X) -> None:
+    """Refuse missing values that would be taken for the numbers under their mask."""
+    if np.ma.is_masked(X):
+        raise ValueError(
+            "X has masked values, and missing values are not supported: fill them "
+            "(sklearn.impute), or drop their rows."
+        )
+
+
+def check_size(X: np.ndarray) -> None:
+    """Refuse rows whose energy would overflow, which would look like rows without codes.
+
+    X : finite rows
+    """
+    if X.dtype == np.float64 and max(X.max(), -X.min()) > _LARGEST:
+        raise ValueError(
+            f"X has values beyond {_LARGEST:g}, whose squares overflow: divide it by its "
+            "largest value, say. Codes scale with the rows."
+        )

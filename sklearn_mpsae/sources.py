@@ -18,9 +18,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import sparse
 
-from ._compat import as_numpy
+from ._arrays import as_numpy
+
+__all__ = ["BatchStream", "NpyFiles"]
 
 # Rows are shuffled within so many bytes of them. One pool is in use, the next being read.
 _POOL_BYTES = 256 << 20
@@ -46,17 +49,40 @@ class _Addressable:
         self.dtype = _computed_in(dtype)
 
     def computed_in(self, dtype):
-        """The same rows, in another dtype."""
+        """The same rows, in another dtype.
+
+        Parameters
+        ----------
+        dtype : dtype
+            The one to compute in, float32 or float64.
+
+        Returns
+        -------
+        rows : source
+            One that shares what it can with this.
+        """
         other = copy.copy(self)
         other.dtype = np.dtype(dtype)
         return other
 
     def survey(self):
-        """The rows that the data's mean and scale are taken from: all."""
+        """The rows that the data's mean and scale are taken from: all.
+
+        Returns
+        -------
+        chunks : iterator of ndarray of shape (n, n_features)
+            As `chunks` yields them.
+        """
         return self.chunks()
 
     def chunks(self) -> Iterator[np.ndarray]:
-        """The rows in order, some thousand at a time."""
+        """The rows in order, some thousand at a time.
+
+        Yields
+        ------
+        rows : ndarray of shape (n, n_features)
+            New arrays, found to be finite.
+        """
         for start in range(0, self.n_rows, _CHUNK_ROWS):
             rows = self.read(start, min(start + _CHUNK_ROWS, self.n_rows))
             check_finite(rows, start)
@@ -65,8 +91,19 @@ class _Addressable:
     def pools(self, random_state, skip=0) -> Iterator[tuple[np.ndarray, Callable]]:
         """The rows in a new order, but for the first `skip` of them.
 
-        Each pool is an order of its rows, and a function that takes a part of that order
-        and gives a new array of those rows.
+        Parameters
+        ----------
+        random_state : RandomState
+            Draws the order.
+        skip : int, default=0
+            How many rows of that order to leave out.
+
+        Yields
+        ------
+        order : ndarray of shape (n,), int
+            The order of the rows of a pool.
+        take : callable
+            Takes a part of that order, and gives a new array of those rows.
         """
         row = self.n_features * self.dtype.itemsize
         pool_rows = max(1, _POOL_BYTES // row)
@@ -146,11 +183,6 @@ class NpyFiles(_Addressable):
         Files as written by `numpy.save`, each of shape (n_samples_of_file, n_features), in
         C order, all with the same number of features. Their rows follow one another.
 
-    Attributes
-    ----------
-    shape : tuple of int
-        (n_samples, n_features).
-
     Raises
     ------
     ValueError
@@ -171,12 +203,22 @@ class NpyFiles(_Addressable):
     >>> sae = MPSparseAutoencoder(16, n_nonzero_coefs=2, max_iter=2, random_state=0)
     >>> sae.fit(rows).n_samples_seen_
     100
+
+    What an estimator reads by: in order, or shuffled in pools.
+
+    >>> rows.read(48, 52).shape, rows.computed_in("float64").dtype
+    ((4, 8), dtype('float64'))
+    >>> [chunk.shape for chunk in rows.chunks()] == [chunk.shape for chunk in rows.survey()]
+    True
+    >>> order, take = next(rows.pools(np.random.RandomState(0)))
+    >>> take(order[:10]).shape
+    (10, 8)
     >>> folder.cleanup()
     """
 
     in_memory = False
 
-    def __init__(self, paths: str | os.PathLike | Sequence[str | os.PathLike]) -> None:
+    def __init__(self, paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> None:
         single = isinstance(paths, str | os.PathLike)
         arrays = [_open_npy(os.fspath(path)) for path in ([paths] if single else paths)]
         if not arrays:
@@ -202,9 +244,22 @@ class NpyFiles(_Addressable):
 
     @property
     def shape(self) -> tuple[int, int]:
+        """The numbers of rows and of features."""
         return self.n_rows, self.n_features
 
     def read(self, start, stop):
+        """Read the rows from `start` to before `stop`.
+
+        Parameters
+        ----------
+        start, stop : int
+            As of a slice.
+
+        Returns
+        -------
+        rows : ndarray of shape (stop - start, n_features)
+            A new array.
+        """
         out = np.empty((stop - start, self.n_features), self.dtype)
         self._read_into(out, start)
         return out
@@ -239,7 +294,10 @@ class NpyFiles(_Addressable):
 def _open_npy(path):
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError) as error:
+    except OSError:
+        raise
+    # What a damaged header raises is not documented.
+    except Exception as error:
         raise ValueError(f"{path} holds no array that can be read: {error}") from error
     if not isinstance(array, np.memmap) or array.ndim != 2 or not array.flags.c_contiguous:
         raise ValueError(
@@ -391,7 +449,13 @@ class StreamRows:
         self.n_rows = n
 
     def chunks(self):
-        """The rows in order, some thousand at a time."""
+        """The rows in order, some thousand at a time.
+
+        Yields
+        ------
+        rows : ndarray of shape (n, n_features)
+            New arrays, found to be finite.
+        """
         return _gathered(self._checked(self._pass(), self.n_rows), _CHUNK_ROWS)
 
     def pools(self, random_state, skip=0):
@@ -502,3 +566,8 @@ def _computed_in(dtype) -> np.dtype:
     if dtype.kind not in "fiub":
         raise ValueError(f"X must hold real numbers, got dtype {dtype}.")
     return np.dtype(np.float32 if dtype.kind == "f" and dtype.itemsize <= 4 else np.float64)
+
+
+# What an estimator learns from or encodes, for type checkers: arrays, data frames and sparse
+# matrices, or sources.
+RowsLike = ArrayLike | sparse.sparray | sparse.spmatrix | BatchStream | NpyFiles

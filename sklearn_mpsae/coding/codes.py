@@ -27,9 +27,9 @@ class Codes:
     >>> import numpy as np
     >>> from sklearn_mpsae.coding import matching_pursuit
     >>> codes = matching_pursuit([[1.0, 3.0, 0.0], [0.0, 2.0, 0.0]], np.eye(3), 2)
-    >>> codes.indices  # as they were taken; the second row needed one
-    array([[1, 0],
-           [1, 0]])
+    >>> codes.values  # as they were found; the second row needed one
+    array([[3., 1.],
+           [2., 0.]])
     >>> codes.l0()
     array([2, 1])
     >>> codes.dense()

@@ -14,7 +14,7 @@ _ARRAYS = ("data", "indices", "indptr")
 
 
 def save_codes(
-    folder: str | os.PathLike, parts: Iterable[sparse.csr_array], most: int
+    folder: str | os.PathLike[str], parts: Iterable[sparse.csr_array], most: int
 ) -> sparse.csr_array:
     """Write codes part by part, and open what was written.
 
@@ -69,7 +69,7 @@ def save_codes(
     return load_codes(folder)
 
 
-def load_codes(folder: str | os.PathLike) -> sparse.csr_array:
+def load_codes(folder: str | os.PathLike[str]) -> sparse.csr_array:
     """Open codes that `save_codes`, or an estimator's `transform_to`, has written.
 
     Parameters
@@ -80,7 +80,8 @@ def load_codes(folder: str | os.PathLike) -> sparse.csr_array:
     Returns
     -------
     codes : csr_array of shape (n_samples, n_components)
-        Its arrays are read-only maps of the files: rows are read as they are used.
+        Its arrays are read-only maps of the files: rows are read as they are used. Only
+        the indices are read once, to check them.
 
     Raises
     ------
@@ -107,7 +108,10 @@ def load_codes(folder: str | os.PathLike) -> sparse.csr_array:
             for name in _ARRAYS
         )
         codes = sparse.csr_array((data, indices, indptr), shape=tuple(map(int, shape)))
-    except (OSError, ValueError, TypeError, EOFError) as error:
+        # One pass over the indices: one out of range would be read from anywhere.
+        codes.check_format(full_check=True)
+    # What a damaged file raises is not documented.
+    except Exception as error:
         raise ValueError(f"{folder} holds no codes, or damaged ones: {error}") from error
     return codes
 

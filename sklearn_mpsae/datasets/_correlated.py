@@ -5,6 +5,7 @@ from __future__ import annotations
 from numbers import Integral, Real
 
 import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
 from sklearn.utils import Bunch
 from sklearn.utils._param_validation import Interval, validate_params
 
@@ -29,20 +30,20 @@ from ._rows import draw_rows, float_dtype, own_stream, per_feature
     prefer_skip_nested_validation=True,
 )
 def make_correlated_features(
-    n_samples,
-    n_features,
-    n_components,
+    n_samples: int,
+    n_features: int,
+    n_components: int,
     *,
-    rho,
-    group_size=4,
-    n_nonzero_coefs=4,
-    mean=1.0,
-    std=0.25,
-    noise=0.0,
-    dictionary=None,
-    dtype=np.float64,
-    random_state=None,
-):
+    rho: float,
+    group_size: int = 4,
+    n_nonzero_coefs: int = 4,
+    mean: ArrayLike = 1.0,
+    std: ArrayLike = 0.25,
+    noise: float = 0.0,
+    dictionary: ArrayLike | None = None,
+    dtype: DTypeLike = np.float64,
+    random_state: int | np.random.RandomState | None = None,
+) -> Bunch:
     """Generate sums of features that are alike in groups.
 
     Each row is the sum of `n_nonzero_coefs` features, any as likely as any other. Rows are

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
 from sklearn.utils import Bunch
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 
@@ -36,18 +38,18 @@ _TREES = {
     prefer_skip_nested_validation=True,
 )
 def make_hierarchical_features(
-    n_samples,
+    n_samples: int,
     *,
-    tree="two-level",
-    n_features=None,
-    rho=0.0,
-    mean=1.5,
-    std=0.25,
-    noise=0.0,
-    dictionary=None,
-    dtype=np.float64,
-    random_state=None,
-):
+    tree: str | dict[str, Any] = "two-level",
+    n_features: int | None = None,
+    rho: float = 0.0,
+    mean: ArrayLike = 1.5,
+    std: ArrayLike = 0.25,
+    noise: float = 0.0,
+    dictionary: ArrayLike | None = None,
+    dtype: DTypeLike = np.float64,
+    random_state: int | np.random.RandomState | None = None,
+) -> Bunch:
     """Generate sums of features that form a tree.
 
     A feature fires only where its parent does. Rows are ``codes @ dictionary``, plus noise;

@@ -7,11 +7,15 @@ from http.client import HTTPException
 from os import PathLike
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 from sklearn.datasets import fetch_openml, get_data_home
 from sklearn.utils import Bunch
 from sklearn.utils._param_validation import validate_params
+
+# Far more than MNIST takes, whatever its dtype; a small archive could claim any size.
+_MOST_BYTES = 1 << 30
 
 _SHAPES = {
     "X_train": (60_000, 784),
@@ -47,7 +51,12 @@ recognition", Proceedings of the IEEE 86(11), 1998.
     },
     prefer_skip_nested_validation=True,
 )
-def fetch_mnist(data_home=None, *, download_if_missing=True, return_X_y=False):
+def fetch_mnist(
+    data_home: str | PathLike[str] | None = None,
+    *,
+    download_if_missing: bool = True,
+    return_X_y: bool = False,
+) -> Any:
     """Load MNIST: 70,000 handwritten digits of 28 x 28 pixels.
 
     Reads ``mnist.npz`` in `data_home`. Where there is none, it downloads the data from
@@ -115,6 +124,8 @@ def _read(path):
         try:
             # Not np.load: it would take a file that is no archive for a pickle.
             with np.lib.npyio.NpzFile(file, allow_pickle=False) as archive:
+                if sum(part.file_size for part in archive.zip.infolist()) > _MOST_BYTES:
+                    raise ValueError("it would take more than 1 GiB.")
                 arrays = {name: archive[name] for name in _SHAPES}
             _check(arrays)
         # Where an archive is torn decides what it raises.

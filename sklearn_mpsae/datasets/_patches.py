@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from numbers import Integral
 
 import numpy as np
@@ -24,13 +25,13 @@ _LUMA = np.array([0.299, 0.587, 0.114])
     prefer_skip_nested_validation=True,
 )
 def load_image_patches(
-    patch_shape=(8, 8),
+    patch_shape: Sequence[int] = (8, 8),
     *,
-    n_patches=10_000,
-    grayscale=True,
-    subtract_mean=True,
-    random_state=None,
-):
+    n_patches: int = 10_000,
+    grayscale: bool = True,
+    subtract_mean: bool = True,
+    random_state: int | np.random.RandomState | None = None,
+) -> Bunch:
     """Load patches of natural images, cut at random places.
 
     The images are the two photographs of :func:`sklearn.datasets.load_sample_images`, 427 x

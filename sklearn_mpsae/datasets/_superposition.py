@@ -5,6 +5,7 @@ from __future__ import annotations
 from numbers import Integral, Real
 
 import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
 from sklearn.utils import Bunch
 from sklearn.utils._param_validation import Interval, validate_params
 
@@ -32,21 +33,21 @@ from ._tree import Tree, fire
     prefer_skip_nested_validation=True,
 )
 def make_superposition(
-    n_samples,
-    n_features,
-    n_components,
+    n_samples: int,
+    n_features: int,
+    n_components: int,
     *,
-    l0=8.0,
-    exponent=0.5,
-    hierarchy=0.0,
-    max_cosine=None,
-    mean=1.0,
-    std=0.25,
-    noise=0.0,
-    dictionary=None,
-    dtype=np.float64,
-    random_state=None,
-):
+    l0: float = 8.0,
+    exponent: float = 0.5,
+    hierarchy: float = 0.0,
+    max_cosine: float | None = None,
+    mean: ArrayLike = 1.0,
+    std: ArrayLike = 0.25,
+    noise: float = 0.0,
+    dictionary: ArrayLike | None = None,
+    dtype: DTypeLike = np.float64,
+    random_state: int | np.random.RandomState | None = None,
+) -> Bunch:
     """Generate sums of features that are more than the dimensions.
 
     Atoms are random unit vectors. Features fire independently, but for children, which do so

@@ -1,17 +1,19 @@
 """A file that says where a fit is, so that an interrupted one goes on from there.
 
-It is an .npz archive (a zip of .npy files, each with its CRC) of arrays, and of one JSON
-text with the rest: nothing in it can run code. It is written beside the old one and put
+It is an .npz archive (a zip of .npy files) of arrays, and of one JSON text with the rest
+and a SHA-256 of all: nothing in it can run code. It is written beside the old one and put
 in its place at the end, so that there is a whole one at any moment.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import time
 import warnings
 import zipfile
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -91,11 +93,18 @@ def read(path) -> tuple[dict, dict[str, np.ndarray]]:
     """
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-        facts = json.loads(arrays.pop(_FACTS).tobytes())
-        if facts.pop("format") == _FORMAT:
-            return facts, arrays
-    except (zipfile.BadZipFile, ValueError, KeyError, EOFError, TypeError, AttributeError):
+            # Compressed ones, which `write` does not make, could be of any size.
+            if all(part.compress_type == zipfile.ZIP_STORED for part in archive.zip.infolist()):
+                arrays = {name: archive[name] for name in archive.files}
+                facts = json.loads(arrays.pop(_FACTS).tobytes())
+                if facts.pop("format") == _FORMAT and facts.pop("sha256") == _sha256(
+                    facts, arrays
+                ):
+                    return facts, arrays
+    except OSError:
+        raise
+    # What a damaged archive raises is not documented.
+    except Exception:
         pass
     raise ValueError(
         f"{path} is no checkpoint of this version, or damaged: name another file, or delete "
@@ -110,15 +119,31 @@ def write(path, facts: dict, arrays: dict[str, np.ndarray]) -> None:
     ------
     OSError
     """
-    text = json.dumps({"format": _FORMAT} | facts)
+    text = json.dumps({"format": _FORMAT, "sha256": _sha256(facts, arrays)} | facts)
+    with replacing(path) as beside, open(beside, "wb") as file:
+        np.savez(file, **arrays, **{_FACTS: np.frombuffer(text.encode(), np.uint8)})
+
+
+def _sha256(facts, arrays):
+    """Of all that is in a file: an archive's own checksums do not tell edits."""
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
+        digest.update(array.data)
+    return digest.hexdigest()
+
+
+@contextmanager
+def replacing(path: Path):
+    """A path to write to, put in the place of `path` at the end, or gone after an error."""
     beside = path.with_name(path.name + ".new")
     try:
-        with open(beside, "wb") as file:
-            np.savez(file, **arrays, **{_FACTS: np.frombuffer(text.encode(), np.uint8)})
-            file.flush()
+        yield beside
+        with open(beside, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(beside, path)
-    except OSError:
+    except BaseException:
         beside.unlink(missing_ok=True)
         raise
 

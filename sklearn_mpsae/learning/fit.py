@@ -86,30 +86,23 @@ class Fit:
         if self.checkpoint is None or self.trainer.ranks.rank:
             return
         parameters, state = self.trainer.snapshot()
-        own, own_keys = pack_random_state(self.trainer.random_state)
+        own, own_arrays = pack(state, self.trainer.random_state)
         start, start_keys = self._start
-        facts = {
+        facts = own | {
             "losses": self.losses,
             "loss": self._loss,
             "n_batches": self._n_batches,
             "finished": self.finished,
             "n_rows": self.batches.n_rows,
             "scale": float(self.batches.scale),
-            "n_steps": state.n_steps,
-            "running": {name: float(x) for name, x in state.running.items()},
-            "random_state": own,
             "start": start,
         }
-        arrays = {
+        arrays = own_arrays | {
             "center": self.batches.center,
-            "last_used": state.last_used,
             "usage": self.trainer.usage,
-            "random_state": own_keys,
             "start": start_keys,
         }
-        for name, array in parameters.items():
-            mean, square = state.moments[name]
-            arrays |= {f"{name} value": array, f"{name} mean": mean, f"{name} square": square}
+        arrays |= {f"{name} value": array for name, array in parameters.items()}
         self.checkpoint.save(facts, arrays)
 
     def resume(self, facts: dict, arrays: dict[str, np.ndarray]) -> None:
@@ -134,12 +127,31 @@ class Fit:
         self.trainer.usage[:] = arrays["usage"]
 
 
+def pack(state: TrainingState, random_state: np.random.RandomState):
+    """What a training goes on with: plain values, and arrays."""
+    own, keys = pack_random_state(random_state)
+    facts = {
+        "n_steps": state.n_steps,
+        "running": {name: float(x) for name, x in state.running.items()},
+        "random_state": own,
+    }
+    arrays = {"last_used": state.last_used, "random_state": keys}
+    for name, (mean, square) in state.moments.items():
+        arrays |= {f"{name} mean": mean, f"{name} square": square}
+    return facts, arrays
+
+
 def unpack(facts: dict, arrays: dict[str, np.ndarray]):
-    """What was saved of a training: parameters, TrainingState, random state."""
-    names = [key.removesuffix(" value") for key in arrays if key.endswith(" value")]
-    parameters = {name: arrays[f"{name} value"] for name in names}
-    moments = {name: (arrays[f"{name} mean"], arrays[f"{name} square"]) for name in names}
+    """What was packed: the parameters saved with it, TrainingState, random state."""
+
+    def of(kind):
+        ending = f" {kind}"
+        return {k.removesuffix(ending): a for k, a in arrays.items() if k.endswith(ending)}
+
+    means, squares = of("mean"), of("square")
+    moments = {name: (means[name], squares[name]) for name in means}
     state = TrainingState(
         facts["n_steps"], moments, arrays["last_used"], dict(facts["running"])
     )
-    return parameters, state, unpack_random_state(facts["random_state"], arrays["random_state"])
+    random_state = unpack_random_state(facts["random_state"], arrays["random_state"])
+    return of("value"), state, random_state

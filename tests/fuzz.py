@@ -11,6 +11,7 @@ than the checksums is reached. What was found is in tests/test_loaders.py.
 
 import argparse
 import contextlib
+import inspect
 import io
 import json
 import resource
@@ -22,21 +23,37 @@ import zipfile
 from pathlib import Path
 
 import atheris
+import numpy as np
 
-# What numba compiles is left as it is.
-with atheris.instrument_imports(
-    include=["sklearn_mpsae", "numpy.lib", "zipfile", "json"],
-    exclude=["sklearn_mpsae.coding.kernels"],
-):
-    import numpy as np
+from sklearn_mpsae import MPSparseAutoencoder, coding, datasets, persistence, sources
+from sklearn_mpsae.coding import disk
+from sklearn_mpsae.datasets import _mnist
+from sklearn_mpsae.learning import checkpoint, fit
+from sklearn_mpsae.persistence import _disk, _files, _state
 
-    from sklearn_mpsae import MPSparseAutoencoder, coding, datasets, persistence, sources
-    from sklearn_mpsae.datasets import _mnist
-    from sklearn_mpsae.learning import checkpoint
-    from sklearn_mpsae.persistence import _files
+# Whose branches the fuzzer is to find. Not more: numba cannot compile what is instrumented.
+READERS = (
+    disk,
+    _mnist,
+    checkpoint,
+    fit,
+    sources,
+    _disk,
+    _files,
+    _state,
+    np.lib.format,
+    zipfile,
+)
 
 MEMORY = 4 << 30
 X = np.random.default_rng(0).standard_normal((30, 4))
+
+
+def instrument(module):
+    """Let the fuzzer see the branches that functions of a module take."""
+    for name, value in vars(module).items():
+        if inspect.isfunction(value) and value.__module__ == module.__name__:
+            setattr(module, name, atheris.instrument_func(value))
 
 
 def sae(**options):
@@ -184,6 +201,8 @@ def main():
     options.add_argument("--keep", default=".", help="where an input that fails is kept")
     args = options.parse_args()
     warnings.simplefilter("ignore")
+    for module in READERS:
+        instrument(module)
     with tempfile.TemporaryDirectory(dir="/dev/shm") as scratch:
         target = TARGETS[args.target](Path(scratch))
         seeds = Path(scratch, "seeds")

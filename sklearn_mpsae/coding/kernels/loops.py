@@ -10,14 +10,7 @@ import numba
 import numpy as np
 from numba.extending import overload
 
-# "ninf" is left out: nothing here may assume that no value is infinite. "nnan" is what
-# lets maxima vectorise; inputs are validated as finite before they come here.
-_jit = numba.njit(
-    cache=True,
-    nogil=True,
-    error_model="numpy",
-    fastmath={"nnan", "nsz", "reassoc", "contract", "arcp"},
-)
+from .compiled import jit
 
 # Atoms j, j + LANES, j + 2 * LANES ... share a running maximum. Element-wise maxima of
 # LANES neighbours vectorise, a reduction over neighbours does not.
@@ -38,7 +31,7 @@ def _overload_real(x):
     return lambda x: x
 
 
-@_jit
+@jit
 def round_rows(A, out):
     """A in bfloat16, rounded to nearest, ties to even."""
     for r in range(A.shape[0]):
@@ -48,7 +41,7 @@ def round_rows(A, out):
             out[r, j] = np.uint16((bits + half) >> np.uint32(16))
 
 
-@_jit
+@jit
 def expand_rows(A, out):
     """bfloat16 as float32."""
     for r in range(A.shape[0]):
@@ -59,7 +52,7 @@ def expand_rows(A, out):
 # --------------------------------------------------------------------------- #
 # Choosing atoms
 # --------------------------------------------------------------------------- #
-@_jit
+@jit
 def _sweep(c, g, v, top, positive):
     """Subtract v * g from c, and in the same pass the largest score of each lane."""
     n_lanes = len(top)
@@ -81,7 +74,7 @@ def _sweep(c, g, v, top, positive):
         top[lane] = score if score > top[lane] else top[lane]
 
 
-@_jit
+@jit
 def _best(c, top, positive):
     """Index of the largest score, the lowest one among equals; -1 where none is above 0."""
     n_lanes = len(top)
@@ -101,7 +94,7 @@ def _best(c, top, positive):
     return found
 
 
-@_jit
+@jit
 def pursue_rows(C, G, energy, floor, least, k, positive, indices, values):
     n, p = C.shape
     top = np.empty(min(LANES, p), C.dtype)
@@ -132,7 +125,7 @@ _COARSE = 2.0**-8
 _MOST_COMPARED = 16
 
 
-@_jit
+@jit
 def _dot(a, b):
     total = a.dtype.type(0)
     for j in range(len(a)):
@@ -140,7 +133,7 @@ def _dot(a, b):
     return total
 
 
-@_jit
+@jit
 def _best_of_coarse(c, first, top, positive, largest, res, W):
     """The best of the atoms that are about as good as the first one, and its exact value.
 
@@ -170,7 +163,7 @@ def _best_of_coarse(c, first, top, positive, largest, res, W):
     return found, best
 
 
-@_jit
+@jit
 def advance_rows(
     R,
     W,
@@ -235,7 +228,7 @@ def advance_rows(
                 steps[r] = t + 1
 
 
-@_jit
+@jit
 def pick_rows(C, remaining, floor, least, positive, indices, values):
     n, p = C.shape
     top = np.empty(min(LANES, p), C.dtype)
@@ -250,7 +243,7 @@ def pick_rows(C, remaining, floor, least, positive, indices, values):
             values[r] = c[i]
 
 
-@_jit
+@jit
 def top_rows(C, k, positive, indices, values):
     n, p = C.shape
     top = np.empty(min(LANES, p), C.dtype)
@@ -287,7 +280,7 @@ def top_rows(C, k, positive, indices, values):
 # b_t ** 2, and the codes solve L.T z = b. (Batch-OMP, Rubinstein, Zibulevsky and
 # Elad 2008, refreshes the correlations from the codes at each step instead.)
 # --------------------------------------------------------------------------- #
-@_jit
+@jit
 def _extend(c, G, i, t, Q, L, b, top, positive):
     """Add atom i as the t-th; False where it lies in the span of the earlier ones."""
     q = Q[t]
@@ -315,7 +308,7 @@ def _extend(c, G, i, t, Q, L, b, top, positive):
     return True
 
 
-@_jit
+@jit
 def _solve_upper(L, b, t, z):
     """Solve for z: L[:t, :t].T @ z = b[:t]."""
     for row in range(t - 1, -1, -1):
@@ -325,7 +318,7 @@ def _solve_upper(L, b, t, z):
         z[row] = total / L[row, row]
 
 
-@_jit
+@jit
 def orthogonal_rows(C, G, energy, floor, least, k, indices, values):
     n, p = C.shape
     top = np.empty(min(LANES, p), C.dtype)
@@ -349,7 +342,7 @@ def orthogonal_rows(C, G, energy, floor, least, k, indices, values):
         _solve_upper(L, b, size, values[r])
 
 
-@_jit
+@jit
 def orthogonal_rows_positive(C, G, energy, floor, least, k, indices, values):
     """Lawson and Hanson's non-negative least squares, stopped at k atoms.
 
@@ -422,7 +415,7 @@ def orthogonal_rows_positive(C, G, energy, floor, least, k, indices, values):
 # --------------------------------------------------------------------------- #
 # Valuing atoms: decoding and gradients
 # --------------------------------------------------------------------------- #
-@_jit
+@jit
 def energy_rows(X, out):
     """Squared norms, in float64: the square of a small float32 underflows."""
     for r in range(X.shape[0]):
@@ -432,7 +425,7 @@ def energy_rows(X, out):
         out[r] = total
 
 
-@_jit
+@jit
 def add_moments(X, center, total):
     """Add the rows of X - center to `total`; returns the sum of their squares."""
     energy = 0.0
@@ -444,7 +437,7 @@ def add_moments(X, center, total):
     return energy
 
 
-@_jit
+@jit
 def decode_rows(indices, values, W, out):
     for r in range(indices.shape[0]):
         row = out[r]
@@ -456,7 +449,7 @@ def decode_rows(indices, values, W, out):
                     row[j] += v * w[j]
 
 
-@_jit
+@jit
 def dot_rows(R, W, indices, out):
     for r in range(indices.shape[0]):
         row = R[r]
@@ -468,7 +461,7 @@ def dot_rows(R, W, indices, out):
             out[r, t] = total
 
 
-@_jit
+@jit
 def scatter_columns(indices, values, R, out, start, stop):
     for r in range(indices.shape[0]):
         row = R[r, start:stop]
@@ -480,7 +473,7 @@ def scatter_columns(indices, values, R, out, start, stop):
                     target[j] += v * row[j]
 
 
-@_jit
+@jit
 def adjoint_rows(X, W, indices, values, R, adjoint):
     n, d = X.shape
     lam = np.empty(d, X.dtype)
@@ -507,7 +500,7 @@ def adjoint_rows(X, W, indices, values, R, adjoint):
                     lam[j] -= a * w[j]
 
 
-@_jit
+@jit
 def gradient_columns(R, W, indices, values, adjoint, gradient, start, stop):
     width = stop - start
     res = np.empty(width, R.dtype)
@@ -532,7 +525,7 @@ def gradient_columns(R, W, indices, values, adjoint, gradient, start, stop):
 # --------------------------------------------------------------------------- #
 # Stepping
 # --------------------------------------------------------------------------- #
-@_jit
+@jit
 def adam_rows(W, gradient, mean, square, rates, sphere, max_norm):
     step, beta1, beta2, correct1, correct2 = rates
     p, d = W.shape
@@ -564,7 +557,7 @@ def adam_rows(W, gradient, mean, square, rates, sphere, max_norm):
                 w[j] *= shrink
 
 
-@_jit
+@jit
 def mirror_lower(G, start, stop):
     """Copy the lower triangle's rows start to stop to the upper triangle's columns.
 

@@ -5,11 +5,13 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from . import coding, datasets, metrics, plotting, sources
+    from . import callbacks, coding, datasets, metrics, persistence, plotting, sources
     from ._compare import compare
     from ._mp import MPSparseAutoencoder
+    from ._mp_cv import MPSparseAutoencoderCV
     from ._threshold import JumpReLUSAE, ReLUSAE
     from ._topk import BatchTopKSAE, MatryoshkaSAE, TopKSAE
+    from .explorer import explore
 
 try:
     __version__ = version("sklearn_mpsae")
@@ -21,13 +23,17 @@ _HOMES = {
     "BatchTopKSAE": "._topk",
     "JumpReLUSAE": "._threshold",
     "MPSparseAutoencoder": "._mp",
+    "MPSparseAutoencoderCV": "._mp_cv",
     "MatryoshkaSAE": "._topk",
     "ReLUSAE": "._threshold",
     "TopKSAE": "._topk",
+    "callbacks": ".callbacks",
     "coding": ".coding",
     "compare": "._compare",
     "datasets": ".datasets",
+    "explore": ".explorer",
     "metrics": ".metrics",
+    "persistence": ".persistence",
     "plotting": ".plotting",
     "sources": ".sources",
 }
@@ -36,13 +42,17 @@ __all__ = [
     "BatchTopKSAE",
     "JumpReLUSAE",
     "MPSparseAutoencoder",
+    "MPSparseAutoencoderCV",
     "MatryoshkaSAE",
     "ReLUSAE",
     "TopKSAE",
+    "callbacks",
     "coding",
     "compare",
     "datasets",
+    "explore",
     "metrics",
+    "persistence",
     "plotting",
     "sources",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import warnings
 from abc import ABCMeta, abstractmethod
@@ -10,19 +11,29 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.sparse import csr_array, issparse
+from scipy.sparse import csr_array, issparse, sparray, spmatrix
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_array
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.extmath import safe_sparse_dot
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ._compat import CallbackSupportMixin, align_sparse, as_numpy
+from ._arrays import FittedArray, Home, as_numpy, follows_input, home_of
+from ._compat import CallbackSupportMixin, align_sparse
 from ._learner import LearnerMixin
 from .coding import Codes, save_codes
+from .coding.checks import check_size
 from .coding.kernels import open_kernels
 from .learning.batches import Moments
-from .sources import ArrayRows, BatchStream, NpyFiles, SparseRows, StreamRows, file_rows
+from .sources import (
+    ArrayRows,
+    BatchStream,
+    NpyFiles,
+    RowsLike,
+    SparseRows,
+    StreamRows,
+    file_rows,
+)
 
 # What a stream that does not tell its number of rows is taken to have.
 _MANY_ROWS = 10_000_000
@@ -65,6 +76,14 @@ class BaseSparseAutoencoder(
         "random_state": ["random_state"],
     }
 
+    components_ = FittedArray()
+    intercept_ = FittedArray()
+    atom_usage_ = FittedArray()
+    loss_curve_ = FittedArray()
+
+    # Where the X of the last fit lived; set by `fit` where that is not NumPy.
+    _home: Home = None
+
     # Whether norms of atoms may be free early in a fit.
     _free_norms = False
 
@@ -106,7 +125,8 @@ class BaseSparseAutoencoder(
         """
 
     # -------------------------------------------------------------------- using it
-    def transform(self, X: ArrayLike) -> Any:
+    @follows_input
+    def transform(self, X: RowsLike) -> Any:
         """Sparse codes of X.
 
         Parameters
@@ -118,12 +138,26 @@ class BaseSparseAutoencoder(
         -------
         codes : ndarray or CSR of shape (n_samples, n_components)
             The codes, in X's dtype (float32 or float64); CSR with ``sparse_output=True``,
-            an array or a matrix as scikit-learn's ``sparse_interface`` setting says.
+            an array or a matrix as scikit-learn's ``sparse_interface`` setting says. For a
+            torch tensor a NumPy array too, but under
+            ``sklearn.set_config(array_api_dispatch=True)`` a tensor on its device, and so
+            for all libraries of the array API; CSR stays SciPy's.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_digits
+        >>> from sklearn_mpsae import MPSparseAutoencoder
+        >>> X = load_digits().data
+        >>> sae = MPSparseAutoencoder(32, n_nonzero_coefs=4, max_iter=2).fit(X)
+        >>> codes = sae.transform(X)
+        >>> codes.shape, int((codes != 0).sum(axis=1).max())
+        ((1797, 32), 4)
         """
         codes = self.encode(X)
         return align_sparse(codes.csr()) if self.sparse_output else codes.dense()
 
-    def encode(self, X: ArrayLike) -> Codes:
+    @follows_input
+    def encode(self, X: RowsLike) -> Codes:
         """Sparse codes of X as they were found: which atoms, in which order, which values.
 
         What `transform` gives, before it is laid out as a matrix.
@@ -138,11 +172,22 @@ class BaseSparseAutoencoder(
         codes : sklearn_mpsae.coding.Codes
             Slots are in the order in which a pursuit took the atoms; for shallow encoders
             from the largest code down.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_digits
+        >>> from sklearn_mpsae import MPSparseAutoencoder
+        >>> X = load_digits().data
+        >>> sae = MPSparseAutoencoder(32, n_nonzero_coefs=4, max_iter=2).fit(X)
+        >>> codes = sae.encode(X)
+        >>> codes.indices.shape, codes.values.shape
+        ((1797, 4), (1797, 4))
         """
         source = self._source_to_code(X)
         return Codes.stack([part for _, part in self._codes(source, self._transform_k())])
 
-    def transform_to(self, X: ArrayLike, folder: str | os.PathLike) -> csr_array:
+    @follows_input
+    def transform_to(self, X: RowsLike, folder: str | os.PathLike[str]) -> csr_array:
         """Sparse codes of X, written to disk as they are found.
 
         Parameters
@@ -163,6 +208,18 @@ class BaseSparseAutoencoder(
         ------
         FileExistsError
             Where there is such a folder.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_digits
+        >>> from sklearn_mpsae import MPSparseAutoencoder
+        >>> X = load_digits().data
+        >>> sae = MPSparseAutoencoder(32, n_nonzero_coefs=4, max_iter=2).fit(X)
+        >>> import os, tempfile
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> sae.transform_to(X, os.path.join(folder.name, "codes")).shape
+        (1797, 32)
+        >>> folder.cleanup()
         """
         source = self._source_to_code(X)
         k = self._transform_k()
@@ -170,7 +227,8 @@ class BaseSparseAutoencoder(
         most = (source.n_rows or _MANY_ROWS) * per_row
         return save_codes(folder, (part.csr() for _, part in self._codes(source, k)), most)
 
-    def inverse_transform(self, X: ArrayLike) -> np.ndarray:
+    @follows_input
+    def inverse_transform(self, X: ArrayLike | sparray | spmatrix) -> np.ndarray:
         """Reconstruct rows from codes.
 
         Parameters
@@ -182,6 +240,15 @@ class BaseSparseAutoencoder(
         -------
         X_original : ndarray of shape (n_samples, n_features)
             The reconstruction, ``X @ components_ + intercept_``.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_digits
+        >>> from sklearn_mpsae import MPSparseAutoencoder
+        >>> X = load_digits().data
+        >>> sae = MPSparseAutoencoder(32, n_nonzero_coefs=4, max_iter=2).fit(X)
+        >>> sae.inverse_transform(sae.transform(X)).shape
+        (1797, 64)
         """
         check_is_fitted(self)
         codes = check_array(as_numpy(X), accept_sparse="csr", dtype=[np.float64, np.float32])
@@ -193,7 +260,8 @@ class BaseSparseAutoencoder(
         components = self.components_.astype(codes.dtype, copy=False)
         return safe_sparse_dot(codes, components) + self.intercept_.astype(codes.dtype)
 
-    def score(self, X: ArrayLike, y: Any = None) -> float:
+    @follows_input
+    def score(self, X: RowsLike, y: Any = None) -> float:
         """Explained variance R² of the reconstruction, so that grid search can use it.
 
         ``1 - sum((X - X_hat) ** 2) / sum((X - X.mean(axis=0)) ** 2)``: 1 is perfect, 0 no
@@ -210,12 +278,22 @@ class BaseSparseAutoencoder(
         -------
         r2 : float
             NaN where X has no variance, as for a single row.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_digits
+        >>> from sklearn_mpsae import MPSparseAutoencoder
+        >>> X = load_digits().data
+        >>> sae = MPSparseAutoencoder(32, n_nonzero_coefs=4, max_iter=2).fit(X)
+        >>> 0 < sae.score(X) < 1
+        True
         """
         source = self._source_to_code(X)
         return float(1 - self._unexplained(source, self._transform_k())[-1])
 
+    @follows_input
     def reconstruction_path(
-        self, X: ArrayLike, n_nonzero_coefs: int | None = None
+        self, X: RowsLike, n_nonzero_coefs: int | None = None
     ) -> np.ndarray:
         """Share of X's variance that is unexplained after 1, 2, ... k atoms.
 
@@ -236,6 +314,16 @@ class BaseSparseAutoencoder(
         path : ndarray of shape (n_nonzero_coefs,)
             ``sum((X - X_hat) ** 2) / sum((X - X.mean(axis=0)) ** 2)`` for each number of
             atoms.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_digits
+        >>> from sklearn_mpsae import MPSparseAutoencoder
+        >>> X = load_digits().data
+        >>> sae = MPSparseAutoencoder(32, n_nonzero_coefs=4, max_iter=2).fit(X)
+        >>> path = sae.reconstruction_path(X, 8)
+        >>> len(path), bool((path[1:] <= path[:-1]).all())
+        (8, True)
         """
         source = self._source_to_code(X)
         if n_nonzero_coefs is not None and n_nonzero_coefs < 1:
@@ -253,6 +341,7 @@ class BaseSparseAutoencoder(
         with open_kernels(self.device, source.dtype) as kernels:
             encode = self._encoder(kernels, source.n_rows or _MANY_ROWS, k, source.dtype)
             for rows in source.chunks():
+                check_size(rows)
                 codes = encode(kernels.asarray(rows - center))
                 yield rows, Codes(*map(kernels.to_numpy, codes), len(self.components_))
 
@@ -328,7 +417,7 @@ class BaseSparseAutoencoder(
                 f"n_nonzero_coefs={k} is more than the {n_atoms} components there are: "
                 f"{n_atoms} is used.",
                 UserWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
         return min(k, n_atoms)
 
@@ -340,10 +429,22 @@ class BaseSparseAutoencoder(
     # ---------------------------------------------------------------- scikit-learn
     @property
     def _n_features_out(self):
-        return len(self.components_)
+        return self.components_.shape[0]
+
+    def __getstate__(self):
+        # A copy is at home on NumPy, so that it can be read where the library is not.
+        state = super().__getstate__()
+        return {name: value for name, value in state.items() if name != "_home"}
+
+    def __sklearn_array_api_convert__(self, converter):
+        """A copy at home where `converter` brings arrays: scikit-learn moves estimators so."""
+        moved = copy.copy(self)
+        moved._home = home_of(converter(self.components_))
+        return moved
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
+        tags.array_api_support = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         tags.input_tags.sparse = True
         return tags

@@ -27,8 +27,8 @@ from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_memory
 
 from . import __version__, metrics
+from ._arrays import as_numpy
 from ._coders import coder_of, configured
-from ._compat import as_numpy
 from .coding import Codes
 from .learning.dictionary import unit_rows
 from .metrics._inputs import checked_codes, checked_dictionary, n_rows
@@ -70,8 +70,8 @@ def compare(
     y_test: ArrayLike | None = None,
     n_nonzero_coefs: float | Sequence[float] = (5, 10, 20),
     random_states: Sequence[int] = (0,),
-    truth: Mapping | None = None,
-    measures: Mapping[str, Callable] | None = None,
+    truth: Mapping[str, Any] | None = None,
+    measures: Mapping[str, Callable[..., Any]] | None = None,
     n_jobs: int | None = None,
     memory: Any = None,
     verbose: int = 0,

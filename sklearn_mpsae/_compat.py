@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-import sys
+import warnings
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any, TypeVar
 
-import numpy as np
-from sklearn.base import _fit_context as fit_context
+import sklearn
+from sklearn.base import _fit_context
+from sklearn.utils._array_api import _convert_to_numpy as convert_to_numpy
+from sklearn.utils._array_api import get_namespace_and_device
 from sklearn.utils._openmp_helpers import _openmp_effective_n_threads
 
 try:  # scikit-learn 1.9
@@ -24,8 +29,20 @@ except ImportError:
         def call_on_fit_task_end(self, **kwargs):
             return False
 
+        def propagate_callback_context(self, sub_estimator):
+            return nullcontext()
+
     class CallbackSupportMixin:
         """scikit-learn before 1.9: no callbacks to call."""
+
+        def set_callbacks(self, *callbacks):
+            warnings.warn(
+                "Callbacks need scikit-learn 1.9 or later, here is "
+                f"{sklearn.__version__}: fit will not call them.",
+                UserWarning,
+                stacklevel=2,
+            )
+            return self
 
         def _init_callback_context(self, **kwargs):
             return _NoCallbacks()
@@ -36,13 +53,26 @@ try:  # scikit-learn 1.9: sparse arrays or matrices, as the user configured
 except ImportError:
     from scipy.sparse import csr_matrix as align_sparse
 
+# What an estimator holds while callbacks are at work, and scikit-learn needs to end that.
+UNDER_CALLBACKS = {"_callback_fit_ctx", "_skl_callbacks_to_teardown"}
+
 __all__ = [
+    "UNDER_CALLBACKS",
     "CallbackSupportMixin",
     "align_sparse",
-    "as_numpy",
+    "array_namespace",
+    "convert_to_numpy",
     "fit_context",
+    "get_namespace_and_device",
     "n_threads",
 ]
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def fit_context(*, prefer_skip_nested_validation: bool) -> Callable[[Method], Method]:
+    """scikit-learn's decorator of `fit`, for a type checker: it leaves the type alone."""
+    return _fit_context(prefer_skip_nested_validation=prefer_skip_nested_validation)
 
 
 def n_threads() -> int:
@@ -54,17 +84,10 @@ def n_threads() -> int:
     return _openmp_effective_n_threads()
 
 
-def as_numpy(X):
-    """X as NumPy array if it is a torch tensor, else X itself; half floats as float32.
-
-    scikit-learn would turn a float32 tensor into float64, and refuse bfloat16 and
-    tensors that require a gradient.
-    """
-    torch = sys.modules.get("torch")
-    if torch is None or not isinstance(X, torch.Tensor):
-        half = isinstance(X, np.ndarray) and X.dtype == np.float16
-        return X.astype(np.float32) if half else X
-    X = X.detach().cpu()
-    if X.dtype in (torch.bfloat16, torch.float16):
-        X = X.float()
-    return np.asarray(X.numpy())
+def array_namespace(array):
+    """The array API functions for the library of an array."""
+    try:  # scikit-learn 1.7
+        from sklearn.externals import array_api_compat
+    except ImportError:
+        import array_api_compat
+    return array_api_compat.array_namespace(array)

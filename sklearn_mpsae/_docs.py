@@ -69,7 +69,9 @@ _SHARED = {
         Draws the first atoms, the order of rows and the rows that revive dead atoms. Pass
         an int for reproducible results.""",
     "attributes": """components_ : ndarray of shape (n_components, n_features)
-        The dictionary: atoms of unit norm.
+        The dictionary: atoms of unit norm. After a `fit` to a tensor under scikit-learn's
+        ``array_api_dispatch``, arrays among these attributes are tensors on its device, but
+        NumPy again in a copy or a pickle.
     intercept_ : ndarray of shape (n_features,)
         What is subtracted from rows before encoding, and added to reconstructions.
     n_iter_ : int
@@ -79,7 +81,7 @@ _SHARED = {
     n_samples_seen_ : int
         The number of different rows learnt from: those of the last `fit`, plus those of all
         `partial_fit` since.
-    loss_curve_ : ndarray of shape (n_iter_,)
+    loss_curve_ : ndarray of shape (`n_iter_`,)
         For each epoch of the last `fit`, the mean share of the rows' energy (around
         `intercept_`) that its steps left unexplained.
     atom_usage_ : ndarray of shape (n_components,), int
@@ -88,7 +90,7 @@ _SHARED = {
         with 0 are dead.
     n_features_in_ : int
         The number of features.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Their names, where X has names that are all strings.""",
 }
 

@@ -11,11 +11,11 @@ from typing import Any, Self
 
 import joblib
 import numpy as np
-from numpy.typing import ArrayLike
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 
-from ._compat import fit_context
+from ._arrays import as_numpy, learns_from_input
+from ._compat import UNDER_CALLBACKS, fit_context
 from .coding.kernels import open_kernels
 from .learning.batches import Batches, Moments
 from .learning.checkpoint import Checkpoint, check_same, read
@@ -25,6 +25,7 @@ from .learning.distributed import open_ranks
 from .learning.fit import Fit, unpack
 from .learning.recipe import EXPLORE, fit_plan, stream_plan
 from .learning.trainer import Trainer, TrainingState
+from .sources import RowsLike
 
 # Without max_iter, a fit takes as many epochs as make about so many steps.
 _DEFAULT_STEPS = 1000
@@ -33,8 +34,9 @@ _DEFAULT_STEPS = 1000
 class LearnerMixin:
     """`fit`, `partial_fit` and `load_checkpoint` of `BaseSparseAutoencoder`."""
 
+    @learns_from_input
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: ArrayLike, y: Any = None) -> Self:
+    def fit(self, X: RowsLike, y: Any = None) -> Self:
         """Learn a dictionary from X.
 
         Parameters
@@ -67,14 +69,24 @@ class LearnerMixin:
         -----
         ConvergenceWarning
             If rows were to have `n_nonzero_coefs` codes on average, and do not.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_digits
+        >>> from sklearn_mpsae import MPSparseAutoencoder
+        >>> X = load_digits().data
+        >>> sae = MPSparseAutoencoder(32, n_nonzero_coefs=4, max_iter=2).fit(X)
+        >>> sae.components_.shape, sae.n_iter_
+        ((32, 64), 2)
         """
         with self._unchanged_on_error(), open_ranks(self.distributed) as ranks:
             source = self._source(X, reset=True)
             k = self._n_active(self.n_nonzero_coefs, self._n_atoms(source), warn=True)
             with open_kernels(self.device, source.dtype) as kernels:
                 fit = self._begin(source, k, kernels, ranks)
-                self._fit_epochs(X, fit)
-            self._warn_if_missed(fit.trainer.running, k)
+                self._fit_epochs(X, y, fit)
+            # A callback may have gone back to an earlier epoch.
+            self._warn_if_missed(self._training_state.running, k)
             self._random_state = fit.trainer.random_state
         return self
 
@@ -89,7 +101,7 @@ class LearnerMixin:
                 f"for: {self.n_steps_} training steps were too few to get there, or too "
                 "large. Raise max_iter or lower learning_rate.",
                 ConvergenceWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
 
     def _begin(self, source, k, kernels, ranks):
@@ -132,7 +144,7 @@ class LearnerMixin:
             fit.resume(*saved)
         return fit
 
-    def _fit_epochs(self, X, fit):
+    def _fit_epochs(self, X, y, fit):
         """Train for the epochs, with callbacks and a progress bar, and set what is fitted."""
         ranks, verbose = fit.trainer.ranks, self.verbose and fit.trainer.ranks.rank == 0
 
@@ -148,26 +160,29 @@ class LearnerMixin:
                 batches.n_rows,
             ) | {"n_iter_": len(fit.losses), "loss_curve_": np.array(fit.losses)}
 
+        # An autoencoder's target is its input; ScoringMonitor scores only where there is one.
+        data = {"estimator": self, "X": X, "y": X if y is None else y}
         context = self._init_callback_context(max_subtasks=fit.n_iter)
-        context.call_on_fit_task_begin(estimator=self, X=X)
+        context.call_on_fit_task_begin(**data)
+        for _ in fit.losses:  # the numbers of epochs before a checkpoint are taken
+            context.subcontext(task_name="epoch")
         with _progress_bar(verbose, type(self).__name__, fit.n_iter, len(fit.losses)) as bar:
             while not fit.finished:
                 epoch = context.subcontext(task_name="epoch")
-                epoch.call_on_fit_task_begin(estimator=self, X=X)
+                epoch.call_on_fit_task_begin(**data)
                 fit.epoch()
                 bar.update()
                 bar.set_postfix(loss=f"{fit.losses[-1]:.4f}")
-                stop = epoch.call_on_fit_task_end(
-                    estimator=self, X=X, reconstruction_attributes=fitted
-                )
+                stop = epoch.call_on_fit_task_end(**data, reconstruction_attributes=fitted)
                 if ranks.sum(np.array([float(bool(stop))]))[0]:
                     break
         fit.finish()
         vars(self).update(fitted())
-        context.call_on_fit_task_end(estimator=self, X=X, reconstruction_attributes=fitted)
+        context.call_on_fit_task_end(**data, reconstruction_attributes={})
 
+    @learns_from_input
     @fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X: ArrayLike, y: Any = None) -> Self:
+    def partial_fit(self, X: RowsLike, y: Any = None) -> Self:
         """Learn from one more chunk of data, in steps of `batch_size` rows.
 
         The first call fixes the number of atoms and the scale of the data, and `intercept_`
@@ -190,9 +205,25 @@ class LearnerMixin:
         ------
         ValueError, FloatingPointError
             As for `fit`.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_digits
+        >>> from sklearn_mpsae import MPSparseAutoencoder
+        >>> X = load_digits().data
+        >>> sae = MPSparseAutoencoder(32, n_nonzero_coefs=4)
+        >>> for chunk in (X[:600], X[600:1200], X[1200:]):
+        ...     sae = sae.partial_fit(chunk)
+        >>> sae.n_samples_seen_
+        1797
         """
         with self._unchanged_on_error(), open_ranks(self.distributed) as ranks:
             first = not hasattr(self, "components_")
+            if not first and not hasattr(self, "_scale"):
+                raise ValueError(
+                    f"This {type(self).__name__} was imported, and has no stream to go on "
+                    "with: set warm_start=True and call fit, which learns on from its atoms."
+                )
             # One stream, one dtype: that of its state.
             source = self._source(X, first, None if first else self.components_.dtype)
             self._check_agreement(source, ranks)
@@ -223,7 +254,7 @@ class LearnerMixin:
             self._random_state = random_state
         return self
 
-    def load_checkpoint(self, path: str | os.PathLike) -> Self:
+    def load_checkpoint(self, path: str | os.PathLike[str]) -> Self:
         """Take what a fit had learnt when it wrote its checkpoint, and learn no more.
 
         Parameters
@@ -241,6 +272,19 @@ class LearnerMixin:
         ------
         ValueError
             Where the file is damaged, or of another estimator.
+
+        Examples
+        --------
+        >>> import os, tempfile
+        >>> from sklearn.datasets import load_digits
+        >>> from sklearn_mpsae import MPSparseAutoencoder
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> path = os.path.join(folder.name, "run.ckpt")
+        >>> options = {"n_components": 32, "max_iter": 2, "random_state": 0}
+        >>> sae = MPSparseAutoencoder(**options, checkpoint=path).fit(load_digits().data)
+        >>> MPSparseAutoencoder(**options).load_checkpoint(path).n_iter_
+        2
+        >>> folder.cleanup()
         """
         with self._unchanged_on_error():
             facts, arrays = read(path)
@@ -273,7 +317,7 @@ class LearnerMixin:
             parameters = self._fitted_parameters(scale)
             return {name: array.astype(source.dtype) for name, array in parameters.items()}
         if self.dict_init is not None:
-            atoms = checked_atoms(self.dict_init, shape, source.dtype)
+            atoms = checked_atoms(as_numpy(self.dict_init), shape, source.dtype)
         else:
             atoms = random_atoms(*shape, random_state, source.dtype)
         return self._initial_parameters(atoms)
@@ -352,13 +396,19 @@ class LearnerMixin:
         try:
             yield
         except BaseException:
+            callbacks = {name: vars(self)[name] for name in UNDER_CALLBACKS & set(vars(self))}
             vars(self).clear()
-            vars(self).update(before)
+            vars(self).update(before | callbacks)
             raise
 
 
 def _scale(energy, n_samples):
     """The root mean squared norm of rows, 1 where all are zero."""
+    if not np.isfinite(energy):
+        raise ValueError(
+            "X is too large: its variance is more than float64 holds. Divide it by its "
+            "largest value, say."
+        )
     return float(np.sqrt(energy / n_samples)) or 1.0
 
 
@@ -374,7 +424,7 @@ def _plain(value):
         value = value.item()
     if value is None or isinstance(value, str | Real):
         return value
-    return joblib.hash(np.asarray(value))
+    return joblib.hash(np.asarray(as_numpy(value)))
 
 
 def _version():

@@ -149,7 +149,7 @@ class MPSparseAutoencoder(BaseSparseAutoencoder):
         sparse_output: bool = False,
         device: str = "auto",
         warm_start: bool = False,
-        checkpoint: str | os.PathLike | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
         checkpoint_every: float = 60.0,
         distributed: bool = False,
         verbose: int = 0,

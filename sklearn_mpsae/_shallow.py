@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils._param_validation import Interval, StrOptions
 
+from ._arrays import FittedArray
 from ._base import BaseSparseAutoencoder
 from .learning.trainer import Step
 
@@ -30,6 +31,9 @@ class BaseShallowSAE(BaseSparseAutoencoder):
         **BaseSparseAutoencoder._parameter_constraints,
         "dead_atoms": [StrOptions({"auxiliary", "revive", "keep"})],
     }
+
+    encoder_components_ = FittedArray()
+    encoder_intercept_ = FittedArray()
 
     # A bias shifts a latent for all rows at once, and an encoder moves without a sphere to
     # hold it: at the dictionary's own rate both overshoot, and latents die of it.
@@ -110,7 +114,7 @@ class BaseAverageSAE(BaseShallowSAE):
         sparse_output: bool = False,
         device: str = "auto",
         warm_start: bool = False,
-        checkpoint: str | os.PathLike | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
         checkpoint_every: float = 60.0,
         distributed: bool = False,
         verbose: int = 0,

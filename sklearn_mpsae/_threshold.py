@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ._arrays import FittedArray
 from ._docs import shared_docs
 from ._shallow import BaseAverageSAE, error_step, largest_of_batch, sum_by_atom
 from .learning.control import control, start
@@ -143,6 +144,9 @@ class JumpReLUSAE(BaseAverageSAE):
     >>> bool(abs((sae.transform(X) != 0).sum(axis=1).mean() - 8) < 0.4)
     True
     """
+
+    threshold_ = FittedArray()
+    _log_threshold = FittedArray()
 
     _rate_shares = {"encoder": 0.2, "bias": 0.03, "log_threshold": 0.03}
     _controlled = "threshold"

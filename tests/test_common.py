@@ -2,14 +2,20 @@
 
 import numpy as np
 import pytest
-from conftest import ESTIMATORS
+from conftest import ESTIMATORS, SEARCHING
+from sklearn.base import clone
 from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from sklearn_mpsae._shallow import BaseAverageSAE
 
+# Those that search make many fits: short ones, with a target that any of them reaches.
+CHECKED = [cls() for cls in ESTIMATORS] + [
+    cls(cv=2, max_iter=2, target_score=-1000.0) for cls in SEARCHING
+]
 
-@parametrize_with_checks([cls() for cls in ESTIMATORS])
+
+@parametrize_with_checks(CHECKED)
 def test_check_estimator(estimator, check):
     check(estimator)
 
@@ -33,8 +39,9 @@ UNLISTED = [
 # Some fit a data frame and transform its array, or the reverse, to see the output.
 @pytest.mark.filterwarnings("ignore:X (does not have valid|has) feature names:UserWarning")
 @pytest.mark.parametrize("check", UNLISTED)
-def test_unlisted_check(Estimator, check):
-    getattr(estimator_checks, check)(Estimator.__name__, Estimator())
+@pytest.mark.parametrize("estimator", CHECKED, ids=lambda estimator: type(estimator).__name__)
+def test_unlisted_check(estimator, check):
+    getattr(estimator_checks, check)(type(estimator).__name__, clone(estimator))
 
 
 @pytest.mark.parametrize(("dtype", "tol"), [(np.float64, 1e-10), (np.float32, 1e-5)])

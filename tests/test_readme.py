@@ -13,6 +13,7 @@ def test_its_python_runs(tmp_path, monkeypatch):
     names = {}
     for block in blocks:
         exec(block, names)
+    assert (tmp_path / "atoms.png").stat().st_size > 10_000
     assert (names["table"].r2 > 0).all()
     assert (names["table"].error == "").all()
     assert names["search"].best_params_ == {"mpsparseautoencoder__n_nonzero_coefs": 8}
@@ -21,3 +22,11 @@ def test_its_python_runs(tmp_path, monkeypatch):
     assert names["unexplained"].shape == (8,)
     assert names["unexplained"][-1] < 0.1
     assert names["on_disk"].shape == (900, 256)
+
+
+def test_a_picture_of_atoms_takes_five_lines():
+    """One to install, four to run."""
+    install, python = re.findall(r"```(?:bash|python)\n(.*?)```", README, flags=re.DOTALL)[:2]
+    assert install.startswith("pip install")
+    assert "savefig" in python
+    assert install.count("\n") + python.count("\n") == 5

@@ -7,7 +7,7 @@ from typing import Self
 import numpy as np
 from scipy.special import entr
 
-from ._inputs import add_product, checked_codes, csr_parts, width
+from ._inputs import CodesLike, add_product, checked_codes, csr_parts, width
 
 
 class AtomUsage:
@@ -26,15 +26,31 @@ class AtomUsage:
     >>> usage = AtomUsage().update([[1.0, 2.0, 0.0]]).update([[3.0, 0.0, 0.0]])
     >>> usage.compute()
     array([2, 1, 0])
-    >>> usage.l0()
-    1.5
+    >>> usage.l0(), usage.dead_fraction()
+    (1.5, 0.3333333333333333)
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.n_samples, self.counts = 0, None
 
-    def update(self, codes) -> Self:
-        """Take account of more rows, and return self; errors as of `atom_usage`."""
+    def update(self, codes: CodesLike) -> Self:
+        """Take account of more rows.
+
+        Parameters
+        ----------
+        codes : array-like, sparse of shape (n_samples, n_components) or Codes
+            As for `atom_usage`, with as many columns as before.
+
+        Returns
+        -------
+        self : object
+            To chain calls.
+
+        Raises
+        ------
+        ValueError
+            As for `atom_usage`.
+        """
         codes = checked_codes(codes, None if self.counts is None else len(self.counts))
         if self.counts is None:
             self.counts = np.zeros(width(codes), dtype=np.int64)
@@ -44,19 +60,37 @@ class AtomUsage:
         return self
 
     def compute(self) -> np.ndarray:
-        """The counts of all rows so far."""
+        """The counts of all rows so far.
+
+        Returns
+        -------
+        counts : ndarray of shape (n_components,), int
+            How many rows use each atom.
+        """
         return _filled(self.counts).copy()
 
     def l0(self) -> float:
-        """The mean number of atoms of a row."""
+        """The mean number of atoms of a row.
+
+        Returns
+        -------
+        l0 : float
+            As of the function of this name.
+        """
         return float(_filled(self.counts).sum() / self.n_samples)
 
     def dead_fraction(self) -> float:
-        """The share of atoms that no row uses."""
+        """The share of atoms that no row uses.
+
+        Returns
+        -------
+        share : float
+            As of the function of this name.
+        """
         return float(np.mean(_filled(self.counts) == 0))
 
 
-def atom_usage(codes) -> np.ndarray:
+def atom_usage(codes: CodesLike) -> np.ndarray:
     """How many rows use each atom.
 
     Parameters
@@ -67,6 +101,7 @@ def atom_usage(codes) -> np.ndarray:
     Returns
     -------
     counts : ndarray of shape (n_components,), int
+        One for each atom.
 
     Raises
     ------
@@ -86,7 +121,7 @@ def atom_usage(codes) -> np.ndarray:
     return AtomUsage().update(codes).compute()
 
 
-def l0(codes) -> float:
+def l0(codes: CodesLike) -> float:
     """The mean number of non-zero codes of a row.
 
     Parameters
@@ -97,6 +132,7 @@ def l0(codes) -> float:
     Returns
     -------
     l0 : float
+        The mean over rows.
 
     Raises
     ------
@@ -112,7 +148,7 @@ def l0(codes) -> float:
     return AtomUsage().update(codes).l0()
 
 
-def dead_fraction(codes) -> float:
+def dead_fraction(codes: CodesLike) -> float:
     """The share of atoms that no row uses.
 
     Parameters
@@ -123,6 +159,7 @@ def dead_fraction(codes) -> float:
     Returns
     -------
     share : float
+        Between 0 and 1.
 
     Raises
     ------
@@ -150,13 +187,31 @@ class SecondMoment:
     >>> moment.compute()
     array([[10.,  2.],
            [ 2.,  4.]])
+    >>> round(moment.effective_rank(), 2)
+    1.74
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._total = None
 
-    def update(self, codes) -> Self:
-        """Take account of more rows, and return self; errors as of `effective_rank`."""
+    def update(self, codes: CodesLike) -> Self:
+        """Take account of more rows.
+
+        Parameters
+        ----------
+        codes : array-like, sparse of shape (n_samples, n_components) or Codes
+            As for `effective_rank`, with as many columns as before.
+
+        Returns
+        -------
+        self : object
+            To chain calls.
+
+        Raises
+        ------
+        ValueError
+            As for `effective_rank`.
+        """
         codes = checked_codes(codes, None if self._total is None else len(self._total))
         if self._total is None:
             self._total = np.zeros((width(codes), width(codes)))
@@ -165,18 +220,30 @@ class SecondMoment:
         return self
 
     def compute(self) -> np.ndarray:
-        """The sum of outer products of all rows so far."""
+        """The sum of outer products of all rows so far.
+
+        Returns
+        -------
+        moment : ndarray of shape (n_components, n_components)
+            ``Z.T @ Z`` of all codes Z.
+        """
         return _filled(self._total).copy()
 
     def effective_rank(self) -> float:
-        """Its effective rank, as of the function of this name."""
+        """Effective rank of the moment.
+
+        Returns
+        -------
+        rank : float
+            As of the function of this name.
+        """
         eigenvalues = np.linalg.eigvalsh(_filled(self._total)).clip(0)
         if not eigenvalues.any():
             return float("nan")
         return float(np.exp(entr(eigenvalues / eigenvalues.sum()).sum()))
 
 
-def effective_rank(codes) -> float:
+def effective_rank(codes: CodesLike) -> float:
     """Effective rank of the second moment of the codes: how many directions they fill.
 
     The exponential of the entropy of a spectrum that is scaled to sum 1, here of the

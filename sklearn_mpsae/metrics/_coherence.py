@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ._inputs import (
+    CodesLike,
     batches,
     check_count,
     checked_codes,
@@ -26,7 +27,7 @@ _IN_SPAN = 1e-6
 
 
 def mutual_coherence(dictionary: ArrayLike) -> float:
-    """The largest |cosine| of two different atoms.
+    """The largest ``|cosine|`` of two different atoms.
 
     Parameters
     ----------
@@ -109,7 +110,9 @@ def _sums_of_largest(cosines, r):
     return -np.sort(-largest.clip(max=1)).cumsum(axis=-1)
 
 
-def coselected_babel(codes, dictionary: ArrayLike, r: int | None = None) -> np.ndarray:
+def coselected_babel(
+    codes: CodesLike, dictionary: ArrayLike, r: int | None = None
+) -> np.ndarray:
     """Babel function of the atoms that a row selects together, averaged over rows.
 
     For each row, the Babel function is that of the sub-dictionary of its non-zero codes.
@@ -171,16 +174,30 @@ def coselected_babel(codes, dictionary: ArrayLike, r: int | None = None) -> np.n
 
 
 class ConditionalOrthogonality(NamedTuple):
-    """What `conditional_orthogonality` returns: an entry for step 2, 3, ... of the codes."""
+    """What `conditional_orthogonality` returns: an entry for step 2, 3, ... of the codes.
+
+    Parameters
+    ----------
+    previous : ndarray of shape (n_steps - 1,)
+        Mean ``|cosine|`` of the atom of the step with that of the step before.
+    span : ndarray of shape (n_steps - 1,)
+        Mean cosine of the atom with the span of the atoms of all steps before.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_mpsae.metrics import conditional_orthogonality
+    >>> conditional_orthogonality([[3.0, 2.0, 1.0]], np.eye(3)).previous
+    array([0., 0.])
+    """
 
     previous: np.ndarray
-    """Mean |cosine| of the atom of the step with that of the step before."""
-
     span: np.ndarray
-    """Mean cosine of the atom with the span of the atoms of all steps before."""
 
 
-def conditional_orthogonality(codes, dictionary: ArrayLike) -> ConditionalOrthogonality:
+def conditional_orthogonality(
+    codes: CodesLike, dictionary: ArrayLike
+) -> ConditionalOrthogonality:
     """How orthogonal each atom of a row is to those chosen before it.
 
     Each step of a matching pursuit leaves a residual that is orthogonal to the atom just

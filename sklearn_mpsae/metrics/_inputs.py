@@ -5,11 +5,15 @@ from __future__ import annotations
 from numbers import Integral
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import sparse
 from sklearn.utils import check_array, gen_batches
 
-from .._compat import as_numpy
+from .._arrays import as_numpy
 from ..coding import Codes
+
+# Codes in any form, for type checkers.
+CodesLike = Codes | ArrayLike | sparse.sparray | sparse.spmatrix
 
 # A part of the rows takes about so many float64 numbers, and so many rows at most.
 _NUMBERS = 1 << 22

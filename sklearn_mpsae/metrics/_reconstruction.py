@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ._inputs import (
+    CodesLike,
     batches,
     checked_codes,
     checked_rows,
@@ -30,12 +31,28 @@ class ExplainedVariance:
     0.5
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._energy = _CenteredEnergy()
         self._error = 0.0
 
     def update(self, X: ArrayLike, X_reconstructed: ArrayLike) -> Self:
-        """Take account of more rows, and return self; errors as of the function."""
+        """Take account of more rows.
+
+        Parameters
+        ----------
+        X, X_reconstructed : array-like of shape (n_samples, n_features)
+            As for `explained_variance`, with as many columns as before.
+
+        Returns
+        -------
+        self : object
+            To chain calls.
+
+        Raises
+        ------
+        ValueError
+            As for `explained_variance`.
+        """
         X, X_hat = checked_rows(X), checked_rows(X_reconstructed, "X_reconstructed")
         if X.shape != X_hat.shape:
             raise ValueError(
@@ -49,7 +66,13 @@ class ExplainedVariance:
         return self
 
     def compute(self) -> float:
-        """The explained variance of all rows so far."""
+        """The explained variance of all rows so far.
+
+        Returns
+        -------
+        r2 : float
+            As of `explained_variance`.
+        """
         return float(1 - self._energy.share(self._error))
 
 
@@ -117,7 +140,7 @@ def fraction_of_variance_unexplained(X: ArrayLike, X_reconstructed: ArrayLike) -
 
 
 def residual_path(
-    X: ArrayLike, codes, dictionary: ArrayLike, intercept: ArrayLike | None = None
+    X: ArrayLike, codes: CodesLike, dictionary: ArrayLike, intercept: ArrayLike | None = None
 ) -> np.ndarray:
     """Share of the variance of X that is left after 1, 2, ... k of the codes of each row.
 
@@ -189,7 +212,7 @@ class _CenteredEnergy:
     means (Chan, Golub and LeVeque 1983): no difference of large sums, whatever the mean.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.n_rows, self.mean, self.energy = 0, 0.0, 0.0
 
     def update(self, X):

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from scipy.optimize import linear_sum_assignment
 
 from ._inputs import (
+    CodesLike,
     add_product,
     batches,
     check_same_space,
@@ -24,16 +25,28 @@ from ._inputs import (
 
 
 class Matching(NamedTuple):
-    """Pairs of a learned atom and a true feature, in the order of the features."""
+    """Pairs of a learned atom and a true feature, in the order of the features.
+
+    Parameters
+    ----------
+    atoms : ndarray of shape (n_pairs,), int
+        The atom of each pair.
+    features : ndarray of shape (n_pairs,), int
+        Its feature, increasing.
+    scores : ndarray of shape (n_pairs,)
+        How alike they are, in the measure that was matched.
+
+    Examples
+    --------
+    >>> from sklearn_mpsae.metrics import match_atoms
+    >>> atoms, features, cosines = match_atoms([[0.0, 1.0], [1.0, 0.0]], [[1.0, 0.0]])
+    >>> atoms, features, cosines
+    (array([1]), array([0]), array([1.]))
+    """
 
     atoms: np.ndarray
-    """The atom of each pair."""
-
     features: np.ndarray
-    """Its feature, increasing."""
-
     scores: np.ndarray
-    """How alike they are, in the measure that was matched."""
 
 
 def match_atoms(dictionary: ArrayLike, truth: ArrayLike, *, absolute: bool = False) -> Matching:
@@ -46,8 +59,8 @@ def match_atoms(dictionary: ArrayLike, truth: ArrayLike, *, absolute: bool = Fal
     truth : array-like of shape (n_true, n_features)
         True features of unit norm.
     absolute : bool, default=False
-        Whether to take |cosine|: for codes of either sign, an atom and its negative are the
-        same.
+        Whether to take ``|cosine|``: for codes of either sign, an atom and its negative are
+        the same.
 
     Returns
     -------
@@ -74,7 +87,7 @@ def match_atoms(dictionary: ArrayLike, truth: ArrayLike, *, absolute: bool = Fal
     return _best_pairs(_cosines(dictionary, truth, absolute))
 
 
-def match_codes(codes, activations) -> Matching:
+def match_codes(codes: CodesLike, activations: CodesLike) -> Matching:
     """Pair atoms with true features by the samples on which they are active.
 
     The pairs maximise the sum of ``(codes / abs(codes).max(axis=0)).T @ activations``,
@@ -141,7 +154,7 @@ def matched_cosine(
     matching : Matching or (atoms, features), default=None
         The pairs. None for those of `match_atoms`.
     absolute : bool, default=False
-        Whether to take |cosine|.
+        Whether to take ``|cosine|``.
 
     Returns
     -------
@@ -166,32 +179,56 @@ def matched_cosine(
 
 
 class Scores(NamedTuple):
-    """Precision, recall and F1: a number each, or an array with one for each feature."""
+    """Precision, recall and F1: a number each, or an array with one for each feature.
+
+    Parameters
+    ----------
+    precision : float or ndarray of shape (n_true,)
+        The share of an atom's firings on which its feature is active.
+    recall : float or ndarray of shape (n_true,)
+        The share of a feature's activity on which its atom fires.
+    f1 : float or ndarray of shape (n_true,)
+        Their harmonic mean.
+
+    Examples
+    --------
+    >>> from sklearn_mpsae.metrics import Scores
+    >>> Scores(precision=1.0, recall=0.5, f1=2 / 3).recall
+    0.5
+    """
 
     precision: np.ndarray | float
-    """The share of an atom's firings on which its feature is active."""
-
     recall: np.ndarray | float
-    """The share of a feature's activity on which its atom fires."""
-
     f1: np.ndarray | float
-    """Their harmonic mean."""
 
 
 class FiringScores(NamedTuple):
-    """What `firing_scores` returns."""
+    """What `firing_scores` returns.
+
+    Parameters
+    ----------
+    per_feature : Scores
+        Arrays of shape (n_true,).
+    macro : Scores
+        The means over features.
+    micro : Scores
+        The scores of all firings of all pairs together.
+
+    Examples
+    --------
+    >>> from sklearn_mpsae.metrics import firing_scores
+    >>> codes, truth = [[2.0, 0.0], [1.0, 3.0]], [[1.0], [0.0]]
+    >>> scores = firing_scores(codes, truth, ([0], [0]))
+    >>> float(scores.macro.precision), float(scores.macro.recall)
+    (0.5, 1.0)
+    """
 
     per_feature: Scores
-    """Arrays of shape (n_true,)."""
-
     macro: Scores
-    """The means over features."""
-
     micro: Scores
-    """The scores of all firings of all pairs together."""
 
 
-def firing_scores(codes, activations, matching: Matching) -> FiringScores:
+def firing_scores(codes: CodesLike, activations: CodesLike, matching: Matching) -> FiringScores:
     """How well atoms fire when their features are active.
 
     To fire is to be other than zero. With the numbers of samples on which an atom fires,
@@ -280,8 +317,8 @@ def feature_absorption(
     matching : Matching or (atoms, features), default=None
         The pairs. None for those of `match_atoms`.
     absolute : bool, default=False
-        Whether to take |cosine|; else atoms turned away from the parent make up for others
-        turned towards it.
+        Whether to take ``|cosine|``; else atoms turned away from the parent make up for
+        others turned towards it.
 
     Returns
     -------
@@ -314,13 +351,26 @@ def feature_absorption(
 
 
 class SimilarityError(NamedTuple):
-    """What `similarity_error` returns; NaN where there is no such pair of features."""
+    """What `similarity_error` returns; NaN where there is no such pair of features.
+
+    Parameters
+    ----------
+    within : float
+        Mean squared error of cosines of features of the same level.
+    across : float
+        Mean squared error of cosines of features of different levels.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_mpsae.metrics import similarity_error
+    >>> error = similarity_error(np.eye(3), np.eye(3), levels=[0, 0, 1])
+    >>> error.within, error.across
+    (0.0, 0.0)
+    """
 
     within: float
-    """Mean squared error of cosines of features of the same level."""
-
     across: float
-    """Mean squared error of cosines of features of different levels."""
 
 
 def similarity_error(
@@ -394,7 +444,7 @@ def stability(dictionaries: Sequence[ArrayLike], *, absolute: bool = False) -> f
     dictionaries : sequence of array-like of shape (n_components, n_features)
         At least two, of atoms of unit norm; the numbers of atoms may differ.
     absolute : bool, default=False
-        Whether to take |cosine|.
+        Whether to take ``|cosine|``.
 
     Returns
     -------

@@ -21,7 +21,7 @@ def codes_scorer(
     metric : callable
         ``metric(codes) -> float``, as `l0` or `effective_rank`. For the scorer to be
         pickled, as it is with ``n_jobs``, a function of a module, or a
-        :func:`functools.partial` of one.
+        `functools.partial` of one.
     greater_is_better : bool, default=True
         If not, the score is the negative of the metric.
 

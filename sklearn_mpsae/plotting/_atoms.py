@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
+from .._arrays import on_numpy
 from ._base import BaseDisplay, check_atoms
 from ._mosaic import DIVERGING, as_images, bare, largest, shades, size_of, tile, with_alpha
 
@@ -49,6 +50,8 @@ class AtomsDisplay(BaseDisplay):
     >>> display = AtomsDisplay.from_estimator(sae, image_shape=(8, 8), n_atoms=20)
     >>> display.images.shape
     (20, 8, 8)
+    >>> again = display.plot(display.ax_, n_columns=10)
+    >>> faces = AtomsDisplay.from_dictionary(X[:5], image_shape=(8, 8), scale="shared")
     """
 
     def __init__(self, images: np.ndarray, *, atoms: np.ndarray) -> None:
@@ -56,6 +59,7 @@ class AtomsDisplay(BaseDisplay):
         self.atoms = atoms
 
     @classmethod
+    @on_numpy
     def from_estimator(
         cls,
         estimator: Any,
@@ -81,12 +85,19 @@ class AtomsDisplay(BaseDisplay):
             first, or the first ones of an estimator without `atom_usage_`.
         n_atoms : int, default=60
             The number of atoms to show if `atoms` is None.
-        n_columns, scale, ax, **image_kw
-            As for `plot`.
+        n_columns : int, default=None
+            Atoms per line; None for a picture half as wide again as it is high.
+        scale : {"atom", "shared"}, default="atom"
+            Whether the colours end at the largest weight of each atom, or of all of them.
+        ax : matplotlib Axes, default=None
+            Where to draw; None for a new figure.
+        **image_kw : dict
+            Options of matplotlib's `imshow`.
 
         Returns
         -------
         display : AtomsDisplay
+            What was drawn.
 
         Raises
         ------
@@ -138,12 +149,19 @@ class AtomsDisplay(BaseDisplay):
             The atoms to show; None for the first `n_atoms`.
         n_atoms : int, default=60
             The number of atoms to show if `atoms` is None.
-        n_columns, scale, ax, **image_kw
-            As for `plot`.
+        n_columns : int, default=None
+            Atoms per line; None for a picture half as wide again as it is high.
+        scale : {"atom", "shared"}, default="atom"
+            Whether the colours end at the largest weight of each atom, or of all of them.
+        ax : matplotlib Axes, default=None
+            Where to draw; None for a new figure.
+        **image_kw : dict
+            Options of matplotlib's `imshow`.
 
         Returns
         -------
         display : AtomsDisplay
+            What was drawn.
 
         Raises
         ------
@@ -185,6 +203,7 @@ class AtomsDisplay(BaseDisplay):
         Returns
         -------
         display : AtomsDisplay
+            What was drawn.
 
         Raises
         ------

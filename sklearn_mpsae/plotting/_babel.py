@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
+from .._arrays import on_numpy
 from ..metrics import babel_function, coselected_babel
 from ._base import BaseDisplay, legend, line_style, name_of, whole_numbers
 
@@ -49,6 +50,16 @@ class BabelDisplay(BaseDisplay):
     >>> display = BabelDisplay.from_dictionary(np.eye(4))
     >>> display.babel
     array([0., 0., 0.])
+    >>> again = display.plot(display.ax_, color="gray")
+
+    Of an estimator, and of the atoms that its rows take together:
+
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_mpsae import MPSparseAutoencoder
+    >>> X = load_digits().data
+    >>> sae = MPSparseAutoencoder(16, n_nonzero_coefs=4, max_iter=2).fit(X)
+    >>> len(BabelDisplay.from_estimator(sae, X).babel)
+    3
     """
 
     def __init__(
@@ -90,6 +101,7 @@ class BabelDisplay(BaseDisplay):
         Returns
         -------
         display : BabelDisplay
+            What was drawn.
 
         Raises
         ------
@@ -102,6 +114,7 @@ class BabelDisplay(BaseDisplay):
         return cls(babel_function(dictionary, r), name=name).plot(ax, **line_kw)
 
     @classmethod
+    @on_numpy
     def from_estimator(
         cls,
         estimator: Any,
@@ -133,6 +146,7 @@ class BabelDisplay(BaseDisplay):
         Returns
         -------
         display : BabelDisplay
+            What was drawn.
 
         Raises
         ------
@@ -169,6 +183,7 @@ class BabelDisplay(BaseDisplay):
         Returns
         -------
         display : BabelDisplay
+            What was drawn.
 
         Raises
         ------

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
+from .._arrays import on_numpy
 from ..metrics import explained_variance, l0
 from ._base import BaseDisplay, legend, line_style
 
@@ -75,6 +76,17 @@ class SparsityFrontierDisplay(BaseDisplay):
     >>> display = SparsityFrontierDisplay.from_results(results)
     >>> display.frontiers["TopKSAE"].y
     array([0.55, 0.8 ])
+    >>> again = display.plot(display.ax_, xscale="linear")
+
+    Of fitted estimators:
+
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_mpsae import TopKSAE
+    >>> X = load_digits().data
+    >>> fitted = [TopKSAE(32, n_nonzero_coefs=k, max_iter=2).fit(X) for k in (2, 4)]
+    >>> display = SparsityFrontierDisplay.from_estimators({"TopK": fitted}, X)
+    >>> display.frontiers["TopK"].x
+    array([2., 4.])
     """
 
     def __init__(self, frontiers: dict[str, Frontier], *, x: str = "l0", y: str = "r2") -> None:
@@ -118,6 +130,7 @@ class SparsityFrontierDisplay(BaseDisplay):
         Returns
         -------
         display : SparsityFrontierDisplay
+            What was drawn.
 
         Raises
         ------
@@ -136,6 +149,7 @@ class SparsityFrontierDisplay(BaseDisplay):
         return cls(frontiers, x=x, y=y).plot(ax, xscale=xscale, **line_kw)
 
     @classmethod
+    @on_numpy
     def from_estimators(
         cls,
         estimators: dict[str, Any],
@@ -167,6 +181,7 @@ class SparsityFrontierDisplay(BaseDisplay):
         Returns
         -------
         display : SparsityFrontierDisplay
+            What was drawn.
 
         Raises
         ------
@@ -215,6 +230,7 @@ class SparsityFrontierDisplay(BaseDisplay):
         Returns
         -------
         display : SparsityFrontierDisplay
+            What was drawn.
 
         Raises
         ------

@@ -11,6 +11,7 @@ from scipy.spatial.distance import squareform
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
+from .._arrays import on_numpy
 from ._base import BaseDisplay, check_atoms, whole_numbers
 
 if TYPE_CHECKING:
@@ -48,6 +49,15 @@ class GramDisplay(BaseDisplay):
     >>> display = GramDisplay.from_dictionary(np.eye(3), parents=[2, -1, -1])
     >>> display.order, display.borders
     (array([1, 2, 0]), array([1]))
+    >>> again = display.plot(display.ax_, cmap="gray")
+
+    Of an estimator:
+
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_mpsae import MPSparseAutoencoder
+    >>> sae = MPSparseAutoencoder(16, max_iter=2).fit(load_digits().data)
+    >>> GramDisplay.from_estimator(sae).cosines.shape
+    (16, 16)
     """
 
     def __init__(self, cosines: np.ndarray, *, order: np.ndarray, borders: np.ndarray) -> None:
@@ -88,6 +98,7 @@ class GramDisplay(BaseDisplay):
         Returns
         -------
         display : GramDisplay
+            What was drawn.
 
         Raises
         ------
@@ -106,6 +117,7 @@ class GramDisplay(BaseDisplay):
         return display.plot(ax, **image_kw)
 
     @classmethod
+    @on_numpy
     def from_estimator(
         cls,
         estimator: Any,
@@ -122,12 +134,21 @@ class GramDisplay(BaseDisplay):
         ----------
         estimator : estimator with `components_`
             It must be fitted.
-        order, parents, groups, ax, **image_kw
-            As for `from_dictionary`.
+        order : array-like of shape (n_shown,), int, default=None
+            The atoms to show, in this order; None as for `from_dictionary`.
+        parents : array-like of shape (n_components,), int, default=None
+            The index of each atom's parent, -1 where it has none. A line separates trees.
+        groups : array-like of shape (n_components,), default=None
+            The group of each atom. A line separates groups.
+        ax : matplotlib Axes, default=None
+            Where to draw; None for a new figure.
+        **image_kw : dict
+            Options of matplotlib's `imshow`.
 
         Returns
         -------
         display : GramDisplay
+            What was drawn.
 
         Raises
         ------
@@ -154,6 +175,7 @@ class GramDisplay(BaseDisplay):
         Returns
         -------
         display : GramDisplay
+            What was drawn.
 
         Raises
         ------

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
+from .._arrays import on_numpy
 from ._base import BaseDisplay, legend, line_style, name_of, whole_numbers
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class ReconstructionPathDisplay(BaseDisplay):
     >>> display = ReconstructionPathDisplay.from_estimator(sae, X, n_nonzero_coefs=8)
     >>> display.path.shape
     (8,)
+    >>> again = display.plot(display.ax_)
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class ReconstructionPathDisplay(BaseDisplay):
         self.name = name
 
     @classmethod
+    @on_numpy
     def from_estimator(
         cls,
         estimator: Any,
@@ -94,6 +97,7 @@ class ReconstructionPathDisplay(BaseDisplay):
         Returns
         -------
         display : ReconstructionPathDisplay
+            What was drawn.
 
         Raises
         ------
@@ -133,6 +137,7 @@ class ReconstructionPathDisplay(BaseDisplay):
         Returns
         -------
         display : ReconstructionPathDisplay
+            What was drawn.
 
         Raises
         ------

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
+from .._arrays import on_numpy
 from ..coding import Codes
 from ._base import BaseDisplay
 from ._mosaic import DIVERGING, as_images, bare, shades, size_of, tile, with_alpha
@@ -59,6 +60,7 @@ class ProgressiveReconstructionDisplay(BaseDisplay):
     ... )
     >>> display.reconstructions.shape
     (3, 4, 8, 8)
+    >>> again = display.plot(display.ax_, show_atoms=False)
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class ProgressiveReconstructionDisplay(BaseDisplay):
         self.steps = steps
 
     @classmethod
+    @on_numpy
     def from_estimator(
         cls,
         estimator: Any,
@@ -113,6 +116,7 @@ class ProgressiveReconstructionDisplay(BaseDisplay):
         Returns
         -------
         display : ProgressiveReconstructionDisplay
+            What was drawn.
 
         Raises
         ------
@@ -154,6 +158,7 @@ class ProgressiveReconstructionDisplay(BaseDisplay):
         Returns
         -------
         display : ProgressiveReconstructionDisplay
+            What was drawn.
 
         Raises
         ------

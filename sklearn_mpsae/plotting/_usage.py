@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
+from .._arrays import on_numpy
 from ..metrics import atom_usage
 from ._base import BaseDisplay, legend, line_style, name_of
 
@@ -48,6 +49,7 @@ class AtomUsageDisplay(BaseDisplay):
     >>> display = AtomUsageDisplay.from_estimator(sae, X)
     >>> bool(display.usage.sum() <= 4 * len(X))
     True
+    >>> again = display.plot(display.ax_)
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class AtomUsageDisplay(BaseDisplay):
         self.name = name
 
     @classmethod
+    @on_numpy
     def from_estimator(
         cls,
         estimator: Any,
@@ -86,6 +89,7 @@ class AtomUsageDisplay(BaseDisplay):
         Returns
         -------
         display : AtomUsageDisplay
+            What was drawn.
 
         Raises
         ------
@@ -119,6 +123,7 @@ class AtomUsageDisplay(BaseDisplay):
         Returns
         -------
         display : AtomUsageDisplay
+            What was drawn.
 
         Raises
         ------

@@ -1,0 +1,310 @@
+"""What a user calls: checks first, then facts, samples and the page."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from numbers import Integral
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.utils.validation import check_is_fitted
+
+from .. import __version__
+from .._arrays import as_numpy, on_numpy
+from .._base import BaseSparseAutoencoder
+from .._mp import MPSparseAutoencoder
+from ..metrics._inputs import check_count
+from ..plotting._mosaic import as_images
+from ..sources import BatchStream
+from ._facts import facts_of
+from ._page import replacing, write_page
+from ._samples import (
+    atom_pictures,
+    by_importance,
+    largest_weights,
+    pictures_of,
+    profiles_of,
+)
+
+# Longer texts and labels are cut, and all texts together are kept below so many characters.
+_TEXT_LENGTH, _LABEL_LENGTH, _ALL_TEXT = 400, 80, 8_000_000
+
+
+@on_numpy
+def explore(
+    estimator: BaseSparseAutoencoder,
+    X: ArrayLike,
+    path: str | os.PathLike[str],
+    *,
+    texts: Sequence[str] | None = None,
+    labels: Sequence[str] | Sequence[int] | None = None,
+    images: ArrayLike | None = None,
+    image_shape: tuple[int, ...] | None = None,
+    feature_names: Sequence[str] | None = None,
+    n_examples: int = 12,
+    n_related: int = 8,
+    title: str | None = None,
+) -> Path:
+    """Write a page to explore the atoms of a fitted estimator, in any browser.
+
+    The page is one HTML file, which needs neither a server nor a network. It has a table of
+    all atoms, to search and to sort: how many samples use each, its mean code, its
+    coherence with the others, when a pursuit picks it, its share of the energy, and what is
+    lost without it. For each atom it shows its strongest samples, the histogram of its
+    codes, the atoms most like it, and those that are picked before and after it.
+
+    Parameters
+    ----------
+    estimator : estimator of this package
+        It must be fitted. Of a pipeline, pass the last step, and X as that step gets it.
+    X : array-like, CSR or NpyFiles of shape (n_samples, n_features)
+        The samples to encode; the page speaks of these only. They need not be those of the
+        training.
+    path : path-like
+        The file to write, its name ending in .html or .htm. A file of that name is
+        replaced, once the new one is complete.
+    texts : sequence of str of length n_samples, default=None
+        What to show of each sample, if it is a text. Those longer than 400 characters are
+        cut.
+    labels : sequence of str or int of length n_samples, default=None
+        A word or two to show with each sample, such as its class.
+    images : array-like of shape (n_samples, height, width) or (n_samples, height, width, 3), \
+default=None
+        Pictures to show of the samples: uint8, or floats from 0 to 1.
+    image_shape : (height, width) or (height, width, 3), default=None
+        The shape of a row of X as an image, to draw atoms as images, and samples too unless
+        there are `images`.
+    feature_names : sequence of str of length n_features, default=None
+        Names for the weights of the atoms. None for the estimator's ``feature_names_in_``,
+        or x0, x1, ...
+    n_examples : int, default=12
+        How many of its strongest samples are shown of each atom.
+    n_related : int, default=8
+        How many atoms are named as its neighbours, and as picked before and after it.
+    title : str, default=None
+        The heading; None for the estimator's class.
+
+    Returns
+    -------
+    path : pathlib.Path
+        The file.
+
+    Raises
+    ------
+    NotFittedError
+        If the estimator is not fitted.
+    TypeError
+        If it is of another package, if X is a stream, or if texts, labels or names are not
+        text.
+    ValueError
+        If X has other features than those of the fit, NaN or infinity; if there are more or
+        fewer texts, labels or images than samples, or images of several sizes; if a number
+        is out of range, or the path does not end in .html.
+    OSError
+        If the file cannot be written. As all of the above it is found before any work,
+        except for NaN in files, which are read only once.
+
+    See Also
+    --------
+    sklearn_mpsae.plotting.AtomsDisplay : Atoms as images, with matplotlib.
+    sklearn_mpsae.plotting.AtomUsageDisplay : How often each atom is used.
+
+    Notes
+    -----
+    Without an atom w, whose code for a row is v, the residual r of the row becomes r + v w,
+    and its squared error rises by ``v² |w|² + 2 v <r, w>``: the page shows the sum over the
+    rows that use the atom, relative to their error, and to the variance of all rows. Other
+    atoms are not chosen anew.
+
+    Samples that several atoms show are in the file once. It is kept below about 30 MB (with
+    up to some 20,000 atoms) by leaving out pictures of samples, those first that are
+    nobody's strongest, and the page says so; pictures have at most 64 pixels a side.
+
+    The file shows what is passed: think of whose samples they are before sharing it. Texts
+    cannot run script in it, whatever they contain.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_mpsae import MPSparseAutoencoder, explore
+    >>> X, y = load_digits(return_X_y=True)
+    >>> sae = MPSparseAutoencoder(64, n_nonzero_coefs=4, max_iter=2, random_state=0).fit(X)
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> path = os.path.join(folder.name, "digits.html")
+    >>> explore(sae, X, path, labels=y, image_shape=(8, 8)).name
+    'digits.html'
+    >>> folder.cleanup()
+    """
+    _check_estimator(estimator)
+    check_count(n_examples, "n_examples")
+    check_count(n_related, "n_related")
+    title = _checked_title(title, estimator)
+    path = _checked_path(path)
+    if isinstance(X, BatchStream):
+        raise TypeError(
+            "X is a BatchStream, whose rows cannot be asked for again: pass an array, a "
+            "memmap or sklearn_mpsae.sources.NpyFiles."
+        )
+    source = estimator._source_to_code(X)
+    names = _checked_names(feature_names, estimator)
+    texts = _checked_texts(texts, "texts", source.n_rows, (str,))
+    labels = _checked_texts(labels, "labels", source.n_rows, (str, Integral))
+    images = None if images is None else _checked_images(images, source.n_rows)
+    if image_shape is not None:
+        as_images(estimator.components_[:1], image_shape)
+
+    with replacing(path) as file:
+        facts = facts_of(
+            estimator,
+            source,
+            ordered=isinstance(estimator, MPSparseAutoencoder),
+            n_examples=n_examples,
+            n_related=min(n_related, len(estimator.components_) - 1),
+        )
+        samples, examples = by_importance(facts.top_rows)
+        pictures = pictures_of(source, images, image_shape, facts.value_range)
+        atoms = atom_pictures(estimator.components_, image_shape)
+        arrays = _arrays(facts, samples, examples)
+        if atoms is None:
+            arrays |= largest_weights(estimator.components_)
+            if pictures is None and texts is None:
+                features, center = arrays["features"], estimator.intercept_
+                arrays |= profiles_of(source, center, features, facts.top_rows)
+        header = {
+            "title": title,
+            "estimator": type(estimator).__name__,
+            "version": __version__,
+            "n_samples": facts.n_samples,
+            "ordered": facts.ordered,
+            "r2": None if np.isnan(facts.r2) else facts.r2,
+            "l0": facts.l0,
+            "names": names,
+            "picture": pictures and pictures._replace(take=None)._asdict(),
+            "atom_shape": None if atoms is None else atoms.shape[1:],
+            **_words(texts, labels, samples),
+        }
+        pixels = pictures and (lambda part: pictures.take(samples[part]))
+        write_page(file, header, arrays, atoms, pixels, len(samples))
+    return path
+
+
+# --------------------------------------------------------------------------- checks
+def _check_estimator(estimator):
+    if not isinstance(estimator, BaseSparseAutoencoder):
+        raise TypeError(
+            f"estimator is {estimator!r}: explore knows the fitted estimators of this "
+            "package. Of a pipeline, pass its last step, and X as that step gets it."
+        )
+    check_is_fitted(estimator)
+
+
+def _checked_title(title, estimator):
+    if title is not None and not isinstance(title, str):
+        raise TypeError(f"title must be text, got {title!r}.")
+    return type(estimator).__name__ if title is None else title
+
+
+def _checked_path(path):
+    path = Path(path)
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise ValueError(f"path must end in .html or .htm, got {os.fspath(path)!r}.")
+    return path
+
+
+def _checked_names(names, estimator):
+    """Names of the features as a list of str, or None for x0, x1, ..."""
+    if names is None:
+        names = getattr(estimator, "feature_names_in_", None)
+    return _checked_texts(names, "feature_names", estimator.n_features_in_, (str,), "features")
+
+
+def _checked_texts(texts, name, n, kinds, of="samples"):
+    """Texts as a list, or None; refused unless there are n, all of these kinds."""
+    if texts is None:
+        return None
+    if isinstance(texts, str | bytes):
+        raise TypeError(f"{name} must be a sequence with one entry for each of the {of}.")
+    texts = list(as_numpy(texts))
+    if len(texts) != n:
+        raise ValueError(f"There are {len(texts)} {name} for {n} {of}: pass one for each.")
+    for i, text in enumerate(texts):
+        if not isinstance(text, kinds):
+            wanted = "text" if kinds == (str,) else "text or whole numbers"
+            raise TypeError(
+                f"{name}[{i}] is {text!r}, of type {type(text).__name__}: {name} must be "
+                f"{wanted}. Pass e.g. [str(x) for x in {name}]."
+            )
+    return [str(text) for text in texts]
+
+
+def _checked_images(images, n):
+    """Pictures of the samples as an array (n, height, width) or (n, height, width, 3)."""
+    if isinstance(images, list | tuple):
+        shapes = [np.shape(as_numpy(image)) for image in images]
+        other = next((i for i, shape in enumerate(shapes) if shape != shapes[0]), None)
+        if other is not None:
+            raise ValueError(
+                f"images[{other}] has shape {shapes[other]}, and images[0] {shapes[0]}: "
+                "bring them all to one size."
+            )
+        images = [as_numpy(image) for image in images]
+    images = np.asarray(as_numpy(images))
+    if images.ndim == 4 and images.shape[3] == 1:
+        images = images[..., 0]
+    if images.ndim not in (3, 4) or images.shape[3:] not in ((), (3,)) or 0 in images.shape[1:]:
+        raise ValueError(
+            "images must have shape (n_samples, height, width) or (n_samples, height, width, "
+            f"3), got {images.shape}. Rows of pixels are reshaped by image_shape."
+        )
+    if len(images) != n:
+        raise ValueError(f"There are {len(images)} images for {n} samples: pass one for each.")
+    if images.dtype == np.uint8:
+        return images
+    # NaN fails this too.
+    if images.dtype.kind != "f" or not (images.min() >= 0 and images.max() <= 1):
+        ends = f" from {images.min()} to {images.max()}" if images.dtype.kind in "iuf" else ""
+        raise ValueError(
+            f"images must be uint8, or floats from 0 to 1; got {images.dtype}{ends}."
+        )
+    return images
+
+
+# --------------------------------------------------------------- what the page holds
+def _words(texts, labels, samples):
+    """What the header says of the samples."""
+    words = {"texts": None, "labels": None}
+    if labels is not None:
+        words["labels"] = [_cut(labels[row], _LABEL_LENGTH) for row in samples]
+    if texts is not None:
+        cut = [_cut(texts[row], _TEXT_LENGTH) for row in samples]
+        fits = np.cumsum([len(text) for text in cut]) <= _ALL_TEXT
+        words["texts"] = cut[: int(fits.sum())]
+    return words
+
+
+def _cut(text, length):
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def _arrays(facts, samples, examples):
+    """The facts, by the names that the page's script has for them."""
+    arrays = {
+        "samples": samples,
+        "examples": examples,
+        "example_codes": facts.top_codes,
+        "neighbors": facts.neighbors.atoms,
+        "cosines": facts.neighbors.cosines,
+    }
+    # fmt: off
+    same = ("usage", "mean_code", "mean_step", "energy", "removal", "r2_loss", "coherence",
+            "histogram", "code_range")
+    # fmt: on
+    arrays |= {name: getattr(facts, name) for name in same}
+    for name, related in facts.relations.items():
+        arrays[name] = related.atoms
+        arrays[f"{name}_rows"] = related.rows
+        arrays[f"{name}_chance"] = related.chance
+    return arrays

@@ -1,0 +1,203 @@
+"""Fitted estimators as ONNX models. Written out node by node: no torch, no tracing."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..learning.checkpoint import replacing
+from ._optional import needed
+from ._rules import Pursuit, rule_of
+
+# Operators of 2022, and the file format of that time: onnxruntime 1.14 and later read them.
+_OPSET, _IR = 18, 8
+
+# A protobuf message has at most so many bytes.
+_MOST_BYTES = 2**31 - 1
+
+# Matching pursuit, as a loop over steps. A row that has stopped takes nothing, so that it
+# stays stopped.
+_PURSUIT = """
+    R0 = Sub (X, intercept)
+    energy = ReduceSumSquare <keepdims = 1> (R0, last)
+    norm = Sqrt (energy)
+    drowned = Mul (norm, noise)
+    least = Max (drowned, threshold)
+    enough = Mul (energy, tol)
+    start = Expand (zero, shape)
+    R, codes = Loop (k, go, R0, start) <body = step (
+        int64 t, bool go_in, real[N, d] R_in, real[N, p] codes_in
+    ) => (bool go_out, real[N, d] R_out, real[N, p] codes_out) {
+        correlations = MatMul (R_in, atoms_T)
+        scores = SCORE (correlations)
+        best, i = TopK (scores, one)
+        value = GatherElements <axis = 1> (correlations, i)
+        left = ReduceSumSquare <keepdims = 1> (R_in, last)
+        strong = Greater (best, least)
+        open = RUNNING
+        going = And (strong, open)
+        taken = Where (going, value, zero)
+        codes_out = ScatterElements <axis = 1, reduction = "add"> (codes_in, i, taken)
+        atom = GatherND (atoms, i)
+        part = Mul (taken, atom)
+        R_out = Sub (R_in, part)
+        go_out = Identity (go_in)
+    }>
+"""
+
+_LINEAR = """
+    centred = Sub (X, intercept)
+    product = MatMul (centred, encoder_T)
+    outputs = Add (product, bias)
+"""
+
+_ABOVE = """
+    high = Greater (outputs, floor)
+    above = Where (high, outputs, zero)
+"""
+
+_LARGEST = """
+    scores = SCORE (above)
+    best, i = TopK (scores, k)
+    signed = GatherElements <axis = 1> (above, i)
+    values = VALUE (signed)
+    start = Expand (zero, shape)
+    codes = ScatterElements <axis = 1> (start, i, values)
+"""
+
+_SHAPE = """
+    rows = Shape <start = 0, end = 1> (X)
+    shape = Concat <axis = 0> (rows, p)
+"""
+
+_DECODE = """
+    sum = MatMul (codes, atoms)
+    reconstruction = Add (sum, intercept)
+"""
+
+
+def to_onnx(
+    estimator: Any, path: str | os.PathLike[str], *, reconstruction: bool = False
+) -> Path:
+    """Write what `transform` does as an ONNX model.
+
+    The model has the input "X" of shape (N, n_features), for any N, in the dtype of
+    ``components_``, and the output "codes" of shape (N, n_components). It uses operators of
+    the default domain only (opset 18), and a pursuit is a loop, so that its size does not
+    grow with the number of codes.
+
+    Needs ``pip install "sklearn_mpsae[onnx]"``.
+
+    Parameters
+    ----------
+    estimator : estimator of this package
+        Fitted, with matching pursuit or a shallow encoder.
+    path : path-like
+        The file, which takes the place of an older one when it is complete.
+    reconstruction : bool, default=False
+        Whether there is a second output, "reconstruction" of shape (N, n_features).
+
+    Returns
+    -------
+    path : pathlib.Path
+        The file.
+
+    Raises
+    ------
+    NotFittedError
+        If the estimator is not fitted.
+    ValueError
+        If it codes by orthogonal matching pursuit, is none of this package's, or has
+        2 GiB of arrays or more, for which the format has no room.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> import numpy as np
+    >>> import onnxruntime
+    >>> from sklearn_mpsae import MPSparseAutoencoder
+    >>> from sklearn_mpsae.persistence import to_onnx
+    >>> X = np.random.default_rng(0).standard_normal((100, 8), dtype=np.float32)
+    >>> sae = MPSparseAutoencoder(16, n_nonzero_coefs=2, max_iter=2, random_state=0).fit(X)
+    >>> path = to_onnx(sae, os.path.join(tempfile.mkdtemp(), "model.onnx"))
+    >>> session = onnxruntime.InferenceSession(path)
+    >>> (codes,) = session.run(["codes"], {"X": X})
+    >>> bool(np.allclose(codes, sae.transform(X), atol=1e-5))
+    True
+    """
+    onnx = needed("onnx", "onnx")
+    rule, path = rule_of(estimator), Path(path)
+    text, constants = (_pursuit if isinstance(rule, Pursuit) else _shallow)(rule)
+    constants |= {"intercept": rule.intercept, "p": np.array([len(rule.atoms)])}
+    outputs = f"real[N, {len(rule.atoms)}] codes"
+    if reconstruction:
+        text += _DECODE
+        constants["atoms"] = rule.atoms
+        outputs += f", real[N, {rule.atoms.shape[1]}] reconstruction"
+    n_bytes = sum(array.nbytes for array in constants.values())
+    if n_bytes >= _MOST_BYTES:
+        raise ValueError(
+            f"The model would have {n_bytes / 2**30:.1f} GiB, more than the 2 GiB that an "
+            "ONNX file can have: use save, or to_torch_module."
+        )
+    model = _model(onnx, text, outputs, rule, constants)
+    with replacing(path) as beside:
+        onnx.save_model(model, beside)
+    return path
+
+
+def _pursuit(rule):
+    real = rule.atoms.dtype.type
+    text = _SHAPE + _PURSUIT.replace("SCORE", "Identity" if rule.positive else "Abs")
+    text = text.replace("RUNNING", "Greater (left, enough)" if rule.tol else "Identity (go_in)")
+    constants = {
+        "atoms": rule.atoms,
+        "atoms_T": rule.atoms.T,
+        "k": np.array(rule.k),
+        "one": np.array([1]),
+        "last": np.array([1]),
+        "go": np.array(True),
+        "zero": real(0),
+        "noise": real(4 * np.finfo(real).eps),
+        "threshold": real(rule.threshold),
+        "tol": real(rule.tol),
+    }
+    return text, constants
+
+
+def _shallow(rule):
+    constants = {"encoder_T": rule.encoder.T, "bias": rule.bias}
+    constants["zero"] = np.zeros((), rule.encoder.dtype)
+    text, codes = _LINEAR, "outputs"
+    if rule.floor is not None:
+        text += _ABOVE
+        constants["floor"] = rule.floor
+        codes = "above"
+    if rule.k is None:
+        return text.replace(codes, "codes"), constants
+    largest = _LARGEST.replace("SCORE", "Identity" if rule.positive else "Abs")
+    largest = largest.replace("VALUE", "Relu" if rule.positive else "Identity")
+    constants["k"] = np.array([rule.k])
+    return _SHAPE + text + largest.replace("above", codes), constants
+
+
+def _model(onnx, text, outputs, rule, constants):
+    """The model of this text, with these constants; `real` stands for the dtype."""
+    p, d = rule.atoms.shape
+    graph = f"transform (real[N, {d}] X) => ({outputs}) {{ {text} }}"
+    graph = graph.replace("real[N, d]", f"real[N, {d}]").replace("real[N, p]", f"real[N, {p}]")
+    name = {"float32": "float", "float64": "double"}[rule.atoms.dtype.name]
+    header = f'<ir_version: {_IR}, opset_import: ["" : {_OPSET}]>'
+    model = onnx.parser.parse_model(f"{header} {graph.replace('real', name)}")
+    used = set(re.findall(r"\w+", text))
+    model.producer_name = "sklearn_mpsae"
+    model.graph.initializer.extend(
+        onnx.numpy_helper.from_array(np.asarray(array, order="C"), name)
+        for name, array in constants.items()
+        if name in used
+    )
+    return model

@@ -1,0 +1,146 @@
+"""Fitted estimators as torch modules."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from ._rules import Pursuit, rule_of
+
+
+def to_torch_module(estimator: Any) -> nn.Module:
+    """A torch module whose output is what `transform` gives.
+
+    Its parameters are copies of what was learnt (``components``, ``intercept``, and for a
+    shallow encoder ``encoder`` and ``bias``), on the CPU in the dtype of ``components_``;
+    ``.to`` moves them. Which atoms a row has is a choice; their values are differentiable,
+    by the row and by all parameters. A pursuit is unrolled: each step is some ten nodes of
+    a graph, and autograd stores the residual of each.
+
+    Parameters
+    ----------
+    estimator : estimator of this package
+        Fitted, with matching pursuit or a shallow encoder. What `transform` would do now is
+        what the module does, whatever is set afterwards.
+
+    Returns
+    -------
+    module : torch.nn.Module
+        ``module(x)`` and ``module.encode(x)`` give dense codes of shape
+        (..., n_components) for rows x of shape (..., n_features) and the module's dtype;
+        ``module.decode(codes)`` the reconstruction. `torch.export.export` takes it, with any
+        number of rows.
+
+    Raises
+    ------
+    NotFittedError
+        If the estimator is not fitted.
+    ValueError
+        If it codes by orthogonal matching pursuit, or is none of this package's.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import torch
+    >>> from sklearn_mpsae import MPSparseAutoencoder
+    >>> from sklearn_mpsae.persistence import to_torch_module
+    >>> X = np.random.default_rng(0).standard_normal((100, 8))
+    >>> sae = MPSparseAutoencoder(16, n_nonzero_coefs=2, max_iter=2, random_state=0).fit(X)
+    >>> module = to_torch_module(sae)
+    >>> codes = module(torch.from_numpy(X))
+    >>> bool(np.allclose(codes.detach().numpy(), sae.transform(X)))
+    True
+    """
+    rule = rule_of(estimator)
+    return (_Pursuit if isinstance(rule, Pursuit) else _Shallow)(rule)
+
+
+class _Encoder(nn.Module):
+    """What both kinds share: parameters, checks, decoding."""
+
+    def __init__(self, rule):
+        super().__init__()
+        self.components = _parameter(rule.atoms)
+        self.intercept = _parameter(rule.intercept)
+        self.k, self.positive = rule.k, rule.positive
+
+    def forward(self, x):
+        return self.encode(x)
+
+    def encode(self, x):
+        """Codes of shape (..., n_components) of rows of shape (..., n_features)."""
+        d, dtype = self.components.shape[1], self.components.dtype
+        if x.shape[-1] != d or x.dtype != dtype:
+            raise ValueError(
+                f"Rows must have {d} features of {dtype}, got {x.shape[-1]} of {x.dtype}: "
+                "convert them, or the module by module.to(x.dtype)."
+            )
+        return self._codes(x - self.intercept)
+
+    def decode(self, codes):
+        """The reconstruction, shape (..., n_features)."""
+        return codes @ self.components + self.intercept
+
+
+class _Pursuit(_Encoder):
+    """Matching pursuit, unrolled."""
+
+    def __init__(self, rule):
+        super().__init__(rule)
+        self.tol, self.threshold = rule.tol, rule.threshold
+
+    def _codes(self, residual):
+        W = self.components
+        codes = residual.new_zeros(*residual.shape[:-1], len(W))
+        # What a correlation must exceed: rounding noise, the threshold.
+        energy = _energy(residual)
+        noise = 4 * torch.finfo(residual.dtype).eps
+        least = (noise * energy.sqrt()).clamp(min=self.threshold)
+        for _ in range(self.k):
+            # Choosing has no gradient, so nothing of this product is kept for it.
+            correlations = residual.detach() @ W.detach().T
+            scores = correlations if self.positive else correlations.abs()
+            best, i = scores.max(-1, keepdim=True)
+            atom = W[i.squeeze(-1)]
+            value = (residual * atom).sum(-1, keepdim=True)
+            going = best > least
+            if self.tol:
+                going = going & (_energy(residual) > self.tol * energy)
+            value = torch.where(going, value, 0)
+            codes = codes.scatter_add(-1, i, value)
+            residual = residual - value * atom
+        return codes
+
+
+class _Shallow(_Encoder):
+    """A linear encoder, and a rule that chooses among its outputs."""
+
+    def __init__(self, rule):
+        super().__init__(rule)
+        self.encoder = _parameter(rule.encoder)
+        self.bias = _parameter(rule.bias)
+        floor = None if rule.floor is None else torch.from_numpy(rule.floor.copy())
+        self.register_buffer("floor", floor)
+
+    def _codes(self, x):
+        outputs = x @ self.encoder.T + self.bias
+        if self.floor is not None:
+            outputs = torch.where(outputs > self.floor, outputs, 0)
+        if self.k is None:
+            return outputs
+        scores = outputs if self.positive else outputs.abs()
+        i = scores.topk(self.k).indices
+        values = outputs.gather(-1, i)
+        if self.positive:
+            values = values.relu()
+        return torch.zeros_like(outputs).scatter(-1, i, values)
+
+
+def _parameter(array):
+    return nn.Parameter(torch.from_numpy(array.copy()))
+
+
+def _energy(rows):
+    return rows.detach().square().sum(-1, keepdim=True)

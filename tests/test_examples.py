@@ -1,0 +1,71 @@
+"""The examples run, without a warning, and are what the gallery asks for."""
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+PLOTS = sorted(EXAMPLES.glob("plot_*.py"))
+FAST = {"plot_embeddings", "plot_hierarchy", "plot_sparsity_path"}
+PATIENCE = 300  # seconds, after which one hangs; they take some
+
+
+def run(command, folder):
+    """Where no picture can be shown; a warning is an error, in what it starts as well."""
+    env = {name: value for name, value in os.environ.items() if name != "DISPLAY"}
+    env |= {"MPLBACKEND": "Agg", "PYTHONWARNINGS": "error"}
+    ran = subprocess.run(
+        [sys.executable, *command],
+        cwd=folder,
+        env=env,
+        timeout=PATIENCE,
+        capture_output=True,
+        text=True,
+    )
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, id=path.stem, marks=() if path.stem in FAST else pytest.mark.slow)
+        for path in PLOTS
+    ],
+)
+def test_it_runs(path, tmp_path):
+    if path.stem == "plot_callbacks":
+        pytest.importorskip("sklearn.callback", reason="callbacks came with scikit-learn 1.9")
+    if path.stem == "plot_denoising":
+        pytest.importorskip("PIL", reason="needs pip install 'sklearn_mpsae[patches]'")
+    assert run([path], tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_the_quickstart_leaves_a_picture(tmp_path):
+    assert "Picture: quickstart.png" in run([EXAMPLES / "quickstart.py"], tmp_path)
+    assert (tmp_path / "quickstart.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
+def test_it_opens_with_what_it_shows(path):
+    """A title, underlined, then prose: what sphinx-gallery makes a page from."""
+    docstring = ast.get_docstring(ast.parse(path.read_text()))
+    title, line, empty, prose = docstring.splitlines()[:4]
+    assert re.fullmatch("=+", line)
+    assert len(line) == len(title)
+    assert not empty
+    assert prose
+
+
+@pytest.mark.parametrize("path", PLOTS, ids=lambda path: path.stem)
+def test_it_ends_with_a_picture(path):
+    last_block = path.read_text().split("\n# %%\n")[-1]
+    assert "plt.show()" in last_block
+    assert 40 <= len(path.read_text().splitlines()) <= 130

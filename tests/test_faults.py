@@ -1,0 +1,147 @@
+"""What becomes of a fit when the machine fails it: docs/trust.md has the outcomes.
+
+Kills and full disks while checkpoints are written: tests/test_checkpoint.py. Dead ranks:
+tests/test_distributed.py. Files that are damaged: tests/fuzz.py and the tests of each.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import joblib
+import numpy as np
+import pytest
+from joblib.externals.loky.process_executor import TerminatedWorkerError
+from sklearn.model_selection import GridSearchCV
+
+from sklearn_mpsae import MPSparseAutoencoder, TopKSAE
+
+FIT = """
+import numpy as np
+from sklearn_mpsae import MPSparseAutoencoder
+X = np.random.default_rng(0).standard_normal((50, 8))
+print(MPSparseAutoencoder(16, max_iter=2, random_state=0).fit(X).components_.tobytes().hex())
+"""
+
+
+def run(code, **environment):
+    """What the code prints, in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def undisturbed():
+    return run(FIT)
+
+
+@pytest.mark.parametrize(("ending", "content"), [("nbi", b"garbage"), ("nbc", b"")])
+def test_a_damaged_numba_cache_is_compiled_anew(ending, content, undisturbed, tmp_path):
+    run(FIT, NUMBA_CACHE_DIR=str(tmp_path))
+    files = [*tmp_path.rglob(f"*.{ending}")]
+    assert files
+    for file in files:
+        file.write_bytes(content)
+    assert run(FIT, NUMBA_CACHE_DIR=str(tmp_path)) == undisturbed
+    used = [file for file in tmp_path.rglob(f"*.{ending}") if file.read_bytes() != content]
+    assert len(used) > len(files) / 2
+
+
+def test_no_folder_for_the_numba_cache(undisturbed):
+    """As where neither the package's folder nor the home can be written to."""
+    no_folder = """
+from numba.core import caching
+caching.CacheImpl._locator_classes = []
+"""
+    assert run(no_folder + FIT) == undisturbed
+
+
+def test_a_full_disk_for_the_numba_cache(undisturbed, tmp_path):
+    full = """
+from numba.core import caching
+def no_space(*args):
+    raise OSError(28, "No space left on device")
+caching.IndexDataCacheFile._save_data = no_space
+"""
+    assert run(full + FIT, NUMBA_CACHE_DIR=str(tmp_path)) == undisturbed
+
+
+def test_without_a_compiler_and_tools(undisturbed):
+    assert run(FIT, PATH="", LOKY_MAX_CPU_COUNT="1") == undisturbed
+
+
+def test_without_optional_packages_fits_work(undisturbed):
+    missing = ["rich", "pandas", "polars", "matplotlib", "dask", "triton", "safetensors"]
+    assert run(f"import sys; sys.modules |= dict.fromkeys({missing})\n{FIT}") == undisturbed
+
+
+@pytest.mark.parametrize("Sae", [MPSparseAutoencoder, TopKSAE])
+def test_memory_that_is_not_there(Sae, small):
+    sae = Sae(16, max_iter=1, random_state=0).fit(small)
+    before = joblib.hash(vars(sae))
+    with pytest.raises(MemoryError):
+        sae.set_params(n_components=10**13).fit(small)
+    assert joblib.hash(vars(sae.set_params(n_components=16))) == before
+
+
+def test_ctrl_c_ends_a_fit_at_once_and_its_checkpoint_goes_on(small, tmp_path):
+    np.save(tmp_path / "X.npy", small)
+    code = f"""
+import numpy as np
+from sklearn_mpsae import MPSparseAutoencoder
+sae = MPSparseAutoencoder(
+    16, max_iter=10**6, random_state=0, checkpoint="{tmp_path}/c", checkpoint_every=0
+)
+try:
+    sae.fit(np.load("{tmp_path}/X.npy"))
+except KeyboardInterrupt:
+    print("interrupted", vars(sae).keys() & {{"components_", "n_steps_"}})
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    while not (tmp_path / "c").exists() and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert out.strip() == "interrupted set()", err
+    sae = MPSparseAutoencoder(16, max_iter=10**6, random_state=0)
+    assert sae.load_checkpoint(tmp_path / "c").n_steps_ > 0
+
+
+def killing_scorer(estimator, X, y=None):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_killed_worker_ends_a_grid_search_with_an_error(small):
+    search = GridSearchCV(
+        MPSparseAutoencoder(16, max_iter=1, random_state=0),
+        {"n_nonzero_coefs": [1, 2, 3]},
+        scoring=killing_scorer,
+        n_jobs=2,
+        cv=2,
+    )
+    with pytest.raises(TerminatedWorkerError):
+        search.fit(small)
+    # And the next one finds a new pool.
+    assert search.set_params(scoring=None).fit(small).best_score_ <= 1
+
+
+@pytest.mark.parametrize("folder", ["/proc/no-such-folder", "/dev/null/no-folder"])
+def test_a_folder_that_cannot_be_written_to(folder, small):
+    sae = MPSparseAutoencoder(16, max_iter=1, random_state=0).fit(small)
+    with pytest.raises(OSError, match="no-"):
+        sae.transform_to(small, f"{folder}/codes")
+    with pytest.warns(RuntimeWarning, match="could not be written"):
+        again = sae.set_params(checkpoint=f"{folder}/checkpoint").fit(small)
+    assert again.n_steps_ == 1

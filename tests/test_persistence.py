@@ -1,0 +1,586 @@
+"""Saved estimators: all of them comes back, and nothing else gets in."""
+
+import hashlib
+import inspect
+import json
+import pickle
+import shutil
+import sys
+import tracemalloc
+from pathlib import Path
+from types import SimpleNamespace
+
+import huggingface_hub
+import numpy as np
+import pandas as pd
+import pytest
+import skops.io
+from conftest import ESTIMATORS, SEARCHING
+from safetensors.numpy import load_file, save_file
+from sklearn.exceptions import NotFittedError
+from sklearn.pipeline import make_pipeline
+from test_checkpoint import assert_same_fit
+from test_citizenship import run_python
+
+from sklearn_mpsae import (
+    JumpReLUSAE,
+    MatryoshkaSAE,
+    MPSparseAutoencoder,
+    MPSparseAutoencoderCV,
+    TopKSAE,
+)
+from sklearn_mpsae.persistence import _disk, _state, load, load_from_hub, push_to_hub, save
+
+# What a search over few codes comes to is of no matter here.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:No number of codes reaches:sklearn.exceptions.ConvergenceWarning"
+)
+
+FAST = {"max_iter": 2, "batch_size": 20, "random_state": 0}
+
+EVERY = pytest.mark.parametrize(
+    "Estimator", ESTIMATORS + SEARCHING, ids=lambda Estimator: Estimator.__name__
+)
+
+
+def fitted(Estimator, X, **params):
+    return Estimator(16, **{"n_nonzero_coefs": 3, **FAST, **params}).fit(X)
+
+
+@pytest.fixture(params=["folder", "file.safetensors"])
+def path(request, tmp_path):
+    return tmp_path / request.param
+
+
+# ------------------------------------------------------------------- what comes back
+def test_every_estimator_has_a_line_in_the_table():
+    assert set(_state.KINDS) == {cls.__name__ for cls in ESTIMATORS + SEARCHING}
+
+
+@EVERY
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_all_of_an_estimator_comes_back(Estimator, dtype, small, path):
+    est = fitted(Estimator, small.astype(dtype))
+    assert save(est, path) == path
+    back = load(path)
+    assert type(back) is Estimator
+    assert_same_fit(back, est)
+    np.testing.assert_array_equal(back.transform(small), est.transform(small))
+    assert back.score(small) == est.score(small)
+
+
+def test_a_stream_goes_on_bit_for_bit(Estimator, small, path):
+    est = Estimator(16, n_nonzero_coefs=3, batch_size=20, dead_after=1)
+    est.set_params(random_state=np.random.RandomState(3)).partial_fit(small[:40])
+    save(est, path)
+    back = load(path)
+    for chunk in (small, small[::-1]):
+        assert_same_fit(back.partial_fit(chunk), est.partial_fit(chunk))
+
+
+def test_a_warm_start_goes_on_bit_for_bit(small, path):
+    est = fitted(JumpReLUSAE, small, warm_start=True)
+    save(est, path)
+    assert_same_fit(load(path).fit(small), est.fit(small))
+
+
+def test_names_of_features_and_the_kind_of_output_are_kept(small, path):
+    X = pd.DataFrame(small, columns=[f"wavelength {i} µm" for i in range(10)])
+    est = fitted(TopKSAE, X).set_output(transform="pandas")
+    save(est, path)
+    back = load(path)
+    pd.testing.assert_frame_equal(back.transform(X), est.transform(X))
+    assert list(back.feature_names_in_) == list(X.columns)
+
+
+PARAMETERS = {
+    "array": {"dict_init": np.eye(16, 10) + 1},
+    "big-endian": {"dict_init": (np.eye(16, 10) + 1).astype(">f4")},
+    "lists": {"dict_init": (np.eye(16, 10) + 1).tolist()},
+    "generator": {"random_state": np.random.RandomState(7)},
+    "NumPy numbers": {"n_nonzero_coefs": np.int64(2), "learning_rate": np.float32(0.1)},
+}
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_parameters_that_are_no_plain_values_are_kept(name, small, path):
+    est = fitted(MPSparseAutoencoder, small, **PARAMETERS[name])
+    save(est, path)
+    assert_same_fit(load(path).fit(small), est.fit(small))
+
+
+def test_lists_are_kept(small, path):
+    save(fitted(MatryoshkaSAE, small, prefix_sizes=[2, 8]), path)
+    assert load(path).prefix_sizes == [2, 8]
+
+
+def test_a_checkpoint_is_a_file_of_this_machine_and_stays_here(small, tmp_path, path):
+    est = fitted(TopKSAE, small, checkpoint=tmp_path / "fit.ckpt")
+    save(est, path)
+    assert load(path).checkpoint is None
+
+
+def test_neither_saving_nor_loading_imports_torch(small, tmp_path):
+    folder, file = tmp_path / "model", tmp_path / "model.safetensors"
+    save(fitted(TopKSAE, small), folder)
+    run_python(
+        "import sys\n"
+        "from sklearn_mpsae.persistence import import_saelens, load, load_from_hub, save\n"
+        "heavy = {'torch', 'safetensors', 'huggingface_hub', 'onnx'}\n"
+        "assert not heavy & set(sys.modules)\n"
+        f"est = load(save(load({str(folder)!r}), {str(file)!r}))\n"
+        "est.set_params(device='cpu').transform([[0.0] * 10])\n"
+        "assert heavy & set(sys.modules) == {'safetensors'}\n"
+    )
+
+
+@EVERY
+def test_skops_trusts_our_names_alone(Estimator, small):
+    est = fitted(Estimator, small)
+    file = skops.io.dumps(est)
+    names = skops.io.get_untrusted_types(data=file)
+    assert all(name.startswith("sklearn_mpsae.") for name in names)
+    assert_same_fit(skops.io.loads(file, trusted=names), est)
+
+
+# ---------------------------------------------------------------- what is not written
+class Derived(TopKSAE):
+    pass
+
+
+class _Named:
+    """Not an estimator of ours, under the name of one."""
+
+
+_Named.__name__ = "TopKSAE"
+
+
+def spoilt(est, **attributes):
+    vars(est).update(attributes)
+    return est
+
+
+UNSAVEABLE = {
+    "unfitted": (lambda X: TopKSAE(), NotFittedError, "not fitted"),
+    "derived": (
+        lambda X: fitted(Derived, X),
+        ValueError,
+        "Derived is none of the estimators that can be saved",
+    ),
+    "scoring": (
+        lambda X: fitted(MPSparseAutoencoderCV, X, scoring=lambda est, X: est.score(X), cv=2),
+        ValueError,
+        "scoring is or holds a function, which cannot be saved",
+    ),
+    "list of arrays": (
+        lambda X: spoilt(fitted(TopKSAE, X), dict_init=list(np.eye(16, 10))),
+        ValueError,
+        "dict_init is or holds a ndarray",
+    ),
+    "namesake": (lambda X: _Named(), ValueError, "TopKSAE is none of the estimators"),
+    "pipeline": (lambda X: make_pipeline(TopKSAE()), ValueError, "the last step of a pipeline"),
+    "attribute": (
+        lambda X: spoilt(fitted(TopKSAE, X), mine=1),
+        ValueError,
+        "no place for: mine",
+    ),
+    "object": (
+        lambda X: spoilt(fitted(TopKSAE, X), dict_init=pd.DataFrame(X)),
+        ValueError,
+        r"dict_init is or holds a DataFrame, which cannot be saved.*Set dict_init to",
+    ),
+    "n_components": (
+        lambda X: fitted(TopKSAE, X).set_params(n_components=8),
+        ValueError,
+        r"components_ has shape \[16, 10\].*Set back parameters",
+    ),
+    "parameter": (
+        lambda X: fitted(TopKSAE, X).set_params(batch_size=-1),
+        ValueError,
+        "'batch_size' parameter",
+    ),
+    "NaN": (
+        lambda X: spoilt(fitted(TopKSAE, X), components_=np.full((16, 10), np.nan)),
+        ValueError,
+        "components_ holds values that are not finite",
+    ),
+    "dtype": (
+        lambda X: spoilt(fitted(TopKSAE, X), intercept_=np.zeros(10, np.float16)),
+        ValueError,
+        "intercept_ has dtype float16",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", UNSAVEABLE)
+def test_what_could_not_be_loaded_is_not_written(name, small, path):
+    make, error, match = UNSAVEABLE[name]
+    with pytest.raises(error, match=match):
+        save(make(small), path)
+    assert list(path.parent.iterdir()) == []
+
+
+def test_a_folder_that_exists_is_refused_and_a_file_replaced(small, tmp_path):
+    est = fitted(TopKSAE, small)
+    save(est, tmp_path / "model")
+    with pytest.raises(FileExistsError, match="name a new folder"):
+        save(est, tmp_path / "model")
+    save(est, tmp_path / "model.safetensors")
+    save(est.set_params(verbose=1), tmp_path / "model.safetensors")
+    assert load(tmp_path / "model.safetensors").verbose == 1
+
+
+def test_a_full_disk_leaves_what_there_was(small, path, monkeypatch):
+    est = fitted(TopKSAE, small)
+    if path.suffix:
+        save(est, path)
+    before = sorted(path.parent.iterdir())
+
+    def full(tensors, file, metadata):
+        Path(file).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("safetensors.numpy.save_file", full)
+    with pytest.raises(OSError, match="No space"):
+        save(est, path)
+    assert sorted(path.parent.iterdir()) == before
+    if path.suffix:
+        assert_same_fit(load(path), est)
+
+
+def test_a_folder_to_write_to_that_is_missing_is_named(small, path):
+    with pytest.raises(OSError, match="nowhere"):
+        save(fitted(TopKSAE, small), path.parent / "nowhere" / path.name)
+
+
+def test_files_may_be_read_by_those_who_may_read_others(small, path):
+    save(fitted(TopKSAE, small), path)
+    other = path.parent / "other"
+    other.touch()
+    assert {file.stat().st_mode for file in files_of(path)} == {other.stat().st_mode}
+
+
+@pytest.mark.parametrize(
+    "verb", [lambda est, path: save(est, path), lambda est, path: load(path)]
+)
+def test_a_missing_package_is_named(verb, small, path, monkeypatch):
+    est = fitted(TopKSAE, small)
+    save(est, path)
+    shutil.rmtree(path, ignore_errors=True)
+    for module in ("safetensors", "safetensors.numpy"):
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ImportError, match=r'pip install "sklearn_mpsae\[share\]"'):
+        verb(est, path)
+
+
+# ----------------------------------------------------------------- what does not get in
+def files_of(path):
+    return sorted(path.iterdir()) if path.is_dir() else [path]
+
+
+def assert_refused_or_same(path, est):
+    """A file either says that it is damaged, or what was changed made no difference."""
+    try:
+        back = load(path)
+    except ValueError as error:
+        return "again" in str(error) or "anew" in str(error) or "upgrade" in str(error)
+    assert_same_fit(back, est)
+    return False
+
+
+@pytest.mark.parametrize("share", [0, 0.01, 0.2, 0.5, 0.9, 0.999])
+def test_truncated_files_are_refused(share, small, path):
+    save(fitted(TopKSAE, small), path)
+    for file in files_of(path):
+        whole = file.read_bytes()
+        file.write_bytes(whole[: int(share * len(whole))])
+        with pytest.raises(ValueError, match=r"is damaged.* again from where it came from"):
+            load(path)
+        file.write_bytes(whole)
+    load(path)
+
+
+def test_a_file_with_any_bit_flipped_is_refused(small, path, rng):
+    est = fitted(JumpReLUSAE, small)
+    save(est, path)
+    for file in files_of(path):
+        whole = file.read_bytes()
+        refused = []
+        for position in rng.integers(len(whole), size=150):
+            edited = bytearray(whole)
+            edited[position] ^= 1 << int(rng.integers(8))
+            file.write_bytes(edited)
+            refused.append(assert_refused_or_same(path, est))
+        file.write_bytes(whole)
+        # White space between the entries of a config is no difference.
+        assert np.mean(refused) > (0.4 if file.suffix == ".json" else 0.99)
+
+
+def test_appended_bytes_are_refused(small, path):
+    save(fitted(TopKSAE, small), path)
+    for file in files_of(path):
+        with open(file, "ab") as opened:
+            opened.write(b"{}")
+        with pytest.raises(ValueError, match="is damaged"):
+            load(path)
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        save(fitted(TopKSAE, small), path)
+
+
+def forge(folder, change):
+    """Change a saved folder, and make its checksums right."""
+    config, weights = folder / "config.json", folder / "model.safetensors"
+    facts, tensors = json.loads(config.read_text()), load_file(weights)
+    change(facts, tensors)
+    for name in set(facts["tensors"]) & set(tensors):
+        facts["tensors"][name] = {
+            "shape": list(tensors[name].shape),
+            "dtype": tensors[name].dtype.name,
+            "sha256": hashlib.sha256(tensors[name]).hexdigest(),
+        }
+    facts.pop("sha256", None)
+    text = json.dumps(facts, sort_keys=True, separators=(",", ":")).encode()
+    facts["sha256"] = hashlib.sha256(text).hexdigest()
+    config.write_text(json.dumps(facts))
+    save_file(tensors, weights)
+
+
+def at(*keys, value):
+    """A change that sets one entry of the facts."""
+
+    def change(facts, tensors):
+        for key in keys[:-1]:
+            facts = facts[key]
+        facts[keys[-1]] = value
+
+    return change
+
+
+def without(*keys):
+    def change(facts, tensors):
+        for key in keys[:-1]:
+            facts = facts[key]
+        del facts[keys[-1]]
+
+    return change
+
+
+def tensor(name, function, listed=True):
+    """A change of one tensor."""
+
+    def change(facts, tensors):
+        tensors[name] = np.array(function(tensors.get(name)), order="C")
+        if listed:
+            facts["tensors"].setdefault(name, {})
+
+    return change
+
+
+FORGED = {
+    "newer format": (at("format_version", value=2), "has format 2, .* upgrade sklearn_mpsae"),
+    "no version": (at("format_version", value="1"), "entries of format 1"),
+    "format 0": (at("format_version", value=0), "entries of format 1"),
+    "other format": (at("format", value="other"), "not a model that `save` has written"),
+    "new entry": (at("hooks", value=["os.system"]), "entries of format 1"),
+    "no entry": (without("training"), "entries of format 1"),
+    "class elsewhere": (at("estimator", value="os.system"), "of the class 'os.system'"),
+    "base class": (at("estimator", value="BaseSparseAutoencoder"), "this version knows"),
+    "no class": (at("estimator", value=["TopKSAE"]), "of the class"),
+    "new class": (at("estimator", value="ThirdSAE"), "written by .* if that is newer"),
+    "other class": (at("estimator", value="BatchTopKSAE"), "fitted values lack threshold_"),
+    "new parameter": (at("parameters", "hook", value=1), "have hook, not known here"),
+    "a path to write to": (at("parameters", "checkpoint", value="/x"), "have checkpoint"),
+    "bad parameter": (at("parameters", "batch_size", value=-1), "'batch_size' parameter"),
+    "object as parameter": (at("parameters", "batch_size", value={"a": 1}), "cannot be loaded"),
+    "parameters as text": (at("parameters", value="all"), "cannot be loaded"),
+    "more atoms": (at("parameters", "n_components", value=17), r"shape \[16, 10\]"),
+    "no number of atoms": (at("parameters", "n_components", value=None), r"shape \[16, 10\]"),
+    "more features": (at("fitted", "n_features_in_", value=11), r"shape \[16, 10\]"),
+    "text as number": (at("fitted", "n_steps_", value="6"), "n_steps_ is '6'"),
+    "negative count": (at("fitted", "n_samples_seen_", value=-1), "n_samples_seen_ is -1"),
+    "method as number": (at("fitted", "transform", value=1), "have transform, not known"),
+    "feature names": (at("feature_names", value=["a"]), "one text for each feature"),
+    "output": (at("output", value={"transform": "exec"}), "cannot be loaded"),
+    "running number": (at("training", "running", value={"x": 1}), "have x, not known"),
+    "random state": (
+        at("training", "random_state", value=["PCG64", 1, 0, 0.0]),
+        "random state",
+    ),
+    "random position": (
+        at("training", "random_state", value=["MT19937", 1 << 40, 0, 0.0]),
+        "random state",
+    ),
+    "scale": (at("training", "scale", value=0), "training's numbers"),
+    "listing": (at("tensors", value=[]), "entries of format 1"),
+    "unlisted tensor": (tensor("x", lambda _: np.zeros(3), listed=False), "not those that its"),
+    "new tensor": (tensor("x", lambda _: np.zeros(3)), "tensors have x, not known"),
+    "code as tensor": (
+        tensor("__reduce__", lambda _: np.frombuffer(pickle.dumps(print), np.uint8)),
+        "tensors have __reduce__",
+    ),
+    "no tensor": (without("tensors", "components_"), "tensors lack components_"),
+    "shape": (tensor("intercept_", lambda a: a[:-1]), r"intercept_ has shape \[9\]"),
+    "transposed": (tensor("components_", lambda a: a.T), r"components_ has shape \[10, 16\]"),
+    "dtype": (tensor("intercept_", lambda a: a.astype("f4")), "intercept_ has dtype float32"),
+    "integers": (tensor("components_", lambda a: a.astype(int)), "components_ has dtype int64"),
+    "NaN": (tensor("components_", lambda a: a * np.nan), "components_ holds values"),
+    "infinite moment": (
+        tensor("training/bias mean", lambda a: a + np.inf),
+        "mean holds values",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FORGED)
+def test_forged_files_are_refused_even_with_right_checksums(name, small, tmp_path):
+    change, match = FORGED[name]
+    folder = save(fitted(TopKSAE, small), tmp_path / "model")
+    forge(folder, lambda *facts: None)
+    load(folder)
+    forge(folder, change)
+    with pytest.raises(ValueError, match=match):
+        load(folder)
+
+
+@pytest.mark.parametrize("text", [b"[" * 100_000, b"[]", b"{", b'{"a": NaN}', b'{"a": 1e999}'])
+def test_odd_json_is_refused(text, small, tmp_path):
+    folder = save(fitted(TopKSAE, small), tmp_path / "model")
+    (folder / "config.json").write_bytes(text)
+    with pytest.raises(ValueError, match="its JSON"):
+        load(folder)
+
+
+def test_json_that_is_too_long_is_not_read(small, tmp_path, monkeypatch):
+    folder = save(fitted(TopKSAE, small), tmp_path / "model")
+    monkeypatch.setattr(_disk, "_MOST_JSON", 100)
+    with pytest.raises(ValueError, match="its JSON is too long"):
+        load(folder)
+
+
+def test_a_pickle_is_refused_and_not_run(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "ran",))
+
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(pickle.dumps(Evil()))
+    with pytest.raises(ValueError, match="no whole safetensors file"):
+        load(path)
+    assert not (tmp_path / "ran").exists()
+
+
+HEADERS = {
+    "a long header": (2**62, b"{}"),
+    "a large tensor": (
+        None,
+        {"x": {"dtype": "F64", "shape": [2**40], "data_offsets": [0, 2**43]}},
+    ),
+    "a shape out of range": (
+        None,
+        {"x": {"dtype": "F64", "shape": [2**62, 2**62], "data_offsets": [0, 8]}},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", HEADERS)
+def test_sizes_that_the_file_has_not_take_no_memory(name, tmp_path):
+    length, header = HEADERS[name]
+    header = header if isinstance(header, bytes) else json.dumps(header).encode()
+    path = tmp_path / "model.safetensors"
+    path.write_bytes((length or len(header)).to_bytes(8, "little") + header + bytes(64))
+    tracemalloc.start()
+    with pytest.raises(ValueError, match="no whole safetensors file"):
+        load(path)
+    assert tracemalloc.get_traced_memory()[1] < 1e6
+    tracemalloc.stop()
+
+
+def test_safetensors_of_others_are_refused(tmp_path):
+    save_file({"weight": np.zeros((3, 3))}, tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match="not a model that `save` has written"):
+        load(tmp_path / "model.safetensors")
+
+
+@pytest.mark.parametrize("missing", ["config.json", "model.safetensors", ""])
+def test_a_missing_file_is_named(missing, small, tmp_path):
+    folder = save(fitted(TopKSAE, small), tmp_path / "model")
+    if missing:
+        (folder / missing).unlink()
+    else:
+        shutil.rmtree(folder)
+    with pytest.raises(FileNotFoundError, match=missing or "model"):
+        load(folder)
+
+
+# -------------------------------------------------------------------------- the hub
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """A folder in the hub's place; what it was asked for is kept."""
+    repo = tmp_path / "repo"
+    calls = []
+
+    class HfApi:
+        def __init__(self, token=None):
+            calls.append(("token", token))
+
+        def create_repo(self, repo_id, *, private, exist_ok):
+            assert exist_ok
+            calls.append(("create", repo_id, private))
+            repo.mkdir(exist_ok=True)
+
+        def upload_folder(
+            self, *, repo_id, folder_path, allow_patterns, revision, commit_message
+        ):
+            calls.append(("upload", repo_id, revision, commit_message))
+            for name in allow_patterns:
+                shutil.copy(Path(folder_path) / name, repo)
+            return SimpleNamespace(commit_url=f"https://huggingface.co/{repo_id}/commit/1")
+
+    def snapshot_download(repo_id, *, revision, token, allow_patterns):
+        calls.append(("download", repo_id, revision, token))
+        cache = tmp_path / "cache"
+        cache.mkdir()
+        for file in repo.iterdir():
+            if file.name in allow_patterns:
+                (cache / file.name).symlink_to(file)
+        return str(cache)
+
+    monkeypatch.setattr(huggingface_hub, "HfApi", HfApi)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    return SimpleNamespace(repo=repo, calls=calls, cache=tmp_path / "cache")
+
+
+def test_the_hub_gets_two_files_and_gives_them_back(small, hub):
+    est = fitted(TopKSAE, small)
+    url = push_to_hub(est, "me/model", private=True, revision="next", token="t")
+    assert url == "https://huggingface.co/me/model/commit/1"
+    assert sorted(file.name for file in hub.repo.iterdir()) == [
+        "config.json",
+        "model.safetensors",
+    ]
+    (hub.repo / "model.pkl").write_bytes(b"not asked for")
+    assert_same_fit(load_from_hub("me/model", revision="v1"), est)
+    assert len(list(hub.cache.iterdir())) == 2
+    assert hub.calls == [
+        ("token", "t"),
+        ("create", "me/model", True),
+        ("upload", "me/model", "next", "Save with sklearn_mpsae"),
+        ("download", "me/model", "v1", None),
+    ]
+
+
+def test_nothing_is_uploaded_that_cannot_be_saved(hub):
+    with pytest.raises(NotFittedError):
+        push_to_hub(TopKSAE(), "me/model")
+    assert hub.calls == []
+
+
+def test_the_real_hub_takes_these_arguments():
+    """The fake above has the names of the real signatures."""
+    api = huggingface_hub.HfApi
+    for method, names in {
+        api.create_repo: {"private", "exist_ok"},
+        api.upload_folder: {"folder_path", "allow_patterns", "revision", "commit_message"},
+        huggingface_hub.snapshot_download: {"revision", "token", "allow_patterns"},
+    }.items():
+        assert names <= set(inspect.signature(method).parameters)

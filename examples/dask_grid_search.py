@@ -1,4 +1,5 @@
-"""Search the sparsity on the workers of a dask cluster.
+"""Search the sparsity on a dask cluster
+=====================================
 
 Model selection over machines is joblib's: ``GridSearchCV`` knows nothing of dask, and fits
 wherever joblib's backend puts it. ``python examples/dask_grid_search.py`` starts a cluster
@@ -19,7 +20,7 @@ from sklearn_mpsae import MPSparseAutoencoder
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[2])
     parser.add_argument("--components", type=int, default=128)
     parser.add_argument("--max-iter", type=int, help="epochs of a fit")
     parser.add_argument("--sparsities", type=int, nargs="+", default=[1, 2, 4, 8, 16])

@@ -1,4 +1,7 @@
-"""Learn from a dask array that need not fit in memory, and code it on a cluster.
+"""Learn from a dask array
+=======================
+
+It need not fit in memory, and is coded on a cluster.
 
 ``python examples/dask_out_of_core.py`` starts a cluster of two processes on this machine;
 ``--rows 10_000_000`` is more than most memories hold. dask-ml's ``Incremental`` brings the
@@ -52,7 +55,7 @@ def r2_score(sae, X):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[2])
     parser.add_argument("--rows", type=int, default=200_000)
     parser.add_argument("--block-rows", type=int, default=20_000)
     parser.add_argument("--workers", type=int, default=2, help="processes of the cluster")

@@ -1,4 +1,7 @@
-"""Learn handwritten digits: search the sparsity, compare with scikit-learn, draw the atoms.
+"""Quickstart
+==========
+
+Learn handwritten digits: search the sparsity, compare with scikit-learn, draw the atoms.
 
 ``python examples/quickstart.py`` takes scikit-learn's bundled digits and less than a minute;
 ``--data mnist`` takes the whole of MNIST and some minutes, and downloads it at first use.
@@ -199,7 +202,7 @@ def picture(sae, X_test, mean, path):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[2])
     parser.add_argument("--data", choices=["digits", "mnist"], default="digits")
     parser.add_argument("--data-home", help="the folder of mnist.npz")
     parser.add_argument("--output", default="quickstart.png", help="the picture's path")

@@ -1,4 +1,7 @@
-"""One dictionary learnt by several processes, each from rows of its own.
+"""One dictionary learnt by several processes
+==========================================
+
+Each learns from rows of its own::
 
     torchrun --nproc-per-node 2 examples/torchrun.py
 
@@ -12,6 +15,7 @@ where it was.
 import argparse
 import os
 
+import joblib
 from sklearn.datasets import load_digits
 
 from sklearn_mpsae import MPSparseAutoencoder
@@ -19,11 +23,13 @@ from sklearn_mpsae import MPSparseAutoencoder
 
 def main():
     options = argparse.ArgumentParser(
-        description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+        description=__doc__.splitlines()[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     options.add_argument("--components", type=int, default=128)
     options.add_argument("--sparsity", type=int, default=8)
     options.add_argument("--checkpoint", help="file to go on from")
+    options.add_argument("--output", help="file for the estimator, as joblib writes it")
     args = options.parse_args()
 
     rank, size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
@@ -42,6 +48,8 @@ def main():
         f"rank {rank} of {size}: learnt from {sae.n_samples_seen_} rows, of which "
         f"{len(digits[rank::size])} its own; R2 of all rows {sae.score(digits):.4f}"
     )
+    if args.output and rank == 0:
+        joblib.dump(sae, args.output)
 
 
 if __name__ == "__main__":

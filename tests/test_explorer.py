@@ -192,6 +192,17 @@ def test_one_atom_has_no_relations(X, tmp_path):
     assert np.isnan(page["arrays"]["coherence"]).all()
 
 
+def test_samples_without_codes_have_a_page_too(X, tmp_path):
+    model = TopKSAE(8, **FAST).fit(X)
+    model.encoder_intercept_[:] = -1e9
+    page = opened(explore(model, X, tmp_path / "none.html"))
+    assert (page["l0"], page["arrays"]["usage"].tolist()) == (0, [0] * 8)
+    assert page["r2"] == pytest.approx(model.score(X))
+    assert (page["arrays"]["with"] == -1).all()
+    constant = opened(explore(model, X[:1], tmp_path / "none.html", image_shape=(8, 8)))
+    assert constant["r2"] is None
+
+
 def test_all_kinds_of_rows_give_the_same_page(mp, X, tmp_path):
     half = len(X) // 2
     paths = [tmp_path / "a.npy", tmp_path / "b.npy"]

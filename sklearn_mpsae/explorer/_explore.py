@@ -142,7 +142,7 @@ default=None
     check_count(n_examples, "n_examples")
     check_count(n_related, "n_related")
     title = _checked_title(title, estimator)
-    path = _checked_path(path)
+    target = _checked_path(path)
     if isinstance(X, BatchStream):
         raise TypeError(
             "X is a BatchStream, whose rows cannot be asked for again: pass an array, a "
@@ -156,7 +156,7 @@ default=None
     if image_shape is not None:
         as_images(estimator.components_[:1], image_shape)
 
-    with replacing(path) as file:
+    with replacing(target) as file:
         facts = facts_of(
             estimator,
             source,
@@ -182,13 +182,13 @@ default=None
             "r2": None if np.isnan(facts.r2) else facts.r2,
             "l0": facts.l0,
             "names": names,
-            "picture": pictures and pictures._replace(take=None)._asdict(),
+            "picture": pictures and pictures.look(),
             "atom_shape": None if atoms is None else atoms.shape[1:],
             **_words(texts, labels, samples),
         }
         pixels = pictures and (lambda part: pictures.take(samples[part]))
         write_page(file, header, arrays, atoms, pixels, len(samples))
-    return path
+    return target
 
 
 # --------------------------------------------------------------------------- checks

@@ -89,7 +89,8 @@ class Facts:
 
 def facts_of(estimator, source, *, ordered: bool, n_examples: int, n_related: int) -> Facts:
     """The facts of a fitted estimator, for the rows of a source."""
-    W, n_atoms = estimator.components_, len(estimator.components_)
+    W = estimator.components_
+    n_atoms = len(W)
     rows = _Pass(estimator)
     parts = [rows.take(*part) for part in estimator._codes(source, estimator._transform_k())]
     uses = Uses(*map(np.concatenate, zip(*parts, strict=True)))
@@ -125,8 +126,13 @@ def facts_of(estimator, source, *, ordered: bool, n_examples: int, n_related: in
     )
 
 
+def _parts(n, size):
+    """Slices of n things for work that takes `size` numbers for each of them."""
+    return batches(n, size) if n else ()
+
+
 def _ratio(a, b):
-    """A / b, NaN where b is zero."""
+    """The quotient, NaN where b is zero."""
     a, b = np.broadcast_arrays(np.asarray(a, float), np.asarray(b, float))
     return np.divide(a, b, out=np.full(a.shape, np.nan), where=b != 0)[()]
 
@@ -155,7 +161,7 @@ class _Pass:
 
         rows, atoms, values, steps = uses_of(codes)
         dots = np.empty(len(rows))
-        for part in batches(len(rows), W.shape[1]):
+        for part in _parts(len(rows), W.shape[1]):
             dots[part] = np.einsum("nd,nd->n", residual[rows[part]], W[atoms[part]])
         # |r + v w|² - |r|²
         rises = values**2 * self._norms[atoms] + 2 * values * dots
@@ -227,7 +233,7 @@ def most_coherent(W: np.ndarray, n_related: int) -> Similar:
     W = unit_rows(W)
     atoms = np.empty((len(W), n_related), dtype=np.intp)
     found = np.empty((len(W), n_related))
-    for block in batches(len(W), len(W)) if n_related else ():
+    for block in _parts(n_related and len(W), len(W)):
         cosines = (W[block] @ W.T).clip(-1, 1)
         size = -np.abs(cosines)
         size[np.arange(len(size)), np.arange(block.start, block.stop)] = 1
@@ -267,11 +273,11 @@ def related_by(uses, usage, n_rows, n_related, *, ordered) -> dict[str, Related]
         chosen = {"with": np.not_equal}
         by_chance = {"with": np.broadcast_to(usage[:, None] / n_rows, at.shape)}
     related = {name: _none_related(n_atoms, n_related) for name in chosen}
-    for block in batches(n_atoms, n_atoms):
+    for block in _parts(n_atoms, n_atoms):
         taken = by_atom[starts[block.start] : starts[block.stop]]
         for name, is_chosen in chosen.items():
             counts = np.zeros((block.stop - block.start) * n_atoms, dtype=np.int64)
-            for part in batches(len(taken), n_places):
+            for part in _parts(len(taken), n_places):
                 use = taken[part]
                 others = of_row[uses.rows[use]]
                 cells = (uses.atoms[use] - block.start)[:, None] * n_atoms + others
@@ -296,7 +302,7 @@ def _keep_best(related, counts, start, at, by_chance):
     atoms, others = np.divmod(cells, n_atoms)
     atoms, rows = atoms + start, counts[cells]
     chance = np.empty(len(cells))
-    for part in batches(len(cells), at.shape[1]):
+    for part in _parts(len(cells), at.shape[1]):
         chance[part] = np.einsum("nk,nk->n", at[atoms[part]], by_chance[others[part]])
     beyond = np.flatnonzero(rows > chance)
     best, place = _best(atoms[beyond], (rows - chance)[beyond], others[beyond], n_related)

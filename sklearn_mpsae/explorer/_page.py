@@ -82,7 +82,7 @@ def write_page(
     n_samples : int
         How many of them there are.
     """
-    atoms = b"" if atom_images is None else zlib.compress(np.ascontiguousarray(atom_images))
+    atoms = b"" if atom_images is None else zlib.compress(atom_images.tobytes())
     # The number of pictures takes no room in the header to speak of.
     room = _FILE_BYTES / _BASE64 - len(atoms) - len(_facts(header, arrays))
     samples, n_pictures = b"", 0
@@ -118,8 +118,8 @@ def _deflate_within(images, n, room):
     packer, parts, size, done = zlib.compressobj(), [], 0, 0
     for start in range(0, n, _BLOCK):
         before = packer.copy()
-        block = np.ascontiguousarray(images(slice(start, min(start + _BLOCK, n))))
-        part = packer.compress(block) + packer.flush(zlib.Z_SYNC_FLUSH)
+        block = images(slice(start, min(start + _BLOCK, n)))
+        part = packer.compress(block.tobytes()) + packer.flush(zlib.Z_SYNC_FLUSH)
         if size + len(part) > room:
             packer = before
             break

@@ -51,6 +51,10 @@ class Pictures(NamedTuple):
     take: Callable
     """From numbers of rows to uint8, (n, *shape)."""
 
+    def look(self) -> dict:
+        """What the page has to know of them."""
+        return {name: value for name, value in self._asdict().items() if name != "take"}
+
 
 def pictures_of(source, images, image_shape, value_range) -> Pictures | None:
     """The `images`, or else the rows of the source in `image_shape`; None without either."""

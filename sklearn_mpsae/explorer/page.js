@@ -397,11 +397,14 @@ function reveal(atom) {
 /** Show an atom. A click leaves a step to go back to; moving through the table does not. */
 function go(atom, step) {
   const hash = `#${atom}`;
-  if (step && location.hash !== hash) location.hash = hash;
-  else {
-    if (location.hash !== hash) history.replaceState(null, "", hash);
-    follow();
-  }
+  if (step) location.hash = hash;
+  else history.replaceState(null, "", hash);
+  follow();
+}
+
+function goToTable() {
+  location.hash = "";
+  follow();
 }
 
 /** Show what the address says. */
@@ -431,11 +434,10 @@ function onKey(event) {
   const typing = event.target.matches("input, select");
   if (event.key === "/" && !typing) {
     event.preventDefault();
-    history.replaceState(null, "", narrow.matches ? "#" : location.hash || "#");
-    if (narrow.matches) follow();
+    if (narrow.matches) goToTable();
     $("search").focus();
   } else if (event.key === "Escape" && narrow.matches && document.body.dataset.view === "atom") {
-    location.hash = "";
+    goToTable();
   } else if (event.key === "Escape" && event.target === $("search")) {
     $("search").value = "";
     search();
@@ -494,7 +496,7 @@ function topOf(atom) {
   const name = make("h2", "", `Atom ${atom}`);
   name.id = "atom-name";
   const back = make("button", "quiet back", "‹ All atoms");
-  back.onclick = () => (location.hash = "");
+  back.onclick = goToTable;
   const steps = [["‹", -1, "Previous atom of the table"], ["›", 1, "Next atom of the table"]];
   const buttons = steps.map(([sign, by, label]) => {
     const button = make("button", "quiet", sign);

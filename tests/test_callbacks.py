@@ -276,7 +276,9 @@ def test_other_bad_parameters():
         LogMetrics("a file")
 
 
-@pytest.mark.parametrize("callback", [EarlyStopping([[0.0]]), LogMetrics(print)], ids=str)
+@pytest.mark.parametrize(
+    "callback", [EarlyStopping([[0.0]]), LogMetrics(print)], ids=lambda c: type(c).__name__
+)
 def test_our_callbacks_are_set_on_the_autoencoder(callback, small):
     pipe = make_pipeline(StandardScaler(), MPSparseAutoencoder(16, **FAST))
     with pytest.raises(TypeError, match="Pipeline has none: set it on the autoencoder"):

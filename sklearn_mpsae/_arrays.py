@@ -10,6 +10,7 @@ there, #34604: if they are not to, `FittedArray` is what to remove.)
 
 from __future__ import annotations
 
+import copy
 import sys
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -109,12 +110,15 @@ def learns_from_input(method: Method) -> Method:
 
 
 def on_numpy(function: Method) -> Method:
-    """Let a function that computes with a fitted estimator take arrays of any home."""
+    """Let a function that takes fitted estimators and arrays of any home compute on NumPy."""
+
+    def moved(x):
+        return copy.copy(x) if getattr(x, "_home", None) else as_numpy(x)
 
     @wraps(function)
     def with_all_on_numpy(*args, **kwargs):
-        args = [as_numpy(arg) for arg in args]
-        kwargs = {name: as_numpy(arg) for name, arg in kwargs.items()}
+        args = [moved(arg) for arg in args]
+        kwargs = {name: moved(arg) for name, arg in kwargs.items()}
         with _numpy_only():
             return function(*args, **kwargs)
 

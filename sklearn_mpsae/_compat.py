@@ -65,6 +65,7 @@ __all__ = [
     "fit_context",
     "get_namespace_and_device",
     "n_threads",
+    "reconstructed",
 ]
 
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -91,3 +92,10 @@ def array_namespace(array):
     except ImportError:
         import array_api_compat
     return array_api_compat.array_namespace(array)
+
+
+def reconstructed(estimator, codes):
+    """Rows from codes; scikit-learn's dictionaries have inverse_transform since 1.7."""
+    if hasattr(estimator, "inverse_transform"):
+        return estimator.inverse_transform(codes)
+    return codes @ estimator.components_

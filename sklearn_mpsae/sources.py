@@ -218,7 +218,9 @@ class NpyFiles(_Addressable):
 
     in_memory = False
 
-    def __init__(self, paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> None:
+    def __init__(
+        self, paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+    ) -> None:
         single = isinstance(paths, str | os.PathLike)
         arrays = [_open_npy(os.fspath(path)) for path in ([paths] if single else paths)]
         if not arrays:

@@ -18,7 +18,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import estimator_checks
 
-from sklearn_mpsae import MPSparseAutoencoder, metrics
+from sklearn_mpsae import MPSparseAutoencoder, TopKSAE, metrics, persistence
 from sklearn_mpsae.plotting import AtomsDisplay, AtomUsageDisplay, BabelDisplay
 
 ARRAYS = ["components_", "intercept_", "atom_usage_", "loss_curve_"]
@@ -256,6 +256,19 @@ def test_fitted_elsewhere_it_is_drawn(other, small):
         lambda est, X: AtomUsageDisplay.from_estimator(est).usage,
     ]:
         np.testing.assert_array_equal(draw(est, X), draw(by_numpy, small))
+
+
+@pytest.mark.usefixtures("dispatch")
+def test_fitted_elsewhere_it_is_saved(other, small, tmp_path):
+    pytest.importorskip("safetensors")
+    est = TopKSAE(12, max_iter=2, random_state=0).fit(other(small))
+    persistence.save(est, tmp_path / "model")
+    loaded = persistence.load(tmp_path / "model")
+    np.testing.assert_array_equal(loaded.components_, numpy_of(est.components_))
+    assert type(loaded.transform(other(small))) is type(other(small))
+    module = persistence.to_torch_module(est)
+    codes = loaded.transform(torch.from_numpy(small))
+    torch.testing.assert_close(module(torch.from_numpy(small)), codes)
 
 
 # ---------------------------------------------------------------------- data frames

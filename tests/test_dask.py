@@ -21,6 +21,9 @@ da = pytest.importorskip("dask.array", reason=MISSING)
 dask_ml = pytest.importorskip("dask_ml.wrappers", reason=MISSING)
 distributed = pytest.importorskip("distributed", reason=MISSING)
 
+# A block of an array is computed here, not on the cluster; older dask warns of that.
+pytestmark = pytest.mark.filterwarnings("ignore:Running on a single-machine scheduler")
+
 ROOT = Path(__file__).parents[1]
 SECONDS = 120  # after which a test has failed; they take a few
 

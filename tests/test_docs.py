@@ -164,11 +164,11 @@ def test_the_lists_are_those_of_the_packages(found, listed):
 
 @pytest.mark.parametrize("page", ["from_sklearn.md", "from_sae_libraries.md"])
 def test_each_row_says_have_better_or_not(page):
-    """And, unless it is the same under the same name, why."""
+    """And why, unless it is the same."""
     table = rows((GUIDE / page).read_text())
     assert {verdict for *_, verdict, _ in table} == VERDICTS
     for theirs, ours, verdict, reason in table:
-        assert reason or (ours and verdict != "not"), theirs
+        assert reason or (ours and verdict == "have"), theirs
 
 
 # ------------------------------------------------------------------------- snippets
@@ -183,6 +183,8 @@ def blocks(page):
 def test_the_python_of_pages_runs(page, tmp_path, monkeypatch, small):
     """One block after the other, as a reader would; fits are cut short."""
     plt = pytest.importorskip("matplotlib.pyplot")
+    if page.stem == "callbacks":
+        pytest.importorskip("sklearn.callback", reason="callbacks came with scikit-learn 1.9")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sklearn_mpsae._learner._DEFAULT_STEPS", 30)
     names = {"__name__": "__main__"}

@@ -82,7 +82,15 @@ def test_without_a_compiler_and_tools(undisturbed):
 
 def test_without_optional_packages_fits_work(undisturbed):
     missing = ["rich", "pandas", "polars", "matplotlib", "dask", "triton", "safetensors"]
-    assert run(f"import sys; sys.modules |= dict.fromkeys({missing})\n{FIT}") == undisturbed
+    hidden = f"""
+import sys
+class Hidden:
+    def find_spec(name, *args):
+        if name.partition(".")[0] in {missing}:
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Hidden)
+"""
+    assert run(hidden + FIT) == undisturbed
 
 
 @pytest.mark.parametrize("Sae", [MPSparseAutoencoder, TopKSAE])

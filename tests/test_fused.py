@@ -39,6 +39,8 @@ STOP = pytest.mark.parametrize(
 def run_cases(interpret):
     pytest.importorskip("triton", reason="Triton is not installed")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
+    # The interpreter of Triton 3.2 does that.
+    command += ["-W", "ignore:Conversion of an array with ndim > 0:DeprecationWarning"]
     done = subprocess.run(
         [*command, "-o", "python_functions=case_"],
         env={**os.environ, "TRITON_INTERPRET": interpret},
@@ -62,6 +64,8 @@ def test_on_cuda():
 def test_correlations_stay_in_registers(arch, tmp_path, monkeypatch):
     """Compiled for a GPU that need not be there, at the most that a program holds."""
     triton = pytest.importorskip("triton", reason="Triton is not installed")
+    if not hasattr(triton, "knobs"):
+        pytest.skip("older Triton's compiler is called otherwise")
     from triton.backends.compiler import GPUTarget
 
     from sklearn_mpsae.coding.kernels import fused

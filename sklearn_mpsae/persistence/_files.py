@@ -27,6 +27,7 @@ from typing import Any
 
 import numpy as np
 
+from .._arrays import on_numpy
 from ._disk import (
     damaged,
     described,
@@ -49,6 +50,7 @@ _KEYS = {
 }
 
 
+@on_numpy
 def save(estimator: Any, path: str | os.PathLike[str]) -> Path:
     """Save a fitted estimator as JSON and safetensors, without pickle.
 

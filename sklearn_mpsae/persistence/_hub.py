@@ -6,10 +6,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from .._arrays import on_numpy
 from ._files import CONFIG, WEIGHTS, load, save
 from ._optional import needed
 
 
+@on_numpy
 def push_to_hub(
     estimator: Any,
     repo_id: str,

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from .._arrays import on_numpy
 from ..learning.checkpoint import replacing
 from ._optional import needed
 from ._rules import Pursuit, rule_of
@@ -80,6 +81,7 @@ _DECODE = """
 """
 
 
+@on_numpy
 def to_onnx(
     estimator: Any, path: str | os.PathLike[str], *, reconstruction: bool = False
 ) -> Path:

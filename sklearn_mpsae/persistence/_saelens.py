@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from .._arrays import on_numpy
 from .._mp import MPSparseAutoencoder
 from .._topk import TopKSAE
 from ._disk import (
@@ -56,6 +57,7 @@ _NO_MATTER = {
 }
 
 
+@on_numpy
 def export_saelens(estimator: Any, folder: str | os.PathLike[str]) -> Path:
     """Write a fitted estimator as a folder that SAELens reads.
 

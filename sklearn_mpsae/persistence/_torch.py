@@ -7,9 +7,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from .._arrays import on_numpy
 from ._rules import Pursuit, rule_of
 
 
+@on_numpy
 def to_torch_module(estimator: Any) -> nn.Module:
     """A torch module whose output is what `transform` gives.
 

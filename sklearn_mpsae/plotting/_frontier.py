@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
 from .._arrays import on_numpy
+from .._compat import reconstructed
 from ..metrics import explained_variance, l0
 from ._base import BaseDisplay, legend, line_style
 
@@ -303,7 +304,7 @@ def _parameter(estimator, name):
 
 def _l0_and_r2(estimator, X):
     codes = estimator.transform(X)
-    return l0(codes), explained_variance(X, estimator.inverse_transform(codes))
+    return l0(codes), explained_variance(X, reconstructed(estimator, codes))
 
 
 def _scale_x(ax, xscale):

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 import warnings
+import zipfile
 
 import numpy as np
 import pytest
@@ -206,9 +207,35 @@ def newer_format(path):
     saved_by(np.savez, facts=np.frombuffer(text, np.uint8), **arrays)(path)
 
 
+def edited(path):
+    """Another number in an array, in an archive whose own checksums are right."""
+    with np.load(path) as archive:
+        arrays = dict(archive)
+    arrays["components value"][0, 0] += 1
+    saved_by(np.savez, **arrays)(path)
+
+
+def compressed(path):
+    """Small in the file, of any size in memory."""
+    with np.load(path) as archive:
+        arrays = dict(archive)
+    saved_by(np.savez_compressed, **arrays)(path)
+
+
+def without_the_end_of_a_header(path):
+    """What NumPy's parser answers with a TokenError (found by tools/fuzz.py)."""
+    header = b"{'descr': '<f8', 'fortran_order': False, 'shape': (36, 4 "
+    content = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("facts.npy", content)
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
+        (edited, "damaged"),
+        (compressed, "damaged"),
+        (without_the_end_of_a_header, "damaged"),
         (cut, "damaged"),
         (flipped, "damaged"),
         (newer_format, "no checkpoint of this version"),

@@ -281,6 +281,17 @@ def test_damaged_codes_are_refused(name, X, tmp_path):
         load_codes(tmp_path / "codes")
 
 
+def test_codes_of_atoms_that_are_not_there_are_refused(X, tmp_path):
+    """SciPy would read beyond its arrays for them."""
+    fitted(X).transform_to(X, tmp_path / "codes")
+    file = tmp_path / "codes" / "indices.npy"
+    indices = np.load(file)
+    indices[0] = 10**6
+    np.save(file, indices)
+    with pytest.raises(ValueError, match="holds no codes, or damaged ones"):
+        load_codes(tmp_path / "codes")
+
+
 # ----------------------------------------------------------------------- bad files
 @pytest.mark.parametrize("pools", ["one pool", "many pools"])
 def test_the_first_bad_row_of_a_file_is_named(pools, X, path, request):
@@ -312,6 +323,11 @@ def test_a_file_that_has_become_shorter_is_an_error_not_a_crash(X, path):
         (np.array([[1j]]), "real numbers"),
         (b"", "no array that can be read"),
         (b"not an array", "no array that can be read"),
+        # What NumPy's parser answers with a TokenError (found by tools/fuzz.py).
+        (
+            b"\x93NUMPY\x01\x00\x1d\x00{'descr': '<f8', 'shape': (36",
+            "no array that can be read",
+        ),
     ],
 )
 def test_files_that_hold_no_rows(content, message, tmp_path):

@@ -27,7 +27,17 @@ def report(common, tmp_path):
     return common.Report("page", args)
 
 
-@pytest.mark.parametrize("part", ["tree", "superposition", "mnist", "classical", "beyond"])
+@pytest.mark.parametrize(
+    "part",
+    [
+        "tree",
+        "superposition",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("mnist", "classical", "beyond")
+        ),
+    ],
+)
 def test_quick_version_runs_and_resumes(part, tmp_path):
     data = os.environ.get("SKLEARN_MPSAE_DATA")
     if data is None and part in {"mnist", "classical", "beyond"}:

@@ -1,12 +1,12 @@
 """Coverage-guided fuzzing of everything that reads a file.
 
     pip install atheris
-    python tests/fuzz.py checkpoint --seconds 900
+    python tools/fuzz.py checkpoint --seconds 900
 
 Whatever the bytes, a loader may only give an answer or raise a ValueError: another error, a
 crash, a hang, or more memory than a file of that size needs ends the run, with the input
 kept. Inputs are whole files, or parts of them put back with valid checksums, so that more
-than the checksums is reached. What was found is in tests/test_loaders.py.
+than the checksums is reached. docs/trust.md has what was found.
 """
 
 import argparse

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import time
 from contextlib import contextmanager
 from datetime import timedelta
 
@@ -136,4 +137,7 @@ def _leave():
     import torch.distributed as dist
 
     if dist.is_initialized():
+        # A thread of gloo may still have to let go of a tensor, for which it needs Python's
+        # lock, and destroying the group waits for that thread with the lock held (torch 2.6).
+        time.sleep(0.1)
         dist.destroy_process_group()

@@ -56,6 +56,7 @@ class ShareOfOthers:
     """
 
     def __enter__(self):
+        time.sleep(0.2)  # threads of the BLAS spin for a while after their last work
         self._process, self._thread = time.process_time(), time.thread_time()
         return self
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numba
 import numpy as np
-from numba.extending import overload
+from numba.extending import overload, register_jitable
 
 from .compiled import jit
 
@@ -22,13 +22,17 @@ LANES = 64
 # --------------------------------------------------------------------------- #
 def _real(x):
     """The number that an entry stands for: a uint16 is a bfloat16."""
+    return _expanded(x) if isinstance(x, np.uint16) else x
+
+
+@register_jitable(inline="always")
+def _expanded(x):
+    return np.uint32(np.uint32(x) << np.uint32(16)).view(np.float32)
 
 
 @overload(_real, inline="always")
 def _overload_real(x):
-    if isinstance(x, numba.types.Integer):
-        return lambda x: np.uint32(np.uint32(x) << np.uint32(16)).view(np.float32)
-    return lambda x: x
+    return _expanded if isinstance(x, numba.types.Integer) else lambda x: x
 
 
 @jit

@@ -20,9 +20,10 @@ from typing import Any, Self, cast, overload
 
 import numpy as np
 from sklearn import config_context, get_config
+from sklearn.utils import check_array
 
 from ._compat import Method, array_namespace, convert_to_numpy, get_namespace_and_device
-from .coding.checks import check_unmasked
+from .coding.checks import check_size, check_unmasked
 
 # A library and a device of it, both by name; None for NumPy, and for X of no library.
 Home = tuple[str, str] | None
@@ -51,6 +52,13 @@ def as_numpy(X: Any) -> Any:
         return X.astype(np.float32)
     # In the machine's byte order float32 stays float32.
     return X if X.dtype.isnative else X.astype(X.dtype.newbyteorder("="))
+
+
+def as_rows(X: Any, name: str = "X", dtype: Any = (np.float64, np.float32)) -> np.ndarray:
+    """X as array of rows whose squares are finite; a ValueError or TypeError else."""
+    X = check_array(as_numpy(X), dtype=dtype, order="C", input_name=name)
+    check_size(X, name)
+    return X
 
 
 def home_of(X: Any) -> Home:

@@ -22,12 +22,12 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MaxAbsScaler
-from sklearn.utils import check_array, check_consistent_length, gen_batches
+from sklearn.utils import check_consistent_length, gen_batches
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_memory
 
 from . import __version__, metrics
-from ._arrays import as_numpy
+from ._arrays import as_rows
 from ._coders import coder_of, configured
 from .coding import Codes
 from .learning.dictionary import unit_rows
@@ -450,11 +450,11 @@ def _check_estimators(estimators, levels, seeds):
 def _checked_data(X, X_test, y, y_test, truth):
     if X_test is None and y_test is not None:
         raise ValueError("y_test has the classes of X_test: pass X_test with it.")
-    X = _checked_rows(X, "X")
+    X = as_rows(X)
     if X_test is None:
         X_test, y_test = X, y
     else:
-        X_test = _checked_rows(X_test, "X_test")
+        X_test = as_rows(X_test, "X_test")
     if X_test.shape[1] != X.shape[1]:
         raise ValueError(f"X_test has {X_test.shape[1]} features, but X has {X.shape[1]}.")
     if (y is None) != (y_test is None):
@@ -467,10 +467,6 @@ def _checked_data(X, X_test, y, y_test, truth):
             raise ValueError("y has a single class: the probe needs two or more.")
     truth = None if truth is None else _checked_truth(truth, X_test)
     return _Data(X, X_test, y, y_test, truth)
-
-
-def _checked_rows(X, name):
-    return check_array(as_numpy(X), dtype=[np.float64, np.float32], input_name=name)
 
 
 def _checked_truth(truth, X_test):

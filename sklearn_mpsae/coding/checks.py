@@ -17,13 +17,13 @@ def check_unmasked(X) -> None:
         )
 
 
-def check_size(X: np.ndarray) -> None:
+def check_size(X: np.ndarray, name: str = "X") -> None:
     """Refuse rows whose energy would overflow, which would look like rows without codes.
 
     X : finite rows
     """
-    if X.dtype == np.float64 and max(X.max(), -X.min()) > _LARGEST:
+    if X.size and X.dtype == np.float64 and max(X.max(), -X.min()) > _LARGEST:
         raise ValueError(
-            f"X has values beyond {_LARGEST:g}, whose squares overflow: divide it by its "
-            "largest value, say. Codes scale with the rows."
+            f"{name} has values beyond {_LARGEST:g}, whose squares overflow: divide it by "
+            "its largest value, say. Codes scale with the rows."
         )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from sklearn.utils import check_array
 
+from .._arrays import as_rows
 from ..learning.dictionary import unit_rows
 
 SPREAD_STEPS = 200
@@ -74,7 +74,7 @@ def given_atoms(dictionary, shape, dtype):
     ValueError
         If it has another shape, or rows that are not of unit norm.
     """
-    atoms = check_array(dictionary, dtype=dtype, input_name="dictionary")
+    atoms = as_rows(dictionary, "dictionary", dtype)
     shape = tuple(
         found if wanted is None else wanted
         for found, wanted in zip(atoms.shape, shape, strict=True)

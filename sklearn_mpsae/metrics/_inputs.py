@@ -9,8 +9,9 @@ from numpy.typing import ArrayLike
 from scipy import sparse
 from sklearn.utils import check_array, gen_batches
 
-from .._arrays import as_numpy
+from .._arrays import as_numpy, as_rows
 from ..coding import Codes
+from ..coding.checks import check_size
 
 # Codes in any form, for type checkers.
 CodesLike = Codes | ArrayLike | sparse.sparray | sparse.spmatrix
@@ -31,7 +32,7 @@ def batches(n_rows: int, row_size: int):
 # ------------------------------------------------------------------------ dictionaries
 def checked_dictionary(dictionary, name="dictionary") -> np.ndarray:
     """Atoms in float64, refused unless they are of unit norm."""
-    W = check_array(as_numpy(dictionary), dtype=np.float64, input_name=name)
+    W = as_rows(dictionary, name, np.float64)
     norms = np.linalg.norm(W, axis=1, keepdims=True)
     zero = np.flatnonzero(norms == 0)
     if len(zero):
@@ -66,8 +67,9 @@ def check_count(value, name, largest=None):
 
 # -------------------------------------------------------------------------------- rows
 def checked_rows(X, name="X") -> np.ndarray:
-    """X as two-dimensional array; a memmap stays on disk. Values: see `finite`."""
-    X = np.asarray(as_numpy(X))
+    """X as two-dimensional array or CSR; a memmap stays on disk. Values: see `finite`."""
+    X = as_numpy(X)
+    X = sparse.csr_array(X) if sparse.issparse(X) else np.asarray(X)
     if X.ndim != 2 or 0 in X.shape:
         raise ValueError(
             f"{name} must have shape (n_samples, n_features), neither of them 0; got {X.shape}."
@@ -76,8 +78,8 @@ def checked_rows(X, name="X") -> np.ndarray:
 
 
 def finite(part, name) -> np.ndarray:
-    """A part of the rows in float64, refused if it holds NaN or infinity."""
-    return check_array(as_numpy(part), dtype=np.float64, input_name=name)
+    """A part of the rows in float64, refused if it holds NaN, infinity or what overflows."""
+    return as_rows(part.toarray() if sparse.issparse(part) else part, name, np.float64)
 
 
 # ------------------------------------------------------------------------------- codes
@@ -145,16 +147,18 @@ def csr(part, name="codes") -> sparse.csr_array:
         codes = part.csr().astype(np.float64)
     else:
         # Slices of sparse arrays are copies: what is tidied here is nobody else's.
-        codes = sparse.csr_array(part, dtype=np.float64)
+        part = check_array(part, accept_sparse="csr", dtype=np.float64, input_name=name)
+        codes = sparse.csr_array(part)
         codes.sum_duplicates()
         codes.eliminate_zeros()
-    _check_finite(codes.data, name)
+    _check_values(codes.data, name)
     return codes
 
 
-def _check_finite(values, name):
+def _check_values(values, name):
     if not np.isfinite(values).all():
         raise ValueError(f"{name} contains NaN or infinity: replace those values.")
+    check_size(values, name)
 
 
 def slots(part, n_slots, name="codes") -> tuple[np.ndarray, np.ndarray]:
@@ -163,7 +167,7 @@ def slots(part, n_slots, name="codes") -> tuple[np.ndarray, np.ndarray]:
     Those of `Codes` are in the order chosen; others by decreasing magnitude.
     """
     if isinstance(part, Codes):
-        _check_finite(part.values, name)
+        _check_values(part.values, name)
         return part.indices, part.values.astype(np.float64)
     return sorted_slots(csr(part, name), n_slots)
 

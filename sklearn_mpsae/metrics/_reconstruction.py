@@ -19,6 +19,9 @@ from ._inputs import (
     take,
 )
 
+# Squares of numbers so small have lost digits.
+_LEAST_ENERGY = 1e-290
+
 
 class ExplainedVariance:
     """`explained_variance` of rows that come in chunks.
@@ -179,9 +182,9 @@ def residual_path(
     """
     X, W = checked_rows(X), finite(dictionary, "dictionary")
     codes = checked_codes(codes, len(W))
-    if n_rows(codes) != len(X) or W.shape[1] != X.shape[1]:
+    if n_rows(codes) != X.shape[0] or W.shape[1] != X.shape[1]:
         raise ValueError(
-            f"X of shape {X.shape} needs codes of {len(X)} rows and a dictionary of "
+            f"X of shape {X.shape} needs codes of {X.shape[0]} rows and a dictionary of "
             f"{X.shape[1]} columns; got {n_rows(codes)} and {W.shape[1]}."
         )
     start = np.zeros(X.shape[1]) if intercept is None else np.asarray(intercept, np.float64)
@@ -189,7 +192,7 @@ def residual_path(
         raise ValueError(f"intercept must be {X.shape[1]} finite numbers, one per feature.")
     k, energy = count_slots(codes), _CenteredEnergy()
     errors = np.zeros(k)
-    for rows in batches(len(X), X.shape[1] + len(W)):
+    for rows in batches(X.shape[0], X.shape[1] + len(W)):
         part = finite(X[rows], "X")
         energy.update(part)
         residual = part - start
@@ -210,16 +213,22 @@ class _CenteredEnergy:
 
     The energy of two sets of rows is that of each, plus that of the distance of their
     means (Chan, Golub and LeVeque 1983): no difference of large sums, whatever the mean.
+    Rows are taken relative to the first one, so that constant data have no energy at all.
     """
 
     def __init__(self) -> None:
-        self.n_rows, self.mean, self.energy = 0, 0.0, 0.0
+        self.n_rows, self.first, self.mean, self.energy = 0, None, 0.0, 0.0
+        self.varied = False
 
     def update(self, X):
-        if self.n_rows and len(self.mean) != X.shape[1]:
+        if self.first is None:
+            self.first = X[0].copy()
+        elif len(self.first) != X.shape[1]:
             raise ValueError(
-                f"This chunk has {X.shape[1]} features, the ones before had {len(self.mean)}."
+                f"This chunk has {X.shape[1]} features, the ones before had {len(self.first)}."
             )
+        X = X - self.first
+        self.varied = self.varied or bool(X.any())
         mean, n = X.mean(axis=0), self.n_rows + len(X)
         shift = mean - self.mean
         self.energy += _energy(X - mean) + shift @ shift * self.n_rows * len(X) / n
@@ -230,7 +239,14 @@ class _CenteredEnergy:
         """Errors as share of the energy; NaN where there is none."""
         if not self.n_rows:
             raise ValueError("There are no rows yet: call update first.")
-        return errors / self.energy if self.energy > 0 else errors * np.nan
+        if not self.varied:
+            return errors * np.nan
+        if not _LEAST_ENERGY < self.energy < np.inf:
+            raise ValueError(
+                f"The variance of X is too {'small' if self.energy < 1 else 'large'} for "
+                "float64: divide X by its largest value, say."
+            )
+        return errors / self.energy
 
 
 def _energy(X):

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
-from .._arrays import on_numpy
+from .._arrays import as_rows, on_numpy
 from ._base import BaseDisplay, check_atoms
 from ._mosaic import DIVERGING, as_images, bare, largest, shades, size_of, tile, with_alpha
 
@@ -172,7 +171,7 @@ class AtomsDisplay(BaseDisplay):
             If matplotlib is not installed.
         """
         cls._check_matplotlib()
-        dictionary = check_array(dictionary, dtype=[np.float64, np.float32])
+        dictionary = as_rows(dictionary, "dictionary")
         if atoms is None:
             atoms = np.arange(len(dictionary))[:n_atoms]
         atoms = check_atoms(atoms, len(dictionary), "atoms")

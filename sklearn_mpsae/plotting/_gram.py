@@ -8,10 +8,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
-from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
-from .._arrays import on_numpy
+from .._arrays import as_rows, on_numpy
 from ._base import BaseDisplay, check_atoms, whole_numbers
 
 if TYPE_CHECKING:
@@ -109,7 +108,7 @@ class GramDisplay(BaseDisplay):
             If matplotlib is not installed.
         """
         cls._check_matplotlib()
-        cosines = _cosines(check_array(dictionary, dtype=[np.float64, np.float32]))
+        cosines = _cosines(as_rows(dictionary, "dictionary"))
         order, labels = _arrange(np.abs(cosines), order, parents, groups)
         shown = labels[order]
         borders = np.flatnonzero(shown[1:] != shown[:-1]) + 1

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
-from .._arrays import on_numpy
+from .._arrays import as_rows, on_numpy
 from ..coding import Codes
 from ._base import BaseDisplay
 from ._mosaic import DIVERGING, as_images, bare, shades, size_of, tile, with_alpha
@@ -130,7 +129,7 @@ class ProgressiveReconstructionDisplay(BaseDisplay):
         """
         cls._check_matplotlib()
         check_is_fitted(estimator)
-        inputs = as_images(check_array(X, dtype=[np.float64, np.float32]), image_shape)
+        inputs = as_images(as_rows(X), image_shape)
         steps, codes = _codes_by_step(estimator, X, steps)
         W = estimator.components_
         reconstructions = [part.decode(W) + estimator.intercept_ for part in codes]

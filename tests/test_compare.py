@@ -5,6 +5,7 @@ from itertools import product
 
 import joblib
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.base import clone
 from sklearn.decomposition import (
@@ -253,7 +254,11 @@ def test_jobs_give_the_same_table(small, rng):
     options = {"n_nonzero_coefs": [2, 3], "random_states": [0, 1]}
     one = compare(estimators, small, **options)
     two = compare(estimators, small, n_jobs=2, **options)
-    assert one.drop(columns=TIMES).equals(two.drop(columns=TIMES))
+    one, two = one.drop(columns=TIMES), two.drop(columns=TIMES)
+    ours = one.estimator == "MP"
+    assert one[ours].equals(two[ours])
+    # scikit-learn's decompositions round otherwise with another number of BLAS threads.
+    pd.testing.assert_frame_equal(one, two, rtol=0, atol=1e-9)
 
 
 # ---------------------------------------------------------------------------- failures

@@ -16,6 +16,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -30,26 +31,45 @@ from cosmic_ray.plugins import get_operator
 from cosmic_ray.work_db import use_db
 
 ROOT = Path(__file__).parents[1]
-MUTATED = ["sklearn_mpsae/coding", "sklearn_mpsae/learning"]
+CODING, LEARNING = "sklearn_mpsae/coding", "sklearn_mpsae/learning"
+# The compiled loops run as plain Python: compiling each mutant would take a minute.
+LOOPS = f"{CODING}/kernels/loops.py"
 # Triton compiles the source of its kernels, line by line, itself.
-LEFT_OUT = "sklearn_mpsae/coding/kernels/fused.py"
+LEFT_OUT = f"{CODING}/kernels/fused.py"
 BITS = ("BitOr", "BitAnd", "BitXor", "LShift", "RShift", "Invert")
 
-# Tests of the module alone come first: the first failure ends the run.
-TESTS = [
-    *("pursuit", "gradient", "properties", "training", "estimators", "numerics", "sources"),
-    *("streams", "checkpoint", "threads", "large", "hostile", "bad_input", "distributed"),
-]
-# The compiled loops run as plain Python: compiling each mutant would take a minute.
-LOOPS = "sklearn_mpsae/coding/kernels/loops.py"
-TESTS_OF_LOOPS = ["pursuit", "gradient", "properties"]
+# The tests of each part, the quickest first: the first failure ends a run.
+TESTS = {
+    LOOPS: [
+        *("gradient", "properties", "pursuit"),
+        "large.py::test_blocked_pursuit_is_the_reference",
+        "large.py::test_coarse_pursuit_without_room_for_all_rows",
+        "large.py::test_ties_go_to_the_lowest_index",
+        "large.py::test_rows_of_zeros_have_no_codes",
+    ],
+    CODING: ["gradient", "properties", "numerics", "streams", "large", "pursuit", "mp_cv"],
+    LEARNING: [
+        *("gradient", "streams", "sources", "bad_input", "hostile", "callbacks"),
+        *("properties", "checkpoint", "training", "estimators"),
+    ],
+}
+# And those of a module of its own, before the others.
+TESTS_OF = {
+    "team": ["threads", "citizenship"],
+    "disk": ["sources", "faults"],
+    "checks": ["hostile", "hostile_functions"],
+    "checkpoint": ["checkpoint"],
+    "fit": ["checkpoint"],
+    "distributed": ["distributed"],
+    "compiled": ["faults"],
+}
 
 
 def mutants(seed):
-    """One mutant of each line that has any, in random order: (module, line, operator, code)."""
-    paths = [path for folder in MUTATED for path in sorted((ROOT / folder).rglob("*.py"))]
+    """One mutant of each line that has any, in random order."""
+    paths = [p for folder in (CODING, LEARNING) for p in sorted((ROOT / folder).rglob("*.py"))]
     with tempfile.TemporaryDirectory() as scratch, use_db(f"{scratch}/db") as db:
-        init.init([path for path in paths if path != ROOT / LEFT_OUT], db, {})
+        init([path for path in paths if path != ROOT / LEFT_OUT], db, {})
         specs = [item.mutations[0] for item in db.work_items]
     specs = [s for s in specs if not any(bits in s.operator_name for bits in BITS)]
     specs.sort(key=lambda s: (s.module_path, s.start_pos, s.operator_name, s.occurrence))
@@ -59,21 +79,23 @@ def mutants(seed):
     return random.sample(list(one_each.values()), len(one_each))
 
 
-def passes(folder, module, limit):
-    """Whether the tests of a module pass in a folder, and the seconds they took."""
-    names = TESTS_OF_LOOPS if module == LOOPS else TESTS
-    environment = {
-        **os.environ,
-        "NUMBA_DISABLE_JIT": str(int(module == LOOPS)),
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "OMP_NUM_THREADS": "1",
-    }
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
+def part_of(module):
+    return LOOPS if module == LOOPS else CODING if module.startswith(CODING) else LEARNING
+
+
+def passes(folder, part, first=(), limit=None):
+    """Whether the tests of a part pass in a folder, and the seconds they took."""
+    names = dict.fromkeys([*first, *TESTS[part]])
+    files = [f"tests/test_{name}" + ("" if "::" in name else ".py") for name in names]
     start = time.monotonic()
     process = subprocess.Popen(
-        command + [f"tests/test_{name}.py" for name in names],
+        [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *files],
         cwd=folder,
-        env=environment,
+        env={
+            **os.environ,
+            "NUMBA_DISABLE_JIT": str(int(part == LOOPS)),
+            "PYTHONDONTWRITEBYTECODE": "1",
+        },
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
@@ -81,7 +103,7 @@ def passes(folder, module, limit):
     try:
         passed = process.wait(limit) == 0
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, 9)
+        os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         passed = False
     return passed, time.monotonic() - start
@@ -89,13 +111,13 @@ def passes(folder, module, limit):
 
 def try_mutant(spec, folder, limits):
     module = str(spec.module_path.relative_to(ROOT))
-    path = folder / module
+    part, path = part_of(module), folder / module
     code = path.read_text()
     operator = get_operator(spec.operator_name)(**spec.operator_args)
     mutated = mutate_code(code, operator, spec.occurrence)
     path.write_text(mutated)
     try:
-        survived, seconds = passes(folder, module, limits[module == LOOPS])
+        survived, seconds = passes(folder, part, TESTS_OF.get(path.stem, ()), limits[part])
     finally:
         path.write_text(code)
     difference = difflib.unified_diff(code.splitlines(), mutated.splitlines(), n=0, lineterm="")
@@ -109,49 +131,55 @@ def try_mutant(spec, folder, limits):
     }
 
 
-def copy_tree(folder):
-    tracked = subprocess.check_output(["git", "ls-files"], cwd=ROOT, text=True).split()
-    for name in tracked:
+def prepared(folder):
+    """Copy what git tracks, and see how long the tests of each part may take there."""
+    for name in subprocess.check_output(["git", "ls-files"], cwd=ROOT, text=True).split():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / name, folder / name)
+    limits = {}
+    for part in TESTS:
+        passed, seconds = passes(folder, part)
+        if not passed:
+            sys.exit(f"the tests of {part} fail without a mutant")
+        limits[part] = 4 * seconds + 200
+    return limits
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("out", type=Path)
     parser.add_argument("--sample", type=int, help="how many mutants; all lines without")
+    parser.add_argument("--again", type=Path, help="only the survivors in this earlier file")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
 
-    with tempfile.TemporaryDirectory() as scratch:
-        folders = SimpleQueue()
-        limits = {}
-        for job in range(options.jobs):
-            folder = Path(scratch) / str(job)
-            copy_tree(folder)
-            for module in (LOOPS, MUTATED[0]):
-                passed, seconds = passes(folder, module, None)
-                if not passed:
-                    sys.exit(f"without a mutant, the tests for {module} fail")
-                limits[module == LOOPS] = 4 * seconds + 30
-            folders.put(folder)
+    chosen = mutants(options.seed)[: options.sample]
+    if options.again:
+        before = [json.loads(line)["survived"] for line in options.again.open()]
+        chosen = [spec for spec, survived in zip(chosen, before, strict=False) if survived]
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        ThreadPoolExecutor(options.jobs) as pool,
+        options.out.open("w") as out,
+    ):
+        places = [Path(scratch) / str(job) for job in range(options.jobs)]
+        free = SimpleQueue()
+        for place in zip(places, pool.map(prepared, places), strict=True):
+            free.put(place)
 
         def run(spec):
-            folder = folders.get()
+            place, limits = free.get()
             try:
-                return try_mutant(spec, folder, limits)
+                return try_mutant(spec, place, limits)
             finally:
-                folders.put(folder)
+                free.put((place, limits))
 
-        killed = tried = 0
-        with ThreadPoolExecutor(options.jobs) as pool, options.out.open("w") as out:
-            for result in pool.map(run, mutants(options.seed)[: options.sample]):
-                tried += 1
-                killed += not result["survived"]
-                print(json.dumps(result), file=out, flush=True)
-                print(f"{killed} of {tried} killed", end="\r", flush=True)
-    print(f"\n{killed / tried:.1%} of {tried} mutants killed")
+        killed = 0
+        for tried, result in enumerate(pool.map(run, chosen), 1):
+            killed += not result["survived"]
+            print(json.dumps(result), file=out, flush=True)
+            print(f"{killed} of {tried} killed ({killed / tried:.1%})", flush=True)
 
 
 if __name__ == "__main__":

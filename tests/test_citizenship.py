@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import threadpoolctl
 import torch
+from sklearn.model_selection import GridSearchCV
 
 from sklearn_mpsae import MPSparseAutoencoder
 from sklearn_mpsae.coding.kernels import team
@@ -108,6 +109,16 @@ def test_codes_and_fits_do_not_depend_on_the_number_of_threads(Estimator, digits
     for other in fits[1:]:
         np.testing.assert_array_equal(other.components_, fits[0].components_)
         np.testing.assert_array_equal(other.transform(digits), fits[0].transform(digits))
+
+
+def test_fits_in_other_processes_have_the_same_bits(Estimator, digits):
+    sae, grid = Estimator(32, max_iter=2, random_state=0), {"n_nonzero_coefs": [2, 3]}
+    found = [
+        GridSearchCV(sae, grid, cv=2, n_jobs=n_jobs).fit(digits[:300]) for n_jobs in (1, 2)
+    ]
+    for name in ("split0_test_score", "split1_test_score"):
+        np.testing.assert_array_equal(*(search.cv_results_[name] for search in found))
+    np.testing.assert_array_equal(*(search.best_estimator_.components_ for search in found))
 
 
 def test_one_estimator_in_many_threads_gives_the_single_threaded_codes(Estimator, digits):

@@ -49,6 +49,7 @@ TESTS = {
     ],
     CODING: ["gradient", "properties", "numerics", "streams", "large", "pursuit", "mp_cv"],
     LEARNING: [
+        "recipe",
         *("gradient", "streams", "sources", "bad_input", "hostile", "callbacks"),
         *("properties", "checkpoint", "training", "estimators"),
     ],
@@ -56,7 +57,7 @@ TESTS = {
 PYTEST = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
 # And those of a module of its own, before the others.
 TESTS_OF = {
-    "team": ["threads", "citizenship"],
+    "team": ["recipe", "threads", "citizenship"],
     "disk": ["sources", "faults"],
     "checks": ["hostile", "hostile_functions"],
     "checkpoint": ["checkpoint"],

@@ -1,0 +1,231 @@
+"""What a step of a fit does, by how far it has come, and the numbers that it steers."""
+
+from math import exp, inf, log
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from sklearn_mpsae.coding.kernels import team
+from sklearn_mpsae.coding.kernels.native import NativeKernels
+from sklearn_mpsae.learning import control
+from sklearn_mpsae.learning.batches import Moments
+from sklearn_mpsae.learning.distributed import Alone
+from sklearn_mpsae.learning.recipe import Plan, fit_plan, stream_plan
+from sklearn_mpsae.learning.trainer import Step, Trainer, TrainingState
+
+
+# --------------------------------------------------------------------------------- plans
+def test_the_rate_of_a_fit_falls_along_a_cosine():
+    rates = [fit_plan(progress, 4, 64, free_norms=True).rate for progress in (0, 1 / 3, 0.5, 1)]
+    assert rates == pytest.approx([1, 0.75, 0.5, 0])
+
+
+@pytest.mark.parametrize(
+    ("k", "n_components", "first"),
+    [(1, 64, 3), (4, 64, 12), (5, 64, 15), (20, 64, 30), (6, 8, 8)],
+)
+def test_a_fit_starts_with_more_codes_and_ends_with_those_asked_for(k, n_components, first):
+    """Three times as many, 10 more at most, never more than there are atoms."""
+    counts = [
+        fit_plan(progress, k, n_components, free_norms=True).n_nonzero_coefs
+        for progress in (0, 0.35, 0.7, 1)
+    ]
+    assert counts == [first, k + round((first - k) / 2), k, k]
+
+
+def test_the_phases_of_a_fit():
+    plans = {p: fit_plan(p, 4, 64, free_norms=True) for p in (0, 0.69, 0.7, 0.89, 0.9, 1)}
+    assert [plan.sphere for plan in plans.values()] == [False, False, True, True, True, True]
+    assert [plan.refine for plan in plans.values()] == [False, False, True, True, True, True]
+    assert [plan.revive for plan in plans.values()] == [True, True, True, True, False, False]
+    # Longer than sqrt(2), an atom's step would raise the error.
+    assert [plan.max_norm for plan in plans.values()] == [1.2, 1.2, inf, inf, inf, inf]
+    bound = fit_plan(0, 4, 64, free_norms=False)
+    assert bound.sphere
+    assert bound.max_norm == inf
+
+
+def test_the_plans_of_a_stream():
+    plans = [stream_plan(n_steps, 4, 64) for n_steps in (0, 100, 150, 199, 200, 10**6)]
+    assert [plan.n_nonzero_coefs for plan in plans] == [12, 8, 6, 4, 4, 4]
+    assert plans[0].rate == 1
+    assert plans[2].rate == pytest.approx(0.5)
+    assert plans[5].rate == pytest.approx(50**0.5 / 1000, rel=1e-4)
+    assert [plan.refine for plan in plans] == [False] * 4 + [True] * 2
+    for plan in plans:
+        assert plan.sphere
+        assert plan.revive
+        assert plan.max_norm == inf
+
+
+# ------------------------------------------------------------------------------- control
+def steered(l0s, target=4, gain=0.1):
+    """The running numbers after batches of 100 rows with so many codes each."""
+    running = control.start("penalty", 0.5)
+    plan = Plan(1, target, sphere=True, max_norm=inf, refine=True, revive=True)
+    for l0 in l0s:
+        values = np.zeros((100, 40))
+        values[:, :l0] = 1
+        now = SimpleNamespace(plan=plan, running=running, totals=lambda *numbers: numbers)
+        control.control(now, "penalty", gain, values)
+    return running
+
+
+def test_a_control_moves_by_its_gain_times_the_logarithm_of_the_excess():
+    first = steered([8])
+    assert first["penalty"] == pytest.approx(0.5 * exp(0.5 * log(2)))
+    assert first["settled"] == pytest.approx(first["penalty"])
+    assert first["l0"] == 8
+    second = steered([8, 2])["penalty"] / first["penalty"]
+    assert second == pytest.approx(exp(0.25 * log(0.5)))
+    many = steered([8] * 30)["penalty"] / steered([8] * 29)["penalty"]
+    assert many == pytest.approx(exp(0.1 * log(2)))
+    assert steered([4] * 5)["penalty"] == 0.5
+
+
+def test_a_control_takes_small_steps_and_finds_its_way_back():
+    assert steered([40])["penalty"] == pytest.approx(0.5 * exp(0.5))
+    assert steered([0])["penalty"] == pytest.approx(0.5 * exp(-0.5))
+    assert steered([0] * 1000)["penalty"] == 1e-6
+
+
+def test_what_a_fit_keeps_is_the_mean_of_the_last_steps():
+    runs = [steered([8] * n) for n in range(1, 80)]
+    expected = 0.0
+    for n, run in enumerate(runs, 1):
+        expected += max(0.06, min(1, 3 / n)) * (run["penalty"] - expected)
+        assert run["settled"] == pytest.approx(expected)
+
+
+def test_a_running_mean_is_the_plain_one_at_first():
+    running = {"n_batches": 0, "l0": 0.0}
+    for n in range(1, 11):
+        control.follow(running, "l0", n)
+        assert running["l0"] == pytest.approx((n + 1) / 2)
+    control.follow(running, "l0", 15.5)
+    assert running["l0"] == pytest.approx(5.5 + 0.1 * 10)
+
+
+@pytest.mark.parametrize(
+    ("l0", "penalty", "is_missed"),
+    [
+        *((4, 0.5, False), (3.6, 0.5, False), (4.4, 0.5, False)),
+        *((3.59, 0.5, True), (4.41, 0.5, True), (4.41, 1e-6, True)),
+        *((3.59, 1e-6, False), (3.59, 2e-6, False), (3.59, 3e-6, True)),
+    ],
+)
+def test_an_average_that_was_missed_by_a_tenth_is_told(l0, penalty, is_missed):
+    found = control.missed({"l0": l0, "penalty": penalty}, "penalty", 4)
+    assert found == (l0 if is_missed else None)
+
+
+# ------------------------------------------------------------------------------- trainer
+def trainer(backward, W, **options):
+    parameters = {"components": W}
+    return Trainer(
+        NativeKernels(),
+        backward,
+        parameters,
+        TrainingState.new(parameters, {}),
+        **{
+            "learning_rate": 0.01,
+            "shares": {},
+            "dead_after": None,
+            "revive": False,
+            "random_state": np.random.RandomState(0),
+            "ranks": Alone(),
+            **options,
+        },
+    )
+
+
+def using(atoms, gradient, residual):
+    """A model that uses these atoms in each row, and leaves this residual."""
+
+    def backward(kernels, parameters, X, now):
+        indices = np.tile(np.array(atoms, np.int32), (len(residual), 1))
+        return Step(indices, np.ones(indices.shape), residual, {"components": gradient})
+
+    return backward
+
+
+FREE = Plan(0.5, 2, sphere=False, max_norm=inf, refine=False, revive=True)
+
+
+def test_each_step_along_a_steady_gradient_is_as_long_as_the_rate(rng):
+    """Of whatever size the gradient is, from the first step: Adam's means are corrected."""
+    W, gradient = rng.standard_normal((5, 7)), rng.standard_normal((5, 7)) * 1e-3
+    with NativeKernels() as kernels:
+        training = trainer(using([0], gradient, np.ones((3, 7))), W)
+        training.kernels = kernels
+        for n_steps in range(1, 6):
+            assert training.step(np.zeros((3, 7)), FREE) == 21
+            moved = W - training.snapshot()[0]["components"]
+            lengths = np.linalg.norm(gradient, axis=1, keepdims=True)
+            np.testing.assert_allclose(moved, n_steps * 0.005 * gradient / lengths)
+
+
+def test_an_atom_is_dead_after_so_many_steps_without_use(rng):
+    W = rng.standard_normal((4, 7))
+    residual = np.zeros((3, 7))
+    residual[1] = 2 * np.arange(7)
+    with NativeKernels() as kernels:
+        training = trainer(
+            using([0, 2], np.zeros((4, 7)), residual), W, dead_after=3, revive=True
+        )
+        training.kernels = kernels
+        for n_steps in (1, 2):
+            training.step(np.zeros((3, 7)), FREE)
+            assert training.last_used.tolist() == [n_steps, 0, n_steps, 0]
+        training.step(np.zeros((3, 7)), FREE)
+    # Atoms 1 and 3 are dead, but one row alone has something left: it goes to the first.
+    atoms = training.snapshot()[0]["components"]
+    np.testing.assert_allclose(atoms[1], residual[1] / np.linalg.norm(residual[1]))
+    np.testing.assert_array_equal(atoms[[0, 2, 3]], W[[0, 2, 3]])
+    assert training.last_used.tolist() == [3, 3, 3, 0]
+    assert training.usage.tolist() == [9, 0, 9, 0]
+
+
+def test_no_atom_is_replaced_once_the_plan_says_so(rng):
+    W = rng.standard_normal((4, 7))
+    late = Plan(0.5, 2, sphere=False, max_norm=inf, refine=True, revive=False)
+    with NativeKernels() as kernels:
+        training = trainer(
+            using([0], np.zeros((4, 7)), np.ones((3, 7))), W, dead_after=1, revive=True
+        )
+        training.kernels = kernels
+        training.step(np.zeros((3, 7)), late)
+    np.testing.assert_array_equal(training.snapshot()[0]["components"], W)
+
+
+# -------------------------------------------------------------------- moments and threads
+@pytest.mark.parametrize("mean", [0.0, 1e6])
+def test_moments_of_parts_are_those_of_all_rows(rng, mean):
+    X = rng.standard_normal((50, 6)) + mean
+    whole = Moments.of([X])
+    parts = Moments.merged([Moments.of([X[:11]]), Moments.of([X[11:20], X[20:]])])
+    for found in (whole, parts):
+        assert found.n_rows == 50
+        np.testing.assert_allclose(found.mean, X.mean(axis=0), rtol=1e-13)
+        energy = np.sum((X - X.mean(axis=0)) ** 2)
+        assert found.energy == pytest.approx(energy, rel=1e-9)
+        center = X.mean(axis=0) + 3
+        around = np.sum((X - center) ** 2)
+        assert found.energy_around(center) == pytest.approx(around, rel=1e-9)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_a_team_shares_what_is_worth_it_evenly(monkeypatch, size):
+    monkeypatch.setattr(team, "n_threads", lambda: size)
+    with team.Team() as here:
+        parts = []
+        here.share(lambda start, stop: parts.append((start, stop)), 10, 1)
+        assert parts == [(0, 10)]
+        parts.clear()
+        here.share(lambda start, stop: parts.append((start, stop)), 10, 1e9)
+        share = -(-10 // size)
+        assert sorted(parts) == [(i, min(i + share, 10)) for i in range(0, 10, share)]
+        parts.clear()
+        here.share(lambda start, stop: parts.append((start, stop)), 10, 1e9, chunk=4)
+        assert sorted(parts) == [(0, 4), (4, 8), (8, 10)]

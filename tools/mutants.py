@@ -57,6 +57,7 @@ TESTS = {
 PYTEST = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
 # And those of a module of its own, before the others.
 TESTS_OF = {
+    "tensor": ["fused"],
     "team": ["recipe", "threads", "citizenship"],
     "disk": ["sources", "faults"],
     "checks": ["hostile", "hostile_functions"],

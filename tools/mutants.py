@@ -41,13 +41,22 @@ BITS = ("BitOr", "BitAnd", "BitXor", "LShift", "RShift", "Invert")
 # The tests of each part, the quickest first: the first failure ends a run.
 TESTS = {
     LOOPS: [
-        *("gradient", "pursuit", "properties"),
+        *("kernels", "recipe", "gradient", "pursuit", "properties"),
         "large.py::test_blocked_pursuit_is_the_reference",
         "large.py::test_coarse_pursuit_without_room_for_all_rows",
         "large.py::test_ties_go_to_the_lowest_index",
         "large.py::test_rows_of_zeros_have_no_codes",
     ],
-    CODING: ["gradient", "properties", "numerics", "streams", "large", "pursuit", "mp_cv"],
+    CODING: [
+        "kernels",
+        "gradient",
+        "properties",
+        "numerics",
+        "streams",
+        "large",
+        "pursuit",
+        "mp_cv",
+    ],
     LEARNING: [
         "recipe",
         *("gradient", "streams", "sources", "bad_input", "hostile", "callbacks"),
@@ -57,6 +66,7 @@ TESTS = {
 PYTEST = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
 # And those of a module of its own, before the others.
 TESTS_OF = {
+    "__init__": ["citizenship"],
     "tensor": ["fused"],
     "team": ["recipe", "threads", "citizenship"],
     "disk": ["sources", "faults"],

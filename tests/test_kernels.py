@@ -1,0 +1,224 @@
+"""The kernels' verbs one by one: each is its NumPy definition, on both sets of kernels."""
+
+import numpy as np
+import pytest
+
+from sklearn_mpsae.coding.kernels import loops
+from sklearn_mpsae.coding.kernels.native import NativeKernels
+from sklearn_mpsae.coding.kernels.tensor import TensorKernels
+from sklearn_mpsae.learning.dictionary import unit_rows
+
+DTYPES = pytest.mark.parametrize(("dtype", "tol"), [(np.float64, 1e-12), (np.float32, 2e-5)])
+SIGN = pytest.mark.parametrize("positive", [True, False], ids=["positive", "signed"])
+# Fewer atoms than lanes of the compiled loops, as many, and more, by what is no multiple.
+SIZES = pytest.mark.parametrize("p", [1, 20, 64, 150])
+
+
+@pytest.fixture(params=["native", "tensor"])
+def kernels(request):
+    open_kernels = NativeKernels if request.param == "native" else None
+    with open_kernels() if open_kernels else TensorKernels("cpu", np.float64) as found:
+        yield found
+
+
+def call(kernels, verb, *arguments, **options):
+    """A verb's answer to NumPy arrays, in NumPy arrays."""
+    arguments = [kernels.asarray(x) if isinstance(x, np.ndarray) else x for x in arguments]
+    answer = getattr(kernels, verb)(*arguments, **options)
+    if isinstance(answer, tuple):
+        return tuple(x if np.isscalar(x) else kernels.to_numpy(x) for x in answer)
+    return answer if isinstance(answer, np.ndarray) else kernels.to_numpy(answer)
+
+
+@pytest.fixture
+def codes(rng):
+    """Atoms of 12 rows in 7 slots, some taken twice, and values of both signs; one slot in
+    three is unused, and one row has no codes at all.
+    """
+    indices = rng.integers(30, size=(12, 7)).astype(np.int32)
+    values = rng.standard_normal((12, 7))
+    indices[:, 3] = indices[:, 2]
+    unused = rng.random((12, 7)) < 1 / 3
+    unused[5] = True
+    return np.where(unused, 0, indices).astype(np.int32), np.where(unused, 0, values)
+
+
+def dense(indices, values, p):
+    out = np.zeros((len(indices), p))
+    np.add.at(out, (np.arange(len(indices))[:, None], indices), values)
+    return out
+
+
+# ------------------------------------------------------------------------------- valuing
+def test_count(kernels, codes):
+    indices, values = codes
+    expected = [np.sum((indices == j) & (values != 0)) for j in range(40)]
+    assert call(kernels, "count", indices, values, 40).tolist() == expected
+
+
+@pytest.mark.parametrize("scale", [1, 1e-30])
+def test_energies_are_in_float64(kernels, rng, scale):
+    X = (scale * rng.standard_normal((5, 9))).astype(np.float32)
+    found = call(kernels, "energies", X)
+    assert found.dtype == np.float64
+    np.testing.assert_allclose(found, (X.astype(np.float64) ** 2).sum(axis=1), rtol=1e-7)
+
+
+@DTYPES
+def test_decode(kernels, codes, rng, dtype, tol):
+    W = rng.standard_normal((30, 11)).astype(dtype)
+    found = call(kernels, "decode", codes[0], codes[1].astype(dtype), W)
+    assert found.dtype == dtype
+    np.testing.assert_allclose(found, dense(*codes, 30) @ W, atol=10 * tol)
+
+
+@DTYPES
+def test_gather_dot(kernels, codes, rng, dtype, tol):
+    W, R = (rng.standard_normal((n, 11)).astype(dtype) for n in (30, 12))
+    found = call(kernels, "gather_dot", R, W, codes[0])
+    expected = np.take_along_axis(R @ W.T, codes[0].astype(np.int64), axis=1)
+    np.testing.assert_allclose(found, expected, atol=10 * tol)
+
+
+@DTYPES
+def test_scatter_outer(kernels, codes, rng, dtype, tol):
+    R = rng.standard_normal((12, 11)).astype(dtype)
+    found = call(kernels, "scatter_outer", codes[0], codes[1].astype(dtype), R, 30)
+    np.testing.assert_allclose(found, dense(*codes, 30).T @ R, atol=10 * tol)
+
+
+@pytest.mark.parametrize("p", [1, 7, 128, 133, 300])
+def test_gram(kernels, rng, p):
+    W = rng.standard_normal((p, 11))
+    np.testing.assert_allclose(call(kernels, "gram", W), W @ W.T, atol=1e-12)
+
+
+# ------------------------------------------------------------------------------ choosing
+def linear_problem(rng, p):
+    """Rows, atoms and biases, and what the linear encoder makes of them."""
+    X, W, bias = rng.standard_normal((9, 11)), rng.standard_normal((p, 11)), rng.random(p) - 0.5
+    return (X, W, bias), X @ W.T + bias
+
+
+@SIZES
+@SIGN
+@pytest.mark.parametrize("k", [1, 4, 30])
+def test_top_k(kernels, rng, p, k, positive):
+    problem, outputs = linear_problem(rng, p)
+    indices, values = call(kernels, "top_k", *problem, k, positive=positive)
+    assert indices.shape == values.shape == (9, k)
+    scores = np.maximum(outputs, 0) if positive else np.abs(outputs)
+    for row in range(9):
+        best = np.argsort(-scores[row])[: min(k, p)]
+        best = best[scores[row, best] > 0]
+        np.testing.assert_array_equal(indices[row, : len(best)], best)
+        np.testing.assert_allclose(values[row, : len(best)], outputs[row, best])
+        assert not indices[row, len(best) :].any()
+        assert not values[row, len(best) :].any()
+
+
+@SIZES
+def test_above(kernels, rng, p):
+    problem, outputs = linear_problem(rng, p)
+    floor = 2 * rng.random(p)
+    indices, values = call(kernels, "above", *problem, floor)
+    expected = np.where(outputs > floor, outputs, 0)
+    np.testing.assert_allclose(dense(indices, values, p), expected, atol=1e-12)
+    assert values.shape[1] == max(1, (expected > 0).sum(axis=1).max())
+    assert not indices[values == 0].any()
+
+
+@SIZES
+@pytest.mark.parametrize("n_codes", [1, 25, 10_000])
+def test_batch_top_k(kernels, rng, p, n_codes):
+    problem, outputs = linear_problem(rng, p)
+    indices, values, threshold = call(kernels, "batch_top_k", *problem, n_codes)
+    largest = np.sort(outputs, axis=None)[::-1][:n_codes]
+    assert threshold == pytest.approx(max(largest[-1], 0))
+    positive = largest[largest > 0]
+    np.testing.assert_allclose(np.sort(values[values > 0])[::-1], positive)
+    np.testing.assert_allclose(
+        dense(indices, values, p), np.where(outputs >= max(threshold, 1e-300), outputs, 0)
+    )
+
+
+def test_by_size(kernels, codes):
+    indices, values = call(kernels, "by_size", *codes)
+    order = np.argsort(-codes[1], axis=1, kind="stable")
+    np.testing.assert_array_equal(indices, np.take_along_axis(codes[0], order, 1))
+    np.testing.assert_array_equal(values, np.take_along_axis(codes[1], order, 1))
+
+
+# ------------------------------------------------------------------------------ stepping
+def adam(W, gradient, mean, square, rates, sphere, max_norm):
+    step, beta1, beta2, correct1, correct2 = rates
+    if sphere:
+        gradient = gradient - (gradient * W).sum(axis=1, keepdims=True) * W
+    mean = beta1 * mean + (1 - beta1) * gradient
+    square = beta2 * square + (1 - beta2) * (gradient**2).sum(axis=1)
+    W = W - step * (mean * correct1) / np.sqrt(square * correct2)[:, None]
+    norms = np.linalg.norm(W, axis=1, keepdims=True)
+    return W / (norms if sphere else np.maximum(norms / max_norm, 1)), mean, square
+
+
+@DTYPES
+@pytest.mark.parametrize(
+    ("sphere", "max_norm"), [(True, np.inf), (False, np.inf), (False, 1.02)], ids=str
+)
+def test_adam_step(kernels, rng, dtype, tol, sphere, max_norm):
+    W = unit_rows(rng.standard_normal((9, 6)))
+    state = W, np.zeros((9, 6)), np.zeros(9)
+    arrays = [kernels.asarray(x.astype(dtype)) for x in state]
+    for t in range(1, 5):
+        rates = 0.1, 0.5, 0.9, 1 / (1 - 0.5**t), 1 / (1 - 0.9**t)
+        gradient = rng.standard_normal((9, 6))
+        state = adam(state[0], gradient, *state[1:], rates, sphere, max_norm)
+        kernels.adam_step(
+            arrays[0],
+            kernels.asarray(gradient.astype(dtype)),
+            *arrays[1:],
+            rates,
+            sphere=sphere,
+            max_norm=max_norm,
+        )
+        for found, expected in zip(arrays, state, strict=True):
+            np.testing.assert_allclose(kernels.to_numpy(found), expected, atol=10 * tol)
+    norms = np.linalg.norm(kernels.to_numpy(arrays[0]), axis=1)
+    assert (norms < 1.03).all() == (sphere or max_norm < np.inf)
+
+
+def test_a_step_without_gradient_stays(kernels, rng):
+    """Of an atom that was never used, whose second moment is zero."""
+    W = unit_rows(rng.standard_normal((2, 6)))
+    arrays = [kernels.asarray(x) for x in (W.copy(), 0 * W, 0 * W, np.zeros(2))]
+    kernels.adam_step(*arrays, (0.1, 0.5, 0.9, 2.0, 10.0), sphere=True)
+    np.testing.assert_allclose(kernels.to_numpy(arrays[0]), W, rtol=1e-15)
+
+
+# ------------------------------------------------------------------------ compiled loops
+def test_bfloat16_is_rounded_to_nearest_ties_to_even():
+    torch = pytest.importorskip("torch")
+    X = np.array([[1, -1, 1 + 2**-8, 1 + 3 * 2**-8, 1e-30, -3e30, np.pi, 0]], np.float32)
+    halves, back = np.empty(X.shape, np.uint16), np.empty_like(X)
+    loops.round_rows(X, halves)
+    loops.expand_rows(halves, back)
+    np.testing.assert_array_equal(back, torch.tensor(X).bfloat16().float().numpy())
+
+
+@SIGN
+def test_a_coarse_choice_is_settled_by_exact_values_and_then_by_the_lowest_index(positive):
+    W = np.zeros((150, 3))
+    W[[10, 70, 140]] = [[0.6, 0.8, 0], [0.6, 0.8, 0], [0.8, 0.6, 0]]
+    sign = 1 if positive else -1
+    c = sign * np.full(150, 0.1)
+    c[[10, 70, 140]] = sign * np.array([0.999, 1.0, 0.998])
+    top = np.zeros(64)
+    np.maximum.at(top, np.arange(150) % 64, np.abs(c))
+    for residual, expected in [([1, 1, 0], 10), ([0, 1, 0], 10), ([1, 0, 0], 140)]:
+        residual = sign * np.array(residual, float)
+        found, value = loops._best_of_coarse(c, 70, top, positive, 1.0, residual, W)
+        assert found == expected
+        assert value == pytest.approx(W[expected] @ residual)
+    # Beyond the rounding, no exact value is asked for.
+    c[140] = sign * 0.99
+    assert loops._best_of_coarse(c, 70, top, positive, 1.0, np.array([1.0, 0, 0]), W)[0] == 10

@@ -246,3 +246,9 @@ def test_codes_forms_agree(rng):
 def test_bad_input_is_refused(X, dictionary, k, match):
     with pytest.raises(ValueError, match=match):
         matching_pursuit(X, dictionary, k)
+
+
+@pytest.mark.parametrize("pursuit", [matching_pursuit, orthogonal_matching_pursuit])
+def test_options_have_names(pursuit):
+    with pytest.raises(TypeError, match="positional"):
+        pursuit([[1.0, 2.0]], np.eye(2), 1, 0.5)

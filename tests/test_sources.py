@@ -12,6 +12,7 @@ import sklearn_mpsae
 from sklearn_mpsae import MPSparseAutoencoder, sources
 from sklearn_mpsae import _base as base
 from sklearn_mpsae.coding import load_codes
+from sklearn_mpsae.learning import batches
 from sklearn_mpsae.learning.batches import Batches, Moments, ahead
 from sklearn_mpsae.sources import BatchStream, NpyFiles
 
@@ -355,6 +356,14 @@ def test_what_comes_next_is_read_while_the_last_is_in_use():
 
     for _ in ahead(items()):
         assert at_work.wait(10)
+
+
+@pytest.mark.parametrize("on_disk", [True, False])
+def test_only_what_is_not_in_memory_is_read_ahead(X, path, on_disk, monkeypatch):
+    asked = []
+    monkeypatch.setattr(batches, "ahead", lambda items: asked.append(True) or items)
+    MPSparseAutoencoder(8, max_iter=1).fit(NpyFiles(path) if on_disk else X)
+    assert bool(asked) == on_disk
 
 
 def test_errors_of_what_is_read_ahead_arrive():

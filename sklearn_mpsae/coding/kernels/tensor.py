@@ -141,7 +141,7 @@ class TensorKernels:
             square = own - (along**2).sum(0)
             running = running & (square > _dependent(X) * own)
             pivot = torch.where(running, square, 1).sqrt()
-            L[:, t, :t] = torch.where(running[:, None], along.T, 0)
+            L[:, t, :t] = along.T
             L[:, t, t] = pivot
             b[:, t] = torch.where(running, v, 0) / pivot
             q = (g - torch.einsum("tn,tnp->np", along, Q[:t])) / pivot[:, None]

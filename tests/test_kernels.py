@@ -149,6 +149,28 @@ def test_by_size(kernels, codes):
     np.testing.assert_array_equal(values, np.take_along_axis(codes[1], order, 1))
 
 
+@SIGN
+@pytest.mark.parametrize("alike", [False, True])
+def test_orthogonal_pursuit_ends_where_no_atom_is_independent(kernels, rng, positive, alike):
+    """More steps than dimensions; and atoms so alike that rounding makes them dependent."""
+    W = rng.standard_normal((40, 3))
+    W = unit_rows(1 + 3e-8 * W if alike else W)
+    X = rng.standard_normal((30, 3))
+    indices, values = call(
+        kernels, "orthogonal_pursuit", X, W, W @ W.T, 8, tol=0, threshold=0, positive=positive
+    )
+    assert not indices[values == 0].any()
+    assert (np.count_nonzero(values, axis=1) <= 3).all()
+    left = X - dense(indices, values, 40) @ W
+    if alike:
+        assert (np.count_nonzero(values, axis=1) <= 1).all()
+    elif positive:
+        # No atom that is left out would lower the error: that is non-negative least squares.
+        assert (left @ W.T).max() < 1e-9
+    else:
+        np.testing.assert_allclose(left, 0, atol=1e-9)
+
+
 # ------------------------------------------------------------------------------ stepping
 def adam(W, gradient, mean, square, rates, sphere, max_norm):
     step, beta1, beta2, correct1, correct2 = rates

@@ -153,7 +153,7 @@ def test_by_size(kernels, codes):
 @pytest.mark.parametrize("flat", [False, True])
 def test_orthogonal_pursuit_ends_where_no_atom_is_independent(kernels, rng, positive, flat):
     """More steps than dimensions; and atoms that lie in a plane, but for rounding."""
-    W = unit_rows(rng.standard_normal((40, 3)) * (1, 1, 3e-8 if flat else 1))
+    W = unit_rows(rng.standard_normal((40, 3)) * (1, 1, 1e-8 if flat else 1))
     X = rng.standard_normal((30, 3))
     indices, values = call(
         kernels, "orthogonal_pursuit", X, W, W @ W.T, 8, tol=0, threshold=0, positive=positive

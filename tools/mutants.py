@@ -114,6 +114,7 @@ def passes(folder, part, first=(), limit=None):
             **os.environ,
             "NUMBA_DISABLE_JIT": str(int(part == LOOPS)),
             "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONPATH": str(folder),  # for the processes that tests start
         },
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -150,6 +150,19 @@ def test_by_size(kernels, codes):
 
 
 @SIGN
+@pytest.mark.parametrize("path", ["gram", "residual", "orthogonal"])
+def test_a_row_stops_where_its_correlations_drown_in_rounding(kernels, rng, positive, path):
+    """Each row is a sum of three of 20 orthonormal atoms: no fourth one is worth a code."""
+    W = np.linalg.qr(rng.standard_normal((20, 20)))[0]
+    X = rng.random((50, 3)) @ W[:3] + W[:3].sum(axis=0)
+    verb = "orthogonal_pursuit" if path == "orthogonal" else "matching_pursuit"
+    G = None if path == "residual" else W @ W.T
+    indices, values = call(kernels, verb, X, W, G, 8, tol=0, threshold=0, positive=positive)
+    assert (np.count_nonzero(values, axis=1) == 3).all()
+    np.testing.assert_allclose(dense(indices, values, 20) @ W, X, atol=1e-12)
+
+
+@SIGN
 @pytest.mark.parametrize("flat", [False, True])
 def test_orthogonal_pursuit_ends_where_no_atom_is_independent(kernels, rng, positive, flat):
     """More steps than dimensions; and atoms that lie in a plane, but for rounding."""

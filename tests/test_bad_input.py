@@ -111,7 +111,7 @@ def test_before_fit(Estimator, method, small):
         ({"random_state": "lucky"}, "'random_state' parameter"),
         ({"device": "abacus"}, "device='abacus' cannot compute.*Use device='cpu'"),
         ({"dict_init": np.ones((8, 9))}, r"dict_init must have shape .* = \(8, 10\)"),
-        ({"dict_init": np.eye(8, 10) * (np.arange(8) != 3)[:, None]}, "row 3"),
+        ({"dict_init": np.eye(8, 10) * (np.arange(8) < 3)[:, None]}, "row 3"),
         ({"dict_init": np.full((8, 10), np.nan)}, "dict_init holds NaN"),
     ],
     ids=str,

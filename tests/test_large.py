@@ -9,7 +9,7 @@ from sklearn.datasets import load_digits
 from threadpoolctl import threadpool_limits
 
 from sklearn_mpsae import MPSparseAutoencoder
-from sklearn_mpsae.coding import matching_pursuit, orthogonal_matching_pursuit
+from sklearn_mpsae.coding import matching_pursuit, orthogonal_matching_pursuit, pursuit
 from sklearn_mpsae.coding.kernels import gram_rows, native, reference
 from sklearn_mpsae.coding.kernels.native import NativeKernels
 from sklearn_mpsae.coding.pursuit import cheapest_path
@@ -167,6 +167,20 @@ def test_rows_of_zeros_have_no_codes(verb):
 )
 def test_the_cost_model_takes_the_cheapest_path(shape, path):
     assert cheapest_path(*shape) == path
+
+
+@pytest.mark.parametrize("room", [100, 700, 1000])
+@pytest.mark.parametrize("n_picks", [50, 1000, 20_000])
+def test_rows_on_demand_are_as_many_as_a_simulation_fetches(monkeypatch, rng, n_picks, room):
+    """Each when it is first picked, until memory is full: then all are forgotten."""
+    monkeypatch.setattr(pursuit, "DEMAND_BYTES", room * 1000 * 4)
+    n_fetched, held = 0, set()
+    for pick in rng.integers(1000, size=n_picks):
+        if pick not in held:
+            held = set() if len(held) == room else held
+            held.add(pick)
+            n_fetched += 1
+    assert pursuit._rows_on_demand(n_picks, 1000, 4) == pytest.approx(n_fetched, rel=0.05)
 
 
 @pytest.mark.parametrize("path", ["blocked", "residual"])

@@ -150,6 +150,21 @@ def test_by_size(kernels, codes):
 
 
 @SIGN
+@pytest.mark.parametrize("verb", ["matching_pursuit", "blocked_pursuit", "coarse_pursuit"])
+def test_a_value_is_the_correlation_of_its_atom_with_what_is_left(kernels, rng, positive, verb):
+    """To rounding of float64, coarse as the choice of the atom may be."""
+    W, X = unit_rows(rng.standard_normal((40, 8))), rng.standard_normal((20, 8))
+    gram = (W @ W.T,) if verb == "matching_pursuit" else ()
+    indices, values = call(kernels, verb, X, W, *gram, 5, tol=0, threshold=0, positive=positive)
+    left = X.copy()
+    for i, v in zip(indices.T, values.T, strict=True):
+        used = v != 0
+        np.testing.assert_allclose(v[used], (left * W[i]).sum(axis=1)[used], atol=1e-12)
+        left -= v[:, None] * W[i]
+    assert used.all()
+
+
+@SIGN
 @pytest.mark.parametrize("path", ["gram", "residual", "orthogonal"])
 def test_a_row_stops_where_its_correlations_drown_in_rounding(kernels, rng, positive, path):
     """Each row is a sum of three of 20 orthonormal atoms: no fourth one is worth a code."""

@@ -109,7 +109,7 @@ html_show_sourcelink = False
 html_copy_source = False
 html_context = {"default_mode": "auto"}
 # Where there are no pages beside a page, there is nothing to navigate.
-_ALONE = ("index", "benchmarks", "add_an_encoder", "contributing", "changelog")
+_ALONE = ("index", "benchmarks", "trust", "add_an_encoder", "contributing", "changelog")
 html_sidebars = {page: [] for page in _ALONE}
 html_theme_options = {
     "show_toc_level": 2,

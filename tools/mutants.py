@@ -63,7 +63,6 @@ TESTS = {
         *("properties", "checkpoint", "training", "estimators"),
     ],
 }
-PYTEST = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
 # And those of a module of its own, before the others.
 TESTS_OF = {
     "__init__": ["citizenship"],
@@ -76,6 +75,8 @@ TESTS_OF = {
     "distributed": ["distributed"],
     "compiled": ["faults"],
 }
+
+PYTEST = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
 
 
 def mutants(seed):

@@ -145,20 +145,20 @@ def csr(part, name="codes") -> sparse.csr_array:
     """A part of codes as CSR array in float64: each non-zero once, no stored zeros."""
     if isinstance(part, Codes):
         codes = part.csr().astype(np.float64)
+        _check_finite(codes.data, name)
     else:
         # Slices of sparse arrays are copies: what is tidied here is nobody else's.
         part = check_array(part, accept_sparse="csr", dtype=np.float64, input_name=name)
         codes = sparse.csr_array(part)
         codes.sum_duplicates()
         codes.eliminate_zeros()
-    _check_values(codes.data, name)
+    check_size(codes.data, name)
     return codes
 
 
-def _check_values(values, name):
+def _check_finite(values, name):
     if not np.isfinite(values).all():
         raise ValueError(f"{name} contains NaN or infinity: replace those values.")
-    check_size(values, name)
 
 
 def slots(part, n_slots, name="codes") -> tuple[np.ndarray, np.ndarray]:
@@ -167,7 +167,8 @@ def slots(part, n_slots, name="codes") -> tuple[np.ndarray, np.ndarray]:
     Those of `Codes` are in the order chosen; others by decreasing magnitude.
     """
     if isinstance(part, Codes):
-        _check_values(part.values, name)
+        _check_finite(part.values, name)
+        check_size(part.values, name)
         return part.indices, part.values.astype(np.float64)
     return sorted_slots(csr(part, name), n_slots)
 

@@ -260,7 +260,6 @@ def test_fitted_elsewhere_it_is_drawn(other, small):
 
 @pytest.mark.usefixtures("dispatch")
 def test_fitted_elsewhere_it_is_saved(other, small, tmp_path):
-    pytest.importorskip("safetensors")
     est = TopKSAE(12, max_iter=2, random_state=0).fit(other(small))
     persistence.save(est, tmp_path / "model")
     loaded = persistence.load(tmp_path / "model")

@@ -1,8 +1,7 @@
 """Odd and hostile input, and what becomes of each: the right answer or a clear error.
 
-Each case is tried on every estimator and method. "same" and a number mean the answer to
-the plain array, to within that; a text the error that is to be raised. After an error the
-estimator is what it was.
+Each case of the tables in hostile.py is tried on every estimator and method: the answer is
+that to the plain array, or the error that is named. After an error the estimator is what it was.
 """
 
 import joblib

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from sklearn_mpsae.coding.kernels import loops
 from sklearn_mpsae.coding.kernels.native import NativeKernels
@@ -16,8 +17,8 @@ SIZES = pytest.mark.parametrize("p", [1, 20, 64, 150])
 
 @pytest.fixture(params=["native", "tensor"])
 def kernels(request):
-    open_kernels = NativeKernels if request.param == "native" else None
-    with open_kernels() if open_kernels else TensorKernels("cpu", np.float64) as found:
+    native = request.param == "native"
+    with NativeKernels() if native else TensorKernels("cpu", np.float64) as found:
         yield found
 
 
@@ -246,7 +247,6 @@ def test_a_step_without_gradient_stays(kernels, rng):
 
 # ------------------------------------------------------------------------ compiled loops
 def test_bfloat16_is_rounded_to_nearest_ties_to_even():
-    torch = pytest.importorskip("torch")
     X = np.array([[1, -1, 1 + 2**-8, 1 + 3 * 2**-8, 1e-30, -3e30, np.pi, 0]], np.float32)
     halves, back = np.empty(X.shape, np.uint16), np.empty_like(X)
     loops.round_rows(X, halves)

@@ -121,10 +121,10 @@ def test_an_average_that_was_missed_by_a_tenth_is_told(l0, penalty, is_missed):
 
 
 # ------------------------------------------------------------------------------- trainer
-def trainer(backward, W, **options):
+def trainer(kernels, backward, W, **options):
     parameters = {"components": W}
     return Trainer(
-        NativeKernels(),
+        kernels,
         backward,
         parameters,
         TrainingState.new(parameters, {}),
@@ -157,8 +157,7 @@ def test_each_step_along_a_steady_gradient_is_as_long_as_the_rate(rng):
     """Of whatever size the gradient is, from the first step: Adam's means are corrected."""
     W, gradient = rng.standard_normal((5, 7)), rng.standard_normal((5, 7)) * 1e-3
     with NativeKernels() as kernels:
-        training = trainer(using([0], gradient, np.ones((3, 7))), W)
-        training.kernels = kernels
+        training = trainer(kernels, using([0], gradient, np.ones((3, 7))), W)
         for n_steps in range(1, 6):
             assert training.step(np.zeros((3, 7)), FREE) == 21
             moved = W - training.snapshot()[0]["components"]
@@ -171,10 +170,8 @@ def test_an_atom_is_dead_after_so_many_steps_without_use(rng):
     residual = np.zeros((3, 7))
     residual[1] = 2 * np.arange(7)
     with NativeKernels() as kernels:
-        training = trainer(
-            using([0, 2], np.zeros((4, 7)), residual), W, dead_after=3, revive=True
-        )
-        training.kernels = kernels
+        model = using([0, 2], np.zeros((4, 7)), residual)
+        training = trainer(kernels, model, W, dead_after=3, revive=True)
         for n_steps in (1, 2):
             training.step(np.zeros((3, 7)), FREE)
             assert training.last_used.tolist() == [n_steps, 0, n_steps, 0]
@@ -191,10 +188,8 @@ def test_no_atom_is_replaced_once_the_plan_says_so(rng):
     W = rng.standard_normal((4, 7))
     late = Plan(0.5, 2, sphere=False, max_norm=inf, refine=True, revive=False)
     with NativeKernels() as kernels:
-        training = trainer(
-            using([0], np.zeros((4, 7)), np.ones((3, 7))), W, dead_after=1, revive=True
-        )
-        training.kernels = kernels
+        model = using([0], np.zeros((4, 7)), np.ones((3, 7)))
+        training = trainer(kernels, model, W, dead_after=1, revive=True)
         training.step(np.zeros((3, 7)), late)
     np.testing.assert_array_equal(training.snapshot()[0]["components"], W)
 

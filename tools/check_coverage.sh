@@ -7,7 +7,6 @@ scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 export COVERAGE_FILE="$scratch/coverage"
 
-python -m coverage erase
 python -m coverage run -m pytest -p no:cacheprovider "$@"
 # numba's loops are compiled, and out of sight, unless they run as plain Python.
 NUMBA_DISABLE_JIT=1 python -m coverage run -m pytest -q -p no:cacheprovider tests/test_gradient.py \

@@ -48,14 +48,8 @@ TESTS = {
         "large.py::test_rows_of_zeros_have_no_codes",
     ],
     CODING: [
-        "kernels",
-        "gradient",
-        "properties",
-        "numerics",
-        "streams",
-        "large",
-        "pursuit",
-        "mp_cv",
+        *("kernels", "gradient", "properties", "numerics"),
+        *("streams", "large", "pursuit", "mp_cv"),
     ],
     LEARNING: [
         "recipe",
@@ -79,19 +73,20 @@ TESTS_OF = {
 PYTEST = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
 
 
+def is_left_out(spec):
+    """Changes to bits; and where loops run as plain Python, numba's decorators do nothing."""
+    loops = spec.module_path == ROOT / LOOPS
+    left_out = (*BITS, "RemoveDecorator") if loops else BITS
+    return any(name in spec.operator_name for name in left_out)
+
+
 def mutants(seed):
     """One mutant of each line that has any, in random order."""
     paths = [p for folder in (CODING, LEARNING) for p in sorted((ROOT / folder).rglob("*.py"))]
     with tempfile.TemporaryDirectory() as scratch, use_db(f"{scratch}/db") as db:
         init([path for path in paths if path != ROOT / LEFT_OUT], db, {})
         specs = [item.mutations[0] for item in db.work_items]
-    specs = [s for s in specs if not any(bits in s.operator_name for bits in BITS)]
-    # Where the loops run as plain Python, numba's decorators do nothing.
-    specs = [
-        s
-        for s in specs
-        if s.module_path != ROOT / LOOPS or s.operator_name != "core/RemoveDecorator"
-    ]
+    specs = [s for s in specs if not is_left_out(s)]
     specs.sort(key=lambda s: (s.module_path, s.start_pos, s.operator_name, s.occurrence))
     random.seed(seed)
     random.shuffle(specs)

@@ -1,7 +1,7 @@
 """Odd and hostile input, and what becomes of each: the right answer or a clear error.
 
 Each case of the tables in hostile.py is tried on every estimator and method: the answer is
-that to the plain array, or the error that is named. After an error the estimator is what it was.
+that to the plain array, or the error that is named. After an error the estimator is as before.
 """
 
 import joblib

@@ -6,6 +6,8 @@ import numpy as np
 
 # Sums of squares of larger numbers may not be finite.
 _LARGEST = 1e150
+# Sums of squares below this have lost digits, or all of them.
+_LEAST_ENERGY = np.finfo(np.float64).tiny / np.finfo(np.float64).eps
 
 
 def check_unmasked(X) -> None:
@@ -26,4 +28,16 @@ def check_size(X: np.ndarray, name: str = "X") -> None:
         raise ValueError(
             f"{name} has values beyond {_LARGEST:g}, whose squares overflow: divide it by "
             "its largest value, say. Codes scale with the rows."
+        )
+
+
+def check_energy(energy: float) -> None:
+    """Refuse rows that vary by more, or less, than float64 tells.
+
+    energy : sum of squared distances, from the mean or any row
+    """
+    if not _LEAST_ENERGY <= energy < np.inf:
+        raise ValueError(
+            f"The variance of X is too {'small' if energy < 1 else 'large'} for float64: "
+            "divide X by its largest value, say."
         )

@@ -7,10 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..coding.checks import check_energy
 from ..coding.kernels.loops import add_moments
-
-# Sums of squares below this have lost digits, or all of them.
-_LEAST_ENERGY = np.finfo(np.float64).tiny / np.finfo(np.float64).eps
 
 
 @dataclass(frozen=True)
@@ -35,16 +33,8 @@ class Moments:
                 first, total = X[0].astype(np.float64), np.zeros(X.shape[1])
             energy += add_moments(X, first, total)
             n += len(X)
-        if not np.isfinite(energy):
-            raise ValueError(
-                "X is too large: its variance is more than float64 holds. Divide it by its "
-                "largest value, say."
-            )
-        if energy < _LEAST_ENERGY and total.any():
-            raise ValueError(
-                "X is too small: its variance is less than float64 holds. Divide it by its "
-                "largest value, say."
-            )
+        if energy or total.any():
+            check_energy(energy)
         offset = total / n
         return cls(n, first + offset, max(0.0, energy - n * float(offset @ offset)))
 

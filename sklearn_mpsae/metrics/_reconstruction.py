@@ -7,6 +7,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ..coding.checks import check_energy
 from ._inputs import (
     CodesLike,
     batches,
@@ -18,9 +19,6 @@ from ._inputs import (
     slots,
     take,
 )
-
-# Squares of numbers so small have lost digits.
-_LEAST_ENERGY = 1e-290
 
 
 class ExplainedVariance:
@@ -241,11 +239,7 @@ class _CenteredEnergy:
             raise ValueError("There are no rows yet: call update first.")
         if not self.varied:
             return errors * np.nan
-        if not _LEAST_ENERGY < self.energy < np.inf:
-            raise ValueError(
-                f"The variance of X is too {'small' if self.energy < 1 else 'large'} for "
-                "float64: divide X by its largest value, say."
-            )
+        check_energy(self.energy)
         return errors / self.energy
 
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from sklearn_mpsae.coding.kernels import loops
+from sklearn_mpsae.coding import kernels as coding_kernels
+from sklearn_mpsae.coding.kernels import gram_rows, loops
 from sklearn_mpsae.coding.kernels.native import NativeKernels
 from sklearn_mpsae.coding.kernels.tensor import TensorKernels
 from sklearn_mpsae.learning.dictionary import unit_rows
@@ -243,6 +244,49 @@ def test_a_step_without_gradient_stays(kernels, rng):
     arrays = [kernels.asarray(x) for x in (W.copy(), 0 * W, 0 * W, np.zeros(2))]
     kernels.adam_step(*arrays, (0.1, 0.5, 0.9, 2.0, 10.0), sphere=True)
     np.testing.assert_allclose(kernels.to_numpy(arrays[0]), W, rtol=1e-15)
+
+
+# ------------------------------------------------------------------------------- devices
+@pytest.mark.parametrize(
+    ("cuda", "mps", "dtype", "device"),
+    [
+        (False, False, np.float32, "cpu"),
+        (True, True, np.float32, "cuda"),
+        (True, False, np.float64, "cuda"),
+        (False, True, np.float32, "mps"),
+        # Apple's GPUs have no float64.
+        (False, True, np.float64, "cpu"),
+    ],
+)
+def test_auto_is_the_device_that_computes_in_the_dtype(monkeypatch, cuda, mps, dtype, device):
+    monkeypatch.setattr(coding_kernels, "_may_have_accelerator", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    assert coding_kernels._best_device(np.dtype(dtype)) == device
+
+
+@pytest.mark.parametrize(
+    ("platform", "there", "expected"),
+    [
+        ("linux", (), False),
+        ("linux", ("/dev/nvidiactl",), True),
+        ("linux", ("/dev/kfd",), True),
+        ("darwin", (), True),
+    ],
+)
+def test_torch_is_asked_where_there_may_be_a_gpu(monkeypatch, platform, there, expected):
+    monkeypatch.setattr(coding_kernels.sys, "platform", platform)
+    monkeypatch.setattr(coding_kernels.os.path, "exists", lambda path: path in there)
+    assert coding_kernels._may_have_accelerator() == expected
+
+
+def test_without_mkldnn_torch_has_no_fast_bfloat16(monkeypatch):
+    asked = (
+        torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    )
+    assert gram_rows._has_bfloat16() == asked
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    assert not gram_rows._has_bfloat16()
 
 
 # ------------------------------------------------------------------------ compiled loops

@@ -156,6 +156,8 @@ def test_rows_of_zeros_have_no_codes(verb):
     [
         ((10_000, 1024, 784, 32, 4), "gram"),
         ((4096, 16_384, 768, 32, 4), "gram"),
+        # Few features: a product costs less than updates of correlations.
+        ((10_000, 100, 8, 8, 4), "residual"),
         # One row: forming a Gram matrix would cost more than all the rest.
         ((1, 1024, 784, 32, 4), "residual"),
         ((64, 65_536, 768, 2, 4), "residual"),

@@ -94,6 +94,18 @@ def test_orthogonal_pursuit_is_the_reference(make_kernels, positive, p, d, k, st
 
 
 @KERNELS
+def test_positive_orthogonal_pursuit_of_atoms_that_correlate(make_kernels):
+    """Several values at once would turn negative: the first to get to zero leaves first."""
+    X, W = problem(100, 20, n=300)
+    X, W = X + 0.4, unit_rows(W + 0.4 / np.sqrt(20))
+    options = {"tol": 0.0, "threshold": 0.0, "positive": True}
+    codes = run(make_kernels, "orthogonal_pursuit", X, W, "gram", 15, **options)
+    pursuit = reference.orthogonal_matching_pursuit
+    expected, _ = reference_codes(pursuit, X, W, 15, positive=True)
+    np.testing.assert_allclose(codes.dense(), expected, atol=1e-9)
+
+
+@KERNELS
 def test_outputs_above_a_floor(make_kernels):
     """All of them, and the largest of a whole batch; in slots of the largest number."""
     X, W = problem(100, 20)
@@ -220,6 +232,17 @@ def test_fewer_codes_are_a_prefix_of_more():
         codes = matching_pursuit(X, W, k)
         np.testing.assert_array_equal(codes.indices, full.indices[:, :k])
         np.testing.assert_allclose(codes.values, full.values[:, :k], atol=1e-13)
+
+
+@SIGN
+def test_more_steps_than_atoms(positive):
+    """Matching pursuit takes its atoms again; an orthogonal one has had them all."""
+    X, W = problem(5, 8)
+    X = np.abs(X @ W.T) @ W
+    codes = matching_pursuit(X, W, 9, positive=positive)
+    assert codes.indices.shape == (40, 9)
+    assert (codes.values[:, 8] != 0).mean() > 0.5
+    assert orthogonal_matching_pursuit(X, W, 9, positive=positive).indices.shape == (40, 5)
 
 
 def test_codes_forms_agree(rng):

@@ -184,6 +184,22 @@ def test_an_atom_is_dead_after_so_many_steps_without_use(rng):
     assert training.usage.tolist() == [9, 0, 9, 0]
 
 
+def test_no_atom_is_dead_where_none_is_to_be(rng):
+    dead = []
+
+    def backward(kernels, parameters, X, now):
+        dead.append(len(now.dead))
+        return model(kernels, parameters, X, now)
+
+    W, model = rng.standard_normal((4, 7)), using([0], np.zeros((4, 7)), np.ones((3, 7)))
+    with NativeKernels() as kernels:
+        training = trainer(kernels, backward, W, dead_after=None, revive=True)
+        for _ in range(5):
+            training.step(np.zeros((3, 7)), FREE)
+    assert dead == [0] * 5
+    np.testing.assert_array_equal(training.snapshot()[0]["components"], W)
+
+
 def test_no_atom_is_replaced_once_the_plan_says_so(rng):
     W = rng.standard_normal((4, 7))
     late = Plan(0.5, 2, sphere=False, max_norm=inf, refine=True, revive=False)

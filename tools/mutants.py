@@ -1,16 +1,19 @@
 """Mutation testing: which faults in coding/ and learning/ would the tests not notice?
 
-    pip install cosmic-ray
+    pip install cosmic-ray pytest-cov
     python tools/mutants.py mutants.jsonl --sample 400
 
 A mutant has one operator, number or branch changed. It counts as killed where a test then
-fails or does not end. At most one mutant of a line is tried, drawn at random: lines with many
-operators would outvote the others. Changes of `|`, which types are made of, and those to
-operators on bits, which any number trips over, are left out. The file gets a line of JSON for
-each mutant, with its difference; docs/trust.md says what was found.
+fails or does not end; the tests that reach its line are run, the quickest first, for up to a
+minute in all. At most one mutant of a line is tried, drawn at random: lines with many
+operators would outvote the others. Changes of `|`, which types are made of, those to operators
+on bits, which any number trips over, and those of the `*` of a signature, which is no operator,
+are left out. The file gets a line of JSON for each mutant, with its difference; docs/trust.md
+says what was found.
 """
 
 import argparse
+import ast
 import difflib
 import json
 import os
@@ -21,14 +24,17 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
+from xml.etree import ElementTree
 
 from cosmic_ray.commands import init
 from cosmic_ray.mutating import mutate_code
 from cosmic_ray.plugins import get_operator
 from cosmic_ray.work_db import use_db
+from coverage import CoverageData
 
 ROOT = Path(__file__).parents[1]
 CODING, LEARNING = "sklearn_mpsae/coding", "sklearn_mpsae/learning"
@@ -38,46 +44,51 @@ LOOPS = f"{CODING}/kernels/loops.py"
 LEFT_OUT = f"{CODING}/kernels/fused.py"
 BITS = ("BitOr", "BitAnd", "BitXor", "LShift", "RShift", "Invert")
 
-# The tests of each part, the quickest first: the first failure ends a run.
-TESTS = {
-    LOOPS: [
-        *("kernels", "recipe", "gradient", "pursuit", "properties"),
-        "large.py::test_blocked_pursuit_is_the_reference",
-        "large.py::test_coarse_pursuit_without_room_for_all_rows",
-        "large.py::test_ties_go_to_the_lowest_index",
-        "large.py::test_rows_of_zeros_have_no_codes",
-    ],
-    CODING: [
-        *("kernels", "gradient", "properties", "numerics"),
-        *("streams", "large", "pursuit", "mp_cv"),
-    ],
-    LEARNING: [
-        "recipe",
-        *("gradient", "streams", "sources", "bad_input", "hostile", "callbacks"),
-        *("properties", "checkpoint", "training", "estimators"),
-    ],
-}
-# And those of a module of its own, before the others.
-TESTS_OF = {
-    "__init__": ["citizenship"],
-    "tensor": ["fused"],
-    "team": ["recipe", "threads", "citizenship"],
-    "disk": ["sources", "faults"],
-    "checks": ["hostile", "hostile_functions"],
-    "checkpoint": ["checkpoint"],
-    "fit": ["checkpoint"],
-    "distributed": ["distributed"],
-    "compiled": ["faults"],
-}
+# Tests of either folder.
+TESTS = [
+    "bad_input",
+    "callbacks",
+    "checkpoint",
+    "citizenship",
+    "estimators",
+    "faults",
+    "fused",
+    "gradient",
+    "hostile",
+    "hostile_functions",
+    "kernels",
+    "large",
+    "mp_cv",
+    "numerics",
+    "properties",
+    "pursuit",
+    "recipe",
+    "sources",
+    "streams",
+    "threads",
+    "training",
+]
+TESTS_OF_LOOPS = [
+    *("gradient", "kernels", "properties", "pursuit", "recipe"),
+    "large.py::test_blocked_pursuit_is_the_reference",
+    "large.py::test_coarse_pursuit_without_room_for_all_rows",
+    "large.py::test_rows_of_zeros_have_no_codes",
+    "large.py::test_ties_go_to_the_lowest_index",
+]
+# Modules whose functions run in processes that tests start, where coverage does not see them.
+ELSEWHERE = {f"{LEARNING}/distributed.py": "tests/test_distributed.py"}
+SECONDS = 60
 
 PYTEST = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
 
 
 def is_left_out(spec):
-    """Changes to bits; and where loops run as plain Python, numba's decorators do nothing."""
     loops = spec.module_path == ROOT / LOOPS
-    left_out = (*BITS, "RemoveDecorator") if loops else BITS
-    return any(name in spec.operator_name for name in left_out)
+    # Where the loops run as plain Python, numba's decorators do nothing.
+    if any(name in spec.operator_name for name in (*BITS, *["RemoveDecorator"][:loops])):
+        return True
+    line, column = spec.start_pos
+    return spec.module_path.read_text().splitlines()[line - 1][column:].startswith("*,")
 
 
 def mutants(seed):
@@ -94,21 +105,14 @@ def mutants(seed):
     return random.sample(list(one_each.values()), len(one_each))
 
 
-def part_of(module):
-    return LOOPS if module == LOOPS else CODING if module.startswith(CODING) else LEARNING
-
-
-def passes(folder, part, first=(), limit=None):
-    """Whether the tests of a part pass in a folder, and the seconds they took."""
-    names = dict.fromkeys([*first, *TESTS[part]])
-    files = [f"tests/test_{name}" + ("" if "::" in name else ".py") for name in names]
-    start = time.monotonic()
-    process = subprocess.Popen(
-        [*PYTEST, *(["-k", "not tensor"] if part == LOOPS else []), *files],
+def started(folder, loops, arguments):
+    """A run of pytest in a folder; for mutants of the compiled loops they are plain Python."""
+    return subprocess.Popen(
+        [*PYTEST, *arguments],
         cwd=folder,
         env={
             **os.environ,
-            "NUMBA_DISABLE_JIT": str(int(part == LOOPS)),
+            "NUMBA_DISABLE_JIT": str(int(loops)),
             "PYTHONDONTWRITEBYTECODE": "1",
             "PYTHONPATH": str(folder),  # for the processes that tests start
         },
@@ -116,24 +120,76 @@ def passes(folder, part, first=(), limit=None):
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-    try:
-        passed = process.wait(limit) == 0
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        passed = False
-    return passed, time.monotonic() - start
 
 
-def try_mutant(spec, folder, limits):
+class Reach:
+    """Which tests reach each line of a copy, and how long they take."""
+
+    def __init__(self, folder, loops):
+        names = TESTS_OF_LOOPS if loops else TESTS
+        files = [f"tests/test_{name}" + ("" if "::" in name else ".py") for name in names]
+        unfit = ["-k", "not tensor"] if loops else []
+        measure = ["-n", "auto", "--cov", "--cov-context=test", "--cov-report="]
+        if started(folder, loops, [*measure, "--junitxml=times.xml", *unfit, *files]).wait():
+            sys.exit("the tests fail without a mutant")
+        self.folder = folder
+        # Moved, as the next run writes its own.
+        self.data = CoverageData((folder / ".coverage").rename(folder / f"reach-{loops}"))
+        self.data.read()
+        self.seconds = defaultdict(float)
+        for case in ElementTree.parse(folder / "times.xml").iter("testcase"):
+            test = f"{case.get('classname').replace('.', '/')}.py::{case.get('name')}"
+            self.seconds[test.split("[")[0]] += float(case.get("time"))
+
+    def tests(self, module, line):
+        """The tests to run for a mutant of a line, and the seconds that they take."""
+        contexts = self.data.contexts_by_lineno(str(self.folder / module))
+        for lines in around(line, ast.parse((self.folder / module).read_text())):
+            names = {name for n in lines for name in contexts.get(n, ())}
+            tests = {name.split("|")[0].split("[")[0] for name in names} & self.seconds.keys()
+            if tests:
+                break
+        chosen, seconds = [], 0.0
+        for test in sorted(tests, key=self.seconds.get):
+            if chosen and seconds + self.seconds[test] > SECONDS:
+                break
+            chosen.append(test)
+            seconds += self.seconds[test]
+        if module in ELSEWHERE:
+            return [*chosen, ELSEWHERE[module]], seconds + 4 * SECONDS
+        return chosen, seconds
+
+
+def around(line, tree):
+    """The lines of its statement, of the functions around it, and of the module.
+
+    A line in no function runs at import, whichever test that falls in: its tests are all those
+    of the module.
+    """
+    inside = [n for n in ast.walk(tree) if isinstance(n, ast.stmt)]
+    inside = [n for n in inside if n.lineno <= line <= n.end_lineno]
+    functions = [n for n in inside if isinstance(n, ast.FunctionDef)]
+    nested = [*inside[-1:], *reversed(functions)] if functions else []
+    spans = [(n.lineno, n.end_lineno) for n in nested] + [(1, tree.body[-1].end_lineno)]
+    return [range(first, last + 1) for first, last in spans]
+
+
+def survives(spec, folder, reach):
     module = str(spec.module_path.relative_to(ROOT))
-    part, path = part_of(module), folder / module
+    path = folder / module
+    tests, expected = reach[module == LOOPS].tests(module, spec.start_pos[0])
     code = path.read_text()
     operator = get_operator(spec.operator_name)(**spec.operator_args)
     mutated = mutate_code(code, operator, spec.occurrence)
     path.write_text(mutated)
+    start = time.monotonic()
+    process = started(folder, module == LOOPS, tests)
     try:
-        survived, seconds = passes(folder, part, TESTS_OF.get(path.stem, ()), limits[part])
+        survived = process.wait(4 * expected + 60) == 0
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        survived = False
     finally:
         path.write_text(code)
     difference = difflib.unified_diff(code.splitlines(), mutated.splitlines(), n=0, lineterm="")
@@ -142,23 +198,18 @@ def try_mutant(spec, folder, limits):
         "line": spec.start_pos[0],
         "operator": spec.operator_name.removeprefix("core/"),
         "survived": survived,
-        "seconds": round(seconds, 1),
+        "tests": len(tests),
+        "seconds": round(time.monotonic() - start, 1),
         "difference": list(difference)[3:],
     }
 
 
-def prepared(folder):
-    """Copy what git tracks, and see how long the tests of each part may take there."""
+def copied(folder):
+    """What git tracks."""
     for name in subprocess.check_output(["git", "ls-files"], cwd=ROOT, text=True).split():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / name, folder / name)
-    limits = {}
-    for part in TESTS:
-        passed, seconds = passes(folder, part)
-        if not passed:
-            sys.exit(f"the tests of {part} fail without a mutant")
-        limits[part] = 4 * seconds + 200
-    return limits
+    return folder
 
 
 def main():
@@ -179,17 +230,18 @@ def main():
         ThreadPoolExecutor(options.jobs) as pool,
         options.out.open("w") as out,
     ):
-        places = [Path(scratch) / str(job) for job in range(options.jobs)]
+        places = [copied(Path(scratch) / str(job)) for job in range(options.jobs)]
+        reach = [Reach(places[0], loops) for loops in (False, True)]
         free = SimpleQueue()
-        for place in zip(places, pool.map(prepared, places), strict=True):
+        for place in places:
             free.put(place)
 
         def run(spec):
-            place, limits = free.get()
+            place = free.get()
             try:
-                return try_mutant(spec, place, limits)
+                return survives(spec, place, reach)
             finally:
-                free.put((place, limits))
+                free.put(place)
 
         killed = 0
         for tried, result in enumerate(pool.map(run, chosen), 1):

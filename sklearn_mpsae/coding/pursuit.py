@@ -70,16 +70,12 @@ def _rows_on_demand(picks, p, itemsize):
 def check_orthogonal(kernels, W):
     """Refuse an orthogonal pursuit whose Gram matrix has no room, before any work."""
     p = len(W)
-    if kernels.device == "cpu" and p * p * _itemsize(W) > ORTHOGONAL_BYTES:
+    if kernels.device == "cpu" and p * p * W.dtype.itemsize > ORTHOGONAL_BYTES:
         raise ValueError(
             f"Orthogonal matching pursuit needs the {p} x {p} Gram matrix of its atoms, more "
             f"than the {ORTHOGONAL_BYTES >> 30} GiB it may take: use matching pursuit "
             "(transform_algorithm='mp'), which does without, or fewer atoms."
         )
-
-
-def _itemsize(W):
-    return 8 if "64" in str(W.dtype) else 4
 
 
 def pursue(
@@ -109,7 +105,7 @@ def pursue(
     if coarse:
         return kernels.coarse_pursuit(X, W, k, **options)
     if gram is None:
-        path = cheapest_path(len(X), *W.shape, k, _itemsize(W))
+        path = cheapest_path(len(X), *W.shape, k, W.dtype.itemsize)
         if path == "blocked":
             return kernels.blocked_pursuit(X, W, k, **options)
         if path == "gram":

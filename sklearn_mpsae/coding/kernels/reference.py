@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import torch
 
+# What a refit leaves correlates with its atoms by rounding errors: as share of the norm of x.
+_ROUNDING = 1e-12
+
 
 def matching_pursuit(x, W, k, *, tol=0.0, threshold=0.0, positive=True):
     """Mallat and Zhang 1993: take the best atom, subtract its part, repeat."""
@@ -25,12 +28,12 @@ def matching_pursuit(x, W, k, *, tol=0.0, threshold=0.0, positive=True):
     return indices, values
 
 
-def orthogonal_matching_pursuit(x, W, k, *, tol=0.0, threshold=1e-14, positive=False):
+def orthogonal_matching_pursuit(x, W, k, *, tol=0.0, threshold=0.0, positive=False):
     """Pati et al. 1993: as matching pursuit, but refit all values at every step.
 
     With `positive` the refit is a non-negative one, and atoms it sets to zero leave.
     """
-    refit = _nonnegative_least_squares if positive else _least_squares
+    threshold = max(threshold, _ROUNDING * float(x.norm()))
     residual, indices, values = x, [], []
     for _ in range(2 * k if positive else k):
         correlations = W @ residual
@@ -40,7 +43,11 @@ def orthogonal_matching_pursuit(x, W, k, *, tol=0.0, threshold=1e-14, positive=F
             break
         if len(indices) == k:
             break
-        indices, values = refit(x, W, [*indices, i])
+        indices = [*indices, i]
+        if positive:
+            indices, values = _nonnegative_refit(x, W, indices, [*values, 0.0])
+        else:
+            values = _least_squares(x, W, indices)
         residual = x - torch.stack(values) @ W[indices]
     return indices, values
 
@@ -61,12 +68,20 @@ def decode(indices, values, W):
 
 
 def _least_squares(x, W, indices):
-    return indices, list(torch.linalg.lstsq(W[indices].T, x[:, None]).solution[:, 0])
+    return list(torch.linalg.lstsq(W[indices].T, x[:, None]).solution[:, 0])
 
 
-def _nonnegative_least_squares(x, W, indices):
-    from scipy.optimize import nnls
+def _nonnegative_refit(x, W, indices, values):
+    """Lawson and Hanson 1974: go towards the least squares until an atom gets to zero.
 
-    solution, _ = nnls(W[indices].T.numpy(), x.numpy())
-    kept = [(i, x.new_tensor(v)) for i, v in zip(indices, solution, strict=True) if v > 0]
-    return [i for i, _ in kept], [v for _, v in kept]
+    It leaves, and the others go on to theirs.
+    """
+    while True:
+        fit = _least_squares(x, W, indices)
+        steps = [v / (v - z) if z <= 0 else 1.0 for v, z in zip(values, fit, strict=True)]
+        step = min(steps)
+        if step == 1:
+            return indices, fit
+        first = steps.index(step)
+        values = [v + step * (z - v) for v, z in zip(values, fit, strict=True)]
+        del indices[first], values[first]

@@ -72,6 +72,16 @@ def steered(l0s, target=4, gain=0.1):
     return running
 
 
+def test_what_is_steered_starts_at_nothing_unless_told():
+    assert control.start("threshold") == {
+        "threshold": 0.0,
+        "settled": 0.0,
+        "n_batches": 0,
+        "l0": 0.0,
+    }
+    assert control.start("penalty", 0.01)["penalty"] == 0.01
+
+
 def test_a_control_moves_by_its_gain_times_the_logarithm_of_the_excess():
     first = steered([8])
     assert first["penalty"] == pytest.approx(0.5 * exp(0.5 * log(2)))
@@ -182,6 +192,21 @@ def test_an_atom_is_dead_after_so_many_steps_without_use(rng):
     np.testing.assert_array_equal(atoms[[0, 2, 3]], W[[0, 2, 3]])
     assert training.last_used.tolist() == [3, 3, 3, 0]
     assert training.usage.tolist() == [9, 0, 9, 0]
+
+
+def test_a_new_atom_has_no_momentum_and_steps_as_far_as_the_others(rng):
+    W, gradient = rng.standard_normal((2, 7)), rng.standard_normal((2, 7))
+    moments = []
+    with NativeKernels() as kernels:
+        for revive in (False, True):
+            model = using([0], gradient, np.ones((3, 7)))
+            training = trainer(kernels, model, W, dead_after=2, revive=revive)
+            for _ in range(2):
+                training.step(np.zeros((3, 7)), FREE)
+            moments.append(training.moments["components"])
+    (mean, square), (mean_after, square_after) = moments
+    np.testing.assert_array_equal(mean_after, [mean[0], np.zeros(7)])
+    np.testing.assert_allclose(square_after, [square[0], square.mean()])
 
 
 def test_no_atom_is_dead_where_none_is_to_be(rng):

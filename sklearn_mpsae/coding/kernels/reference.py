@@ -35,13 +35,12 @@ def orthogonal_matching_pursuit(x, W, k, *, tol=0.0, threshold=0.0, positive=Fal
     """
     threshold = max(threshold, _ROUNDING * float(x.norm()))
     residual, indices, values = x, [], []
-    for _ in range(2 * k if positive else k):
+    for _ in range(2 * k):
         correlations = W @ residual
         scores = correlations if positive else correlations.abs()
         i = int(scores.argmax())
-        if residual @ residual <= tol * (x @ x) or scores[i] <= threshold:
-            break
-        if len(indices) == k:
+        spent = len(indices) == k or residual @ residual <= tol * (x @ x)
+        if spent or scores[i] <= threshold:
             break
         indices = [*indices, i]
         if positive:

@@ -228,7 +228,7 @@ class TensorKernels:
         A slot whose atom a pursuit would not take, for want of a large enough correlation,
         becomes unused; the ones after it go on from what is left without it.
         """
-        _, least = _stops(_energies(X), 0.0, threshold, X)
+        least = _least(_energies(X), threshold, X)
         if self._fused:
             X, W = X.contiguous(), W.contiguous()
             return self._fused.value(X, W, indices, chosen, least, positive=positive)
@@ -372,8 +372,13 @@ def _energies(X):
 def _stops(energy, tol, threshold, X):
     """Where rows stop: see `native.py`."""
     floor = tol * energy if tol else torch.full_like(energy, -torch.inf)
+    return floor, _least(energy, threshold, X)
+
+
+def _least(energy, threshold, X):
+    """The squared correlation that an atom must have more of."""
     noise = (4 * torch.finfo(X.dtype).eps) ** 2
-    return floor, (noise * energy).clamp(min=threshold**2)
+    return (noise * energy).clamp(min=threshold**2)
 
 
 def _pick(C, remaining, floor, least, positive, running):

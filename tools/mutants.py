@@ -7,9 +7,9 @@ A mutant has one operator, number or branch changed. It counts as killed where a
 fails or does not end; the tests that reach its line are run, the quickest first, for up to a
 minute in all. At most one mutant of a line is tried, drawn at random: lines with many
 operators would outvote the others. Changes of `|`, which types are made of, those to operators
-on bits, which any number trips over, and those of the `*` of a signature, which is no operator,
-are left out. The file gets a line of JSON for each mutant, with its difference; docs/trust.md
-says what was found.
+on bits, which any number trips over, those of the `*` of a signature, which is no operator, and
+those of numbers so large that one more is none, are left out. The file gets a line of JSON for
+each mutant, with its difference; docs/trust.md says what was found.
 """
 
 import argparse
@@ -82,27 +82,67 @@ SECONDS = 60
 PYTEST = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
 
 
-def is_left_out(spec):
-    loops = spec.module_path == ROOT / LOOPS
-    # Where the loops run as plain Python, numba's decorators do nothing.
-    if any(name in spec.operator_name for name in (*BITS, *["RemoveDecorator"][:loops])):
-        return True
-    line, column = spec.start_pos
-    return spec.module_path.read_text().splitlines()[line - 1][column:].startswith("*,")
-
-
-def mutants(seed):
-    """One mutant of each line that has any, in random order."""
+def mutants():
+    """All of them, line by line."""
     paths = [p for folder in (CODING, LEARNING) for p in sorted((ROOT / folder).rglob("*.py"))]
     with tempfile.TemporaryDirectory() as scratch, use_db(f"{scratch}/db") as db:
         init([path for path in paths if path != ROOT / LEFT_OUT], db, {})
         specs = [item.mutations[0] for item in db.work_items]
-    specs = [s for s in specs if not is_left_out(s)]
-    specs.sort(key=lambda s: (s.module_path, s.start_pos, s.operator_name, s.occurrence))
+    specs = [spec for spec in specs if not is_left_out(spec)]
+    return sorted(
+        specs, key=lambda s: (s.module_path, s.start_pos, s.operator_name, s.occurrence)
+    )
+
+
+def is_left_out(spec):
+    if any(name in spec.operator_name for name in BITS):
+        return True
+    if spec.module_path == ROOT / LOOPS and "RemoveDecorator" in spec.operator_name:
+        return True  # Where the loops run as plain Python, numba's decorators do nothing.
+    text = first_line(spec)[spec.start_pos[1] :]
+    if "NumberReplacer" in spec.operator_name:
+        number = ast.literal_eval(text[: spec.end_pos[1] - spec.start_pos[1]])
+        return number + 1 == number
+    return text.startswith("*,")
+
+
+def first_line(spec):
+    return spec.module_path.read_text().splitlines()[spec.start_pos[0] - 1]
+
+
+def module_of(spec):
+    return str(spec.module_path.relative_to(ROOT))
+
+
+def drawn(specs, seed):
+    """One of each line that has any, in random order."""
     random.seed(seed)
     random.shuffle(specs)
-    one_each = {(s.module_path, s.start_pos[0]): s for s in specs}
+    one_each = {(spec.module_path, spec.start_pos[0]): spec for spec in specs}
     return random.sample(list(one_each.values()), len(one_each))
+
+
+def survivors(specs, path):
+    """Those that survived an earlier run, wherever their lines are now."""
+    results = [json.loads(line) for line in path.open()]
+    wanted = {(r["module"], r["operator"], *r["difference"]) for r in results if r["survived"]}
+    found = {}
+    for spec in specs:
+        start = module_of(spec), spec.operator_name, f"-{first_line(spec)}"
+        if any(start == key[:3] for key in wanted):
+            code = spec.module_path.read_text()
+            found[(*start[:2], *difference(code, mutated(spec, code)))] = spec
+    return [spec for key, spec in found.items() if key in wanted]
+
+
+def mutated(spec, code):
+    operator = get_operator(spec.operator_name)(**spec.operator_args)
+    return mutate_code(code, operator, spec.occurrence)
+
+
+def difference(before, after):
+    lines = difflib.unified_diff(before.splitlines(), after.splitlines(), n=0, lineterm="")
+    return list(lines)[3:]
 
 
 def started(folder, loops, arguments):
@@ -175,13 +215,12 @@ def around(line, tree):
 
 
 def survives(spec, folder, reach):
-    module = str(spec.module_path.relative_to(ROOT))
+    module = module_of(spec)
     path = folder / module
     tests, expected = reach[module == LOOPS].tests(module, spec.start_pos[0])
     code = path.read_text()
-    operator = get_operator(spec.operator_name)(**spec.operator_args)
-    mutated = mutate_code(code, operator, spec.occurrence)
-    path.write_text(mutated)
+    mutant = mutated(spec, code)
+    path.write_text(mutant)
     start = time.monotonic()
     process = started(folder, module == LOOPS, tests)
     try:
@@ -192,15 +231,14 @@ def survives(spec, folder, reach):
         survived = False
     finally:
         path.write_text(code)
-    difference = difflib.unified_diff(code.splitlines(), mutated.splitlines(), n=0, lineterm="")
     return {
         "module": module,
         "line": spec.start_pos[0],
-        "operator": spec.operator_name.removeprefix("core/"),
+        "operator": spec.operator_name,
         "survived": survived,
         "tests": len(tests),
         "seconds": round(time.monotonic() - start, 1),
-        "difference": list(difference)[3:],
+        "difference": difference(code, mutant),
     }
 
 
@@ -216,15 +254,16 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("out", type=Path)
     parser.add_argument("--sample", type=int, help="how many mutants; all lines without")
-    parser.add_argument("--again", type=Path, help="only the survivors in this earlier file")
+    parser.add_argument("--again", type=Path, help="only the survivors of this earlier run")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
 
-    chosen = mutants(options.seed)[: options.sample]
+    specs = mutants()
     if options.again:
-        before = [json.loads(line)["survived"] for line in options.again.open()]
-        chosen = [spec for spec, survived in zip(chosen, before, strict=False) if survived]
+        chosen = survivors(specs, options.again)
+    else:
+        chosen = drawn(specs, options.seed)[: options.sample]
     with (
         tempfile.TemporaryDirectory() as scratch,
         ThreadPoolExecutor(options.jobs) as pool,

@@ -1,5 +1,7 @@
 """Codes of every fast path are those of the short float64 reference."""
 
+from dataclasses import FrozenInstanceError
+
 import numpy as np
 import pytest
 import torch
@@ -254,6 +256,8 @@ def test_codes_forms_agree(rng):
     np.testing.assert_array_equal(codes.l0(), [2, 1])
     W = rng.standard_normal((4, 3))
     np.testing.assert_allclose(codes.decode(W), codes.dense() @ W)
+    with pytest.raises(FrozenInstanceError):
+        codes.n_components = 3
 
 
 @pytest.mark.parametrize(

@@ -118,10 +118,15 @@ except KeyboardInterrupt:
     process = subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    while not (tmp_path / "c").exists() and process.poll() is None:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    try:
+        for _ in range(6000):
+            if (tmp_path / "c").exists() or process.poll() is not None:
+                break
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert out.strip() == "interrupted set()", err
     sae = MPSparseAutoencoder(16, max_iter=10**6, random_state=0)
     assert sae.load_checkpoint(tmp_path / "c").n_steps_ > 0

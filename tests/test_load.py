@@ -33,7 +33,11 @@ def test_many_threads_of_many_processes_get_the_codes_of_one(algorithm, digits, 
     joblib.dump((sae, X, sae.transform(X)), tmp_path / "shared")
     command = [sys.executable, "-c", USER, tmp_path / "shared"]
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
-    answers = [process.communicate(timeout=300)[0].strip() for process in processes]
+    try:
+        answers = [process.communicate(timeout=300)[0].strip() for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
     assert answers == ["1"] * 4
 
 

@@ -26,6 +26,7 @@ import tempfile
 import time
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
 from xml.etree import ElementTree
@@ -226,10 +227,12 @@ def survives(spec, folder, reach):
     try:
         survived = process.wait(4 * expected + 60) == 0
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
         survived = False
     finally:
+        # With what its tests have started and left behind.
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
         path.write_text(code)
     return {
         "module": module,

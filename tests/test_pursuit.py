@@ -265,7 +265,7 @@ def test_codes_forms_agree(rng):
     [
         ([[1.0, 2.0]], np.eye(3), 1, "dictionary has 3 features, X has 2"),
         ([[1.0, 2.0]], 2 * np.eye(2), 1, "unit norm"),
-        ([[1.0, 2.0]], np.eye(2), 0, "n_nonzero_coefs must be at least 1"),
+        ([[1.0, 2.0]], np.eye(2), 0, "'n_nonzero_coefs' .* must be an int in the range"),
         ([[1.0, np.nan]], np.eye(2), 1, "NaN"),
         ([[1.0, 2.0]], np.full((2, 2), np.inf), 1, "dictionary contains infinity"),
     ],
@@ -273,6 +273,25 @@ def test_codes_forms_agree(rng):
 def test_bad_input_is_refused(X, dictionary, k, match):
     with pytest.raises(ValueError, match=match):
         matching_pursuit(X, dictionary, k)
+
+
+@pytest.mark.parametrize("pursuit", [matching_pursuit, orthogonal_matching_pursuit])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *[("n_nonzero_coefs", value) for value in (0, -1, 2.5, "2", None, np.nan)],
+        *[("tol", value) for value in (-1, 1, np.nan, "0.1", None)],
+        *[("threshold", value) for value in (-1, np.nan, "0.1", None)],
+        *[("positive", value) for value in (2, "yes", None)],
+        ("device", None),
+    ],
+    ids=str,
+)
+def test_parameters_out_of_range_are_refused(pursuit, name, value):
+    """-1 as a threshold would stop at correlations of 1; NaN would leave rows without codes."""
+    options = {"n_nonzero_coefs": 2, name: value}
+    with pytest.raises(ValueError, match=f"'{name}' parameter of {pursuit.__name__} must be"):
+        pursuit([[3.0, 1.0]], np.eye(2), **options)
 
 
 @pytest.mark.parametrize("pursuit", [matching_pursuit, orthogonal_matching_pursuit])

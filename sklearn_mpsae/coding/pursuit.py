@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from math import exp, inf, log
+from numbers import Integral, Real
 
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils import check_array
+from sklearn.utils._param_validation import Interval, validate_parameter_constraints
 
 from .checks import check_size, check_unmasked
 from .codes import Codes
@@ -25,6 +27,14 @@ _DEMAND_COST = 0.8
 
 # Fewer rows than this share too few atoms for that.
 _SHARING_ROWS = 64
+
+_CONSTRAINTS = {
+    "n_nonzero_coefs": [Interval(Integral, 1, None, closed="left")],
+    "tol": [Interval(Real, 0, 1, closed="left")],
+    "threshold": [Interval(Real, 0, None, closed="left")],
+    "positive": ["boolean"],
+    "device": [str],
+}
 
 
 def cheapest_path(
@@ -137,10 +147,11 @@ def matching_pursuit(
     n_nonzero_coefs : int
         The number of steps, at least 1.
     tol : float, default=0.0
-        A row stops once its squared residual is at most `tol` times its squared norm.
+        A row stops once its squared residual is at most `tol` times its squared norm; from
+        0 to below 1.
     threshold : float, default=0.0
         A row stops before an atom whose correlation with what is left is no larger (in
-        magnitude, unless `positive`).
+        magnitude, unless `positive`); at least 0.
     positive : bool, default=True
         Take the largest correlation and no negative one; else the largest in magnitude.
     device : str, default="auto"
@@ -154,7 +165,8 @@ def matching_pursuit(
     Raises
     ------
     ValueError
-        If shapes do not match, values are not finite or atoms are not of unit norm.
+        If shapes do not match, values are not finite, atoms are not of unit norm, or a
+        parameter is out of its range.
 
     Notes
     -----
@@ -178,7 +190,8 @@ def matching_pursuit(
     >>> matching_pursuit([[3.0, 1.0]], np.eye(2), 2).dense()
     array([[3., 1.]])
     """
-    return _encode(X, dictionary, n_nonzero_coefs, tol, threshold, positive, False, device)
+    options = {"tol": tol, "threshold": threshold, "positive": positive}
+    return _encode(X, dictionary, n_nonzero_coefs, device, orthogonal=False, **options)
 
 
 def orthogonal_matching_pursuit(
@@ -206,10 +219,11 @@ def orthogonal_matching_pursuit(
     n_nonzero_coefs : int
         The number of atoms of a row, at least 1; more than there are is used as that many.
     tol : float, default=0.0
-        A row stops once its squared residual is at most `tol` times its squared norm.
+        A row stops once its squared residual is at most `tol` times its squared norm; from
+        0 to below 1.
     threshold : float, default=0.0
         A row stops before an atom whose correlation with what is left is no larger (in
-        magnitude, unless `positive`).
+        magnitude, unless `positive`); at least 0.
     positive : bool, default=False
         Whether values must not be negative.
     device : str, default="auto"
@@ -223,7 +237,8 @@ def orthogonal_matching_pursuit(
     Raises
     ------
     ValueError
-        If shapes do not match, values are not finite or atoms are not of unit norm.
+        If shapes do not match, values are not finite, atoms are not of unit norm, or a
+        parameter is out of its range.
 
     Notes
     -----
@@ -245,10 +260,14 @@ def orthogonal_matching_pursuit(
     >>> orthogonal_matching_pursuit([[3.0, -1.0]], np.eye(2), 2).dense()
     array([[ 3., -1.]])
     """
-    return _encode(X, dictionary, n_nonzero_coefs, tol, threshold, positive, True, device)
+    options = {"tol": tol, "threshold": threshold, "positive": positive}
+    return _encode(X, dictionary, n_nonzero_coefs, device, orthogonal=True, **options)
 
 
-def _encode(X, dictionary, k, tol, threshold, positive, orthogonal, device):
+def _encode(X, dictionary, k, device, *, orthogonal, **options):
+    given = {"n_nonzero_coefs": k, "device": device, **options}
+    name = "orthogonal_matching_pursuit" if orthogonal else "matching_pursuit"
+    validate_parameter_constraints(_CONSTRAINTS, given, caller_name=name)
     check_unmasked(X)
     check_unmasked(dictionary)
     X = check_array(X, dtype=[np.float64, np.float32])
@@ -258,8 +277,6 @@ def _encode(X, dictionary, k, tol, threshold, positive, orthogonal, device):
             f"dictionary has {W.shape[1]} features, X has {X.shape[1]}: atoms are rows of "
             "the dictionary and must have as many entries as the rows of X."
         )
-    if k < 1:
-        raise ValueError(f"n_nonzero_coefs must be at least 1, got {k}.")
     if not np.allclose(np.linalg.norm(W, axis=1), 1, atol=1e-4):
         raise ValueError(
             "The atoms of dictionary must have unit norm: divide it by "
@@ -267,15 +284,8 @@ def _encode(X, dictionary, k, tol, threshold, positive, orthogonal, device):
         )
     check_size(X)
     with open_kernels(device, X.dtype) as kernels:
-        codes = pursue(
-            kernels,
-            kernels.asarray(X),
-            kernels.asarray(W),
-            min(k, len(W)) if orthogonal else k,
-            tol=tol,
-            threshold=threshold,
-            positive=positive,
-            orthogonal=orthogonal,
-        )
+        k = min(k, len(W)) if orthogonal else k
+        arrays = map(kernels.asarray, (X, W))
+        codes = pursue(kernels, *arrays, k, orthogonal=orthogonal, **options)
         indices, values = map(kernels.to_numpy, codes)
     return Codes(indices, values, len(W))

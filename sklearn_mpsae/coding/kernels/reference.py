@@ -51,7 +51,7 @@ def orthogonal_matching_pursuit(x, W, k, *, tol=0.0, threshold=0.0, positive=Fal
     return indices, values
 
 
-def top_k(x, W, bias, k, *, positive=True):
+def top_k(x, W, bias, k, *, positive):
     """The k largest entries of W x + bias, from the largest down."""
     correlations = W @ x + bias
     scores = correlations if positive else correlations.abs()

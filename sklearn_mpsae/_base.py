@@ -22,7 +22,7 @@ from ._arrays import FittedArray, Home, as_numpy, follows_input, home_of
 from ._compat import CallbackSupportMixin, align_sparse
 from ._learner import LearnerMixin
 from .coding import Codes, save_codes
-from .coding.checks import check_size
+from .coding.checks import check_count, check_size
 from .coding.kernels import open_kernels
 from .learning.batches import Moments
 from .sources import (
@@ -224,7 +224,7 @@ class BaseSparseAutoencoder(
         source = self._source_to_code(X)
         k = self._transform_k()
         per_row = k[0] if isinstance(k, tuple) else k or len(self.components_)
-        most = (source.n_rows or _MANY_ROWS) * per_row
+        most = source.n_rows and source.n_rows * per_row
         return save_codes(folder, (part.csr() for _, part in self._codes(source, k)), most)
 
     @follows_input
@@ -326,10 +326,9 @@ class BaseSparseAutoencoder(
         (8, True)
         """
         source = self._source_to_code(X)
-        if n_nonzero_coefs is not None and n_nonzero_coefs < 1:
-            raise ValueError(f"n_nonzero_coefs must be at least 1, got {n_nonzero_coefs}.")
         if n_nonzero_coefs is None:
             return self._unexplained(source, self._transform_k(), path=True)
+        check_count(n_nonzero_coefs, "n_nonzero_coefs")
         k = self._n_active(n_nonzero_coefs, len(self.components_))
         path = self._unexplained(source, k, path=True)
         # Where no row has so many, it stays where the last one left it.

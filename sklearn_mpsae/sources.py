@@ -22,6 +22,7 @@ from numpy.typing import ArrayLike
 from scipy import sparse
 
 from ._arrays import as_numpy
+from .coding.checks import check_count
 
 __all__ = ["BatchStream", "NpyFiles"]
 
@@ -389,8 +390,8 @@ class BatchStream:
         *,
         shuffle: bool = True,
     ) -> None:
-        if n_samples is not None and n_samples < 1:
-            raise ValueError(f"n_samples must be at least 1, got {n_samples}.")
+        if n_samples is not None:
+            check_count(n_samples, "n_samples")
         self.batches = batches
         self.n_samples = n_samples
         self.shuffle = shuffle

@@ -6,8 +6,10 @@ import pytest
 import torch
 from sklearn.exceptions import NotFittedError
 
-from sklearn_mpsae import MatryoshkaSAE, MPSparseAutoencoder
+from sklearn_mpsae import MatryoshkaSAE, MPSparseAutoencoder, explore, metrics, plotting
+from sklearn_mpsae.coding import save_codes
 from sklearn_mpsae.coding.kernels import open_kernels
+from sklearn_mpsae.sources import BatchStream
 
 FAST = {"max_iter": 2, "batch_size": 20, "random_state": 0}
 
@@ -34,6 +36,54 @@ BAD_DATA = {
 def test_a_broken_number_of_codes_for_each_row_is_refused(small):
     with pytest.raises(ValueError, match="sparsity='average' for rows that have so many"):
         MPSparseAutoencoder(8, n_nonzero_coefs=1.5).fit(small)
+
+
+COUNTS = {
+    "n_nonzero_coefs of a path": lambda sae, X, to, n: sae.reconstruction_path(X, n),
+    "n_nonzero_coefs of a drawn path": lambda sae, X, to, n: (
+        plotting.ReconstructionPathDisplay.from_estimator(sae, X, n_nonzero_coefs=n)
+    ),
+    "n_atoms": lambda sae, X, to, n: plotting.AtomsDisplay.from_estimator(
+        sae, image_shape=(2, 5), n_atoms=n
+    ),
+    "n_atoms of a dictionary": lambda sae, X, to, n: plotting.AtomsDisplay.from_dictionary(
+        sae.components_, image_shape=(2, 5), n_atoms=n
+    ),
+    "n_columns": lambda sae, X, to, n: plotting.AtomsDisplay.from_estimator(
+        sae, image_shape=(2, 5), n_columns=n
+    ),
+    "n_examples": lambda sae, X, to, n: explore(sae, X, to / "page.html", n_examples=n),
+    "n_related": lambda sae, X, to, n: explore(sae, X, to / "page.html", n_related=n),
+    "r": lambda sae, X, to, n: metrics.babel_function(sae.components_, n),
+    "r of rows": lambda sae, X, to, n: metrics.coselected_babel(
+        sae.transform(X), sae.components_, n
+    ),
+    "most": lambda sae, X, to, n: save_codes(to / "codes", [sae.encode(X).csr()], n),
+    "n_samples": lambda sae, X, to, n: sae.transform(BatchStream([X], n)),
+}
+
+
+@pytest.mark.parametrize("n", [-1, 0, 2.5, np.nan, "2", [2]], ids=str)
+@pytest.mark.parametrize("place", COUNTS)
+def test_a_count_is_an_integer_of_at_least_one(place, n, small, tmp_path):
+    sae = MPSparseAutoencoder(8, **FAST).fit(small)
+    with pytest.raises(
+        ValueError, match=f"{place.split()[0]} must be an integer of at least 1"
+    ):
+        COUNTS[place](sae, small, tmp_path, n)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "shape", [10, (10,), (-2, -5), (2.0, 5.0), "25", (5, 5), np.nan], ids=str
+)
+def test_an_image_has_a_height_and_a_width(shape, small, tmp_path):
+    sae = MPSparseAutoencoder(8, **FAST).fit(small)
+    with pytest.raises(ValueError, match="image_shape must be"):
+        plotting.AtomsDisplay.from_estimator(sae, image_shape=shape)
+    with pytest.raises(ValueError, match="image_shape must be"):
+        explore(sae, small, tmp_path / "page.html", image_shape=shape)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

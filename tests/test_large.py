@@ -142,6 +142,18 @@ def test_coarse_pursuit_where_the_processor_has_no_bfloat16(monkeypatch):
     assert (codes[0] == expected[0]).mean() > 0.98
 
 
+@SIGN
+def test_a_coarse_choice_is_fine_after_a_code_a_hundred_times_as_large(positive):
+    """Rounding is that of the row's largest correlation, also for those that come later."""
+    X, W = problem(200, 50, 20)
+    X += 100 * W[0]
+    options = {"tol": 0.0, "threshold": 0.0, "positive": positive}
+    with NativeKernels() as kernels:
+        expected, _ = kernels.matching_pursuit(X, W, None, 2, **options)
+        indices, _ = kernels.coarse_pursuit(X, W, 2, **options)
+    np.testing.assert_array_equal(indices, expected)
+
+
 @pytest.mark.parametrize("verb", ["blocked_pursuit", "coarse_pursuit"])
 def test_rows_of_zeros_have_no_codes(verb):
     _, W = problem(1, 20, 5)

@@ -11,7 +11,7 @@ from scipy import sparse
 import sklearn_mpsae
 from sklearn_mpsae import MPSparseAutoencoder, sources
 from sklearn_mpsae import _base as base
-from sklearn_mpsae.coding import load_codes
+from sklearn_mpsae.coding import load_codes, save_codes
 from sklearn_mpsae.learning import batches
 from sklearn_mpsae.learning.batches import Batches, Moments, ahead
 from sklearn_mpsae.sources import BatchStream, NpyFiles
@@ -254,6 +254,20 @@ def test_codes_on_disk_are_those_in_memory(Estimator, index, X, path, tmp_path, 
         assert found.dtype == expected.dtype
         np.testing.assert_array_equal(found.toarray(), expected.toarray())
     np.testing.assert_array_equal(est.inverse_transform(codes), est.inverse_transform(expected))
+
+
+def test_codes_of_nobody_knows_how_many_rows_have_room_for_any_number(X, tmp_path):
+    codes = fitted(X).transform_to(BatchStream(batches_of(X)), tmp_path / "codes")
+    assert codes.indptr.dtype == codes.indices.dtype == np.int64
+    np.testing.assert_array_equal(codes.toarray(), fitted(X).transform(X))
+
+
+def test_more_codes_than_there_may_be_are_refused(X, tmp_path):
+    """Their number might not fit in four bytes."""
+    part = fitted(X).encode(X).csr()
+    with pytest.raises(ValueError, match=f"more codes than most={part.nnz} allows"):
+        save_codes(tmp_path / "codes", [part, part[:1]], part.nnz)
+    assert not list(tmp_path.glob("codes*"))
 
 
 def test_codes_do_not_replace_anything(X, path, tmp_path):

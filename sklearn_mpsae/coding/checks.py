@@ -1,6 +1,8 @@
-"""What rows must be for their codes to mean anything."""
+"""What is asked of rows and of numbers before any work."""
 
 from __future__ import annotations
+
+from numbers import Integral
 
 import numpy as np
 
@@ -8,6 +10,13 @@ import numpy as np
 _LARGEST = 1e150
 # Sums of squares below this have lost digits, or all of them.
 _LEAST_ENERGY = np.finfo(np.float64).tiny / np.finfo(np.float64).eps
+
+
+def check_count(value, name: str, largest: int | None = None) -> None:
+    """Refuse what is no integer from 1 to `largest`."""
+    if not isinstance(value, Integral) or value < 1 or (largest and value > largest):
+        upper = "" if largest is None else f" and at most {largest}"
+        raise ValueError(f"{name} must be an integer of at least 1{upper}, got {value!r}.")
 
 
 def check_unmasked(X) -> None:

@@ -10,11 +10,13 @@ from pathlib import Path
 import numpy as np
 from scipy import sparse
 
+from .checks import check_count
+
 _ARRAYS = ("data", "indices", "indptr")
 
 
 def save_codes(
-    folder: str | os.PathLike[str], parts: Iterable[sparse.csr_array], most: int
+    folder: str | os.PathLike[str], parts: Iterable[sparse.csr_array], most: int | None = None
 ) -> sparse.csr_array:
     """Write codes part by part, and open what was written.
 
@@ -26,8 +28,9 @@ def save_codes(
         Must not exist.
     parts : iterable of CSR of shape (n, n_components)
         At least one, of any n; held one at a time.
-    most : int
-        How many codes there may be in all; decides whether indices take 4 or 8 bytes.
+    most : int, default=None
+        How many codes there may be in all; indices take 4 bytes where that is enough for
+        them. None where it is not known: they take 8.
 
     Returns
     -------
@@ -38,6 +41,8 @@ def save_codes(
     ------
     FileExistsError
         Where there is such a folder.
+    ValueError
+        Where `most` is no integer of at least 1, or there are more codes than that.
 
     Examples
     --------
@@ -52,6 +57,8 @@ def save_codes(
     3
     >>> folder.cleanup()
     """
+    if most is not None:
+        check_count(most, "most")
     folder = Path(folder)
     if folder.exists():
         raise FileExistsError(
@@ -61,7 +68,7 @@ def save_codes(
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir()
     try:
-        _write(beside, parts, np.int32 if most < 2**31 else np.int64)
+        _write(beside, parts, most)
         os.replace(beside, folder)
     except BaseException:
         shutil.rmtree(beside, ignore_errors=True)
@@ -116,8 +123,9 @@ def load_codes(folder: str | os.PathLike[str]) -> sparse.csr_array:
     return codes
 
 
-def _write(folder, parts, index):
+def _write(folder, parts, most):
     """The files of the parts' codes."""
+    index = np.int64 if most is None or most >= 2**31 else np.int32
     files = {name: open(folder / f"{name}.npy", "wb") for name in _ARRAYS}  # noqa: SIM115
     try:
         n_codes, n_rows, dtypes = 0, 0, {}
@@ -131,6 +139,8 @@ def _write(folder, parts, index):
             files["indices"].write(part.indices.astype(index).tobytes())
             files["indptr"].write((n_codes + part.indptr[1:]).astype(index).tobytes())
             n_codes, n_rows = n_codes + part.nnz, n_rows + part.shape[0]
+            if most is not None and n_codes > most:
+                raise ValueError(f"There are more codes than most={most} allows: pass None.")
         for name, length in zip(_ARRAYS, (n_codes, n_codes, n_rows + 1), strict=True):
             files[name].seek(0)
             _header(files[name], dtypes[name], length)

@@ -15,7 +15,7 @@ from .. import __version__
 from .._arrays import as_numpy, on_numpy
 from .._base import BaseSparseAutoencoder
 from .._mp import MPSparseAutoencoder
-from ..metrics._inputs import check_count
+from ..coding.checks import check_count
 from ..plotting._mosaic import as_images
 from ..sources import BatchStream
 from ._facts import facts_of

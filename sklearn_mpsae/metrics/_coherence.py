@@ -7,10 +7,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ..coding.checks import check_count
 from ._inputs import (
     CodesLike,
     batches,
-    check_count,
     checked_codes,
     checked_dictionary,
     count_slots,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from numbers import Integral
-
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import sparse
@@ -56,13 +54,6 @@ def check_same_space(dictionary, truth):
             f"dictionary has {dictionary.shape[1]} columns and truth {truth.shape[1]}: both "
             "must have one row per atom and one column per feature of the data."
         )
-
-
-def check_count(value, name, largest=None):
-    """Raise ValueError unless value is an integer from 1 to `largest`."""
-    if not isinstance(value, Integral) or value < 1 or (largest and value > largest):
-        upper = "" if largest is None else f" and at most {largest}"
-        raise ValueError(f"{name} must be an integer of at least 1{upper}, got {value!r}.")
 
 
 # -------------------------------------------------------------------------------- rows

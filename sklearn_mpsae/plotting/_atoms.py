@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
 from .._arrays import as_rows, on_numpy
+from ..coding.checks import check_count
 from ._base import BaseDisplay, check_atoms
 from ._mosaic import DIVERGING, as_images, bare, largest, shades, size_of, tile, with_alpha
 
@@ -103,13 +104,14 @@ class AtomsDisplay(BaseDisplay):
         NotFittedError
             If the estimator is not fitted.
         ValueError
-            If `image_shape` does not multiply to the number of features, or `atoms` names
-            one that does not exist.
+            If `image_shape` does not multiply to the number of features, `atoms` names one
+            that does not exist, or a number is no integer of at least 1.
         ImportError
             If matplotlib is not installed.
         """
         cls._check_matplotlib()
         check_is_fitted(estimator)
+        check_count(n_atoms, "n_atoms")
         if atoms is None and hasattr(estimator, "atom_usage_"):
             atoms = np.argsort(-estimator.atom_usage_, kind="stable")[:n_atoms]
         return cls.from_dictionary(
@@ -165,12 +167,13 @@ class AtomsDisplay(BaseDisplay):
         Raises
         ------
         ValueError
-            If `image_shape` does not multiply to the number of features, or `atoms` names
-            one that does not exist.
+            If `image_shape` does not multiply to the number of features, `atoms` names one
+            that does not exist, or a number is no integer of at least 1.
         ImportError
             If matplotlib is not installed.
         """
         cls._check_matplotlib()
+        check_count(n_atoms, "n_atoms")
         dictionary = as_rows(dictionary, "dictionary")
         if atoms is None:
             atoms = np.arange(len(dictionary))[:n_atoms]
@@ -207,12 +210,14 @@ class AtomsDisplay(BaseDisplay):
         Raises
         ------
         ValueError
-            If the scale is unknown.
+            If the scale is unknown, or `n_columns` no integer of at least 1.
         ImportError
             If matplotlib is not installed.
         """
         if scale not in ("atom", "shared"):
             raise ValueError(f"scale must be 'atom' or 'shared', got {scale!r}.")
+        if n_columns is not None:
+            check_count(n_columns, "n_columns")
         mosaic = tile(shades(self.images, scale), n_columns or _n_columns(self.images), gap=1)
         ax = self._open(ax, size_of(mosaic))
         look = {"cmap": DIVERGING, "interpolation": "nearest"}

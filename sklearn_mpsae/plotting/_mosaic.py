@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from numbers import Integral
 
 import numpy as np
 
@@ -18,9 +20,10 @@ def as_images(rows, image_shape):
     ValueError
         If `image_shape` is not that of an image, or does not multiply to the features.
     """
-    shape = tuple(image_shape)
+    shape = tuple(image_shape) if isinstance(image_shape, Iterable) else (image_shape,)
     n_features = rows.shape[-1]
     is_image = len(shape) == 2 or (len(shape) == 3 and shape[2] == 3)
+    is_image = is_image and all(isinstance(n, Integral) and n > 0 for n in shape)
     if not is_image or math.prod(shape) != n_features:
         raise ValueError(
             f"image_shape must be (height, width) or (height, width, 3) and multiply to the "

@@ -13,7 +13,8 @@ from sklearn.model_selection import GridSearchCV
 
 from sklearn_mpsae import MPSparseAutoencoder, _base
 from sklearn_mpsae._compat import n_threads
-from sklearn_mpsae.coding.kernels import team
+from sklearn_mpsae.coding.kernels import gram_rows, team
+from sklearn_mpsae.coding.kernels.native import NativeKernels
 from sklearn_mpsae.coding.kernels.tensor import TensorKernels
 
 N_CPUS = joblib.cpu_count()
@@ -171,3 +172,60 @@ def test_limits_are_what_they_were_after_an_error_in_the_middle(
             with pytest.raises(error):
                 getattr(Estimator(20, batch_size=8, random_state=0), learn)(small)
             assert (counts(), torch.get_num_threads(), set(threading.enumerate())) == before
+
+
+# ---------------------------------------------------------------- what is worth a thread
+class CountingPool:
+    def __init__(self, pool):
+        self.pool, self.n_used = pool, 0
+
+    def map(self, *arguments):
+        self.n_used += 1
+        return self.pool.map(*arguments)
+
+    def shutdown(self):
+        self.pool.shutdown()
+
+
+STOPS = {"tol": 0.0, "threshold": 0.0, "positive": True}
+RATES = (0.1, 0.5, 0.9, 2.0, 10.0)
+WORK = {
+    "gram": lambda do, X, W, k, codes: do.gram(W),
+    "pursuit": lambda do, X, W, k, codes: do.matching_pursuit(X, W, W @ W.T, k, **STOPS),
+    "residual": lambda do, X, W, k, codes: do.matching_pursuit(X, W, None, k, **STOPS),
+    "orthogonal": lambda do, X, W, k, codes: do.orthogonal_pursuit(X, W, W @ W.T, k, **STOPS),
+    "top_k": lambda do, X, W, k, codes: do.top_k(X, W, W[:, 0], k, positive=True),
+    "above": lambda do, X, W, k, codes: do.above(X, W, W[:, 0], np.ones(len(W))),
+    "batch_top_k": lambda do, X, W, k, codes: do.batch_top_k(X, W, W[:, 0], k),
+    "decode": lambda do, X, W, k, codes: do.decode(*codes, W),
+    "gather_dot": lambda do, X, W, k, codes: do.gather_dot(X, W, codes[0]),
+    "scatter_outer": lambda do, X, W, k, codes: do.scatter_outer(*codes, X, len(W)),
+    "pursuit_gradient": lambda do, X, W, k, codes: do.pursuit_gradient(X, W, *codes),
+    "adam_step": lambda do, X, W, k, codes: do.adam_step(
+        W, W.copy(), 0 * W, W[:, 0].copy(), RATES, sphere=True
+    ),
+    "bfloat16": lambda do, X, W, k, codes: gram_rows.CoarseGramRows(
+        do._team, W, np.empty((len(W), len(W)), np.uint16)
+    ).fetch_all(),
+}
+
+
+@pytest.mark.parametrize("work", WORK)
+@pytest.mark.parametrize(
+    ("n", "p", "d", "k", "pays"), [(6, 8, 5, 2, False), (2000, 2000, 256, 8, True)], ids=str
+)
+def test_threads_are_woken_where_the_work_pays(monkeypatch, rng, work, n, p, d, k, pays):
+    """All parts of a large problem are shared, no part of a small one."""
+    monkeypatch.setattr(team, "n_threads", lambda: 2)
+    X, W = rng.standard_normal((n, d)), rng.standard_normal((p, d))
+    codes = rng.integers(p, size=(n, k)).astype(np.int32), rng.random((n, k))
+    shared = []
+    share = team.Team.share
+    monkeypatch.setattr(
+        team.Team, "share", lambda *args, **kw: shared.append(args) or share(*args, **kw)
+    )
+    with NativeKernels() as kernels:
+        pool = kernels._team._pool = CountingPool(kernels._team._pool)
+        WORK[work](kernels, X, W, k, codes)
+    assert pool.n_used == (len(shared) if pays else 0)
+    assert shared

@@ -124,6 +124,16 @@ def test_a_finished_fit_is_not_repeated(X, path, monkeypatch):
     assert_same_fit(again, est)
 
 
+def test_one_process_does_not_go_on_for_two(X, path):
+    est = TopKSAE(**OPTIONS, random_state=0, checkpoint=path).fit(X)
+    facts, arrays = files.read(path)
+    assert facts["identity"]["processes"] == 1
+    facts["identity"]["processes"] = 2
+    files.write(path, facts, arrays)
+    with pytest.raises(ValueError, match=r"differs in processes \(2, now 1\)"):
+        est.fit(X)
+
+
 def test_every_so_many_seconds(X, path):
     """A fit that takes less writes it once, at its end."""
     written = []

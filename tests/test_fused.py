@@ -320,6 +320,17 @@ def test_coarse_pursuit_loses_next_to_nothing(positive):
     assert 0 < differ < 0.2
 
 
+@pytest.mark.parametrize(("n_bytes", "on_demand"), [(40_000, False), (39_999, True)])
+def test_coarse_pursuit_forms_no_gram_matrix_beyond_its_budget(monkeypatch, n_bytes, on_demand):
+    made = []
+    rows = tensor._GramRows
+    monkeypatch.setattr(tensor, "_GramRows", lambda *args: made.append(1) or rows(*args))
+    monkeypatch.setattr(tensor, "GRAM_BYTES", n_bytes)
+    X, W = problem(100, 24, np.float32, n=12, device="cpu")
+    TensorKernels("cpu", np.float32).coarse_pursuit(X, W, 3, **options({}, True))
+    assert bool(made) == on_demand
+
+
 def test_coarse_pursuit_without_room_for_a_gram_matrix(monkeypatch):
     X, W = problem(100, 24, np.float32, n=12, device="cpu")
     kernels, stop = TensorKernels("cpu", np.float32), options({}, True)

@@ -173,6 +173,9 @@ def test_rows_of_zeros_have_no_codes(verb):
         # One row: forming a Gram matrix would cost more than all the rest.
         ((1, 1024, 784, 32, 4), "residual"),
         ((64, 65_536, 768, 2, 4), "residual"),
+        # Rows on demand, but for so few rows of X that they share too few atoms.
+        ((64, 65_536, 768, 16, 4), "blocked"),
+        ((63, 65_536, 768, 16, 4), "residual"),
         # A Gram matrix of 16 GiB is not formed.
         ((1024, 65_536, 768, 16, 4), "blocked"),
         ((10**6, 32_768, 768, 32, 4), "blocked"),

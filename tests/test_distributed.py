@@ -11,8 +11,10 @@ import joblib
 import numpy as np
 import pytest
 import ranks
+import torch
 
 from sklearn_mpsae import MPSparseAutoencoder
+from sklearn_mpsae.learning.distributed import open_ranks
 
 # Longer than anything here takes; a test that hangs fails.
 PATIENCE = 120
@@ -59,6 +61,26 @@ def arrays(est):
         f"{name} {i}": m for name in state.moments for i, m in enumerate(state.moments[name])
     }
     return fitted | moments | state.running | {"last used": state.last_used}
+
+
+def test_a_rank_that_fails_closes_its_connections(monkeypatch, rng):
+    for name, value in {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("MASTER_PORT", str(free_port()))
+    x = rng.standard_normal(5)
+
+    def fail():
+        with open_ranks(True) as alone:
+            assert (alone.rank, alone.size) == (0, 1)
+            np.testing.assert_array_equal(alone.sum(x.copy()), x)
+            assert alone.gather("x") == ["x"]
+            assert alone.share("x") == "x"
+            assert torch.distributed.is_initialized()
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert not torch.distributed.is_initialized()
 
 
 @pytest.mark.parametrize(

@@ -166,6 +166,34 @@ def test_a_value_is_the_correlation_of_its_atom_with_what_is_left(kernels, rng, 
     assert used.all()
 
 
+@pytest.mark.parametrize(
+    ("verb", "k"),
+    [
+        ("matching_pursuit", 5),
+        ("residual", 5),
+        ("blocked_pursuit", 5),
+        ("coarse_pursuit", 5),
+        ("orthogonal_pursuit", 1),
+    ],
+)
+def test_positive_codes_of_atoms_and_their_opposites_are_the_signed_ones(kernels, rng, verb, k):
+    """A correlation of the same size and the wrong sign is not taken for the largest."""
+    W, X = unit_rows(rng.standard_normal((40, 8))), rng.standard_normal((20, 8))
+    both = np.concatenate([-W, W])
+
+    def codes(W, positive):
+        gram = {"residual": (None,), "blocked_pursuit": (), "coarse_pursuit": ()}
+        name = "matching_pursuit" if verb == "residual" else verb
+        stops = {"tol": 0, "threshold": 0, "positive": positive}
+        return call(kernels, name, X, W, *gram.get(verb, (W @ W.T,)), k, **stops)
+
+    indices, values = codes(both, positive=True)
+    signed = np.where(indices < 40, -values, values)
+    expected, expected_values = codes(W, positive=False)
+    np.testing.assert_array_equal(indices % 40, expected)
+    np.testing.assert_allclose(signed, expected_values, atol=1e-12)
+
+
 @SIGN
 @pytest.mark.parametrize("path", ["gram", "residual", "orthogonal"])
 def test_a_row_stops_where_its_correlations_drown_in_rounding(kernels, rng, positive, path):

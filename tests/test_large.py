@@ -1,6 +1,7 @@
 """Large dictionaries: no p x p matrix where it does not fit, and choosing in bfloat16."""
 
 import tracemalloc
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from sklearn_mpsae import MPSparseAutoencoder
 from sklearn_mpsae.coding import matching_pursuit, orthogonal_matching_pursuit, pursuit
 from sklearn_mpsae.coding.kernels import gram_rows, native, reference
 from sklearn_mpsae.coding.kernels.native import NativeKernels
-from sklearn_mpsae.coding.pursuit import cheapest_path
+from sklearn_mpsae.coding.pursuit import cheapest_path, check_orthogonal
 from sklearn_mpsae.learning.dictionary import unit_rows
 
 SIGN = pytest.mark.parametrize("positive", [True, False], ids=["positive", "signed"])
@@ -230,6 +231,14 @@ def test_orthogonal_pursuit_of_too_many_atoms_says_what_to_do(monkeypatch):
     sae = MPSparseAutoencoder(40, n_nonzero_coefs=3, transform_algorithm="omp", device="cpu")
     with pytest.raises(ValueError, match="transform_algorithm='mp'"):
         sae.fit(X)
+
+
+@pytest.mark.parametrize(("dtype", "most"), [(np.float64, 32_768), (np.float32, 46_340)])
+def test_the_gram_matrix_of_an_orthogonal_pursuit_takes_8_gib_at_most(dtype, most):
+    kernels = SimpleNamespace(device="cpu")
+    check_orthogonal(kernels, np.broadcast_to(dtype(0), (most, 1)))
+    with pytest.raises(ValueError, match=f"needs the {most + 1} x .* more than the 8 GiB"):
+        check_orthogonal(kernels, np.broadcast_to(dtype(0), (most + 1, 1)))
 
 
 def test_bfloat16_trains_as_well_and_transforms_in_full():

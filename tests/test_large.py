@@ -155,6 +155,17 @@ def test_a_coarse_choice_is_fine_after_a_code_a_hundred_times_as_large(positive)
     np.testing.assert_array_equal(indices, expected)
 
 
+def test_a_coarse_choice_of_the_wrong_sign_is_left_out():
+    """Of the row and the atom as rounded the code is positive, of themselves it is not."""
+    X, W = np.ones((1, 3), np.float32), np.array([[0, 0, 0], [0.7, 0.31, -1.0115]], np.float32)
+    rounded = torch.tensor(W).bfloat16().float().numpy()
+    assert (X @ rounded.T)[0, 1] > 0 > (X @ W.T)[0, 1]
+    with NativeKernels() as kernels:
+        indices, values = kernels.coarse_pursuit(X, W, 2, **NEVER)
+    assert not indices.any()
+    assert not values.any()
+
+
 @pytest.mark.parametrize("verb", ["blocked_pursuit", "coarse_pursuit"])
 def test_rows_of_zeros_have_no_codes(verb):
     _, W = problem(1, 20, 5)

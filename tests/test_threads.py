@@ -5,15 +5,17 @@ import threading
 import time
 
 import joblib
+import numba
 import numpy as np
 import pytest
 import threadpoolctl
 import torch
+from numba.core.dispatcher import Dispatcher
 from sklearn.model_selection import GridSearchCV
 
 from sklearn_mpsae import MPSparseAutoencoder, _base
 from sklearn_mpsae._compat import n_threads
-from sklearn_mpsae.coding.kernels import gram_rows, team
+from sklearn_mpsae.coding.kernels import gram_rows, loops, team
 from sklearn_mpsae.coding.kernels.native import NativeKernels
 from sklearn_mpsae.coding.kernels.tensor import TensorKernels
 
@@ -172,6 +174,13 @@ def test_limits_are_what_they_were_after_an_error_in_the_middle(
             with pytest.raises(error):
                 getattr(Estimator(20, batch_size=8, random_state=0), learn)(small)
             assert (counts(), torch.get_num_threads(), set(threading.enumerate())) == before
+
+
+@pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="the loops are plain Python")
+def test_compiled_loops_let_go_of_pythons_lock():
+    compiled = [each for each in vars(loops).values() if isinstance(each, Dispatcher)]
+    assert compiled
+    assert all(each.targetoptions["nogil"] for each in compiled)
 
 
 # ---------------------------------------------------------------- what is worth a thread

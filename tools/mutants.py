@@ -71,6 +71,8 @@ TESTS = [
 ]
 TESTS_OF_LOOPS = [
     *("gradient", "kernels", "properties", "pursuit", "recipe"),
+    "large.py::test_a_coarse_choice_is_fine_after_a_code_a_hundred_times_as_large",
+    "large.py::test_a_coarse_choice_of_the_wrong_sign_is_left_out",
     "large.py::test_blocked_pursuit_is_the_reference",
     "large.py::test_coarse_pursuit_without_room_for_all_rows",
     "large.py::test_rows_of_zeros_have_no_codes",

@@ -177,8 +177,11 @@ def test_a_value_is_the_correlation_of_its_atom_with_what_is_left(kernels, rng, 
     ],
 )
 def test_positive_codes_of_atoms_and_their_opposites_are_the_signed_ones(kernels, rng, verb, k):
-    """A correlation of the same size and the wrong sign is not taken for the largest."""
-    W, X = unit_rows(rng.standard_normal((40, 8))), rng.standard_normal((20, 8))
+    """A correlation of the same size and the wrong sign is not taken for the largest.
+
+    An atom and its opposite share a lane of the compiled loops.
+    """
+    W, X = unit_rows(rng.standard_normal((64, 8))), rng.standard_normal((20, 8))
     both = np.concatenate([-W, W])
 
     def codes(W, positive):
@@ -188,9 +191,9 @@ def test_positive_codes_of_atoms_and_their_opposites_are_the_signed_ones(kernels
         return call(kernels, name, X, W, *gram.get(verb, (W @ W.T,)), k, **stops)
 
     indices, values = codes(both, positive=True)
-    signed = np.where(indices < 40, -values, values)
+    signed = np.where(indices < 64, -values, values)
     expected, expected_values = codes(W, positive=False)
-    np.testing.assert_array_equal(indices % 40, expected)
+    np.testing.assert_array_equal(indices % 64, expected)
     np.testing.assert_allclose(signed, expected_values, atol=1e-12)
 
 

@@ -221,7 +221,7 @@ WORK = {
 
 @pytest.mark.parametrize("work", WORK)
 @pytest.mark.parametrize(
-    ("n", "p", "d", "k", "pays"), [(6, 8, 5, 2, False), (2000, 2000, 256, 8, True)], ids=str
+    ("n", "p", "d", "k", "pays"), [(6, 8, 5, 2, False), (300, 2000, 256, 16, True)], ids=str
 )
 def test_threads_are_woken_where_the_work_pays(monkeypatch, rng, work, n, p, d, k, pays):
     """All parts of a large problem are shared, no part of a small one."""

@@ -350,7 +350,7 @@ def test_a_process_that_is_killed_again_and_again_gets_there(tmp_path, rng):
         process = subprocess.Popen([*command, path], stdout=subprocess.PIPE)
         process.stdout.readline()
         try:
-            share = rng.uniform(0, 0.2 * (1 + n_runs))
+            share = rng.uniform(0, 0.4 * (1 + n_runs))
             out, _ = process.communicate(timeout=share * float(seconds))
             break
         except subprocess.TimeoutExpired:

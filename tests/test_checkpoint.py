@@ -124,6 +124,22 @@ def test_a_finished_fit_is_not_repeated(X, path, monkeypatch):
     assert_same_fit(again, est)
 
 
+@pytest.mark.parametrize("digit", ["0", "f"])
+def test_another_checksum_is_refused(digit, tmp_path, monkeypatch):
+    """Be it smaller or larger than the right one."""
+    path = tmp_path / "checkpoint"
+    with monkeypatch.context() as patched:
+        patched.setattr(files, "_sha256", lambda *args: digit * 64)
+        files.write(path, {"n": 1}, {})
+    with pytest.raises(ValueError, match="no checkpoint of this version, or damaged"):
+        files.read(path)
+
+
+def test_a_fit_of_many_epochs_is_finished_at_the_last(X, path):
+    TopKSAE(**OPTIONS | {"max_iter": 300}, random_state=0, checkpoint=path).fit(X[:40])
+    assert files.read(path)[0]["finished"]
+
+
 def test_one_process_does_not_go_on_for_two(X, path):
     est = TopKSAE(**OPTIONS, random_state=0, checkpoint=path).fit(X)
     facts, arrays = files.read(path)

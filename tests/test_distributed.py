@@ -14,7 +14,7 @@ import ranks
 import torch
 
 from sklearn_mpsae import MPSparseAutoencoder
-from sklearn_mpsae.learning.distributed import open_ranks
+from sklearn_mpsae.learning.distributed import _together, open_ranks
 
 # Longer than anything here takes; a test that hangs fails.
 PATIENCE = 120
@@ -81,6 +81,15 @@ def test_a_rank_that_fails_closes_its_connections(monkeypatch, rng):
     with pytest.raises(KeyError):
         fail()
     assert not torch.distributed.is_initialized()
+
+
+def test_the_first_line_of_an_error_is_told():
+    """The rest is torch's stack."""
+    with (
+        pytest.raises(RuntimeError, match=r"Another rank was lost.* \(timed out\)$"),
+        _together(),
+    ):
+        raise RuntimeError("timed out\nException raised from ...")
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from sklearn_mpsae.coding.kernels import team
 from sklearn_mpsae.coding.kernels.native import NativeKernels
 from sklearn_mpsae.learning import control
-from sklearn_mpsae.learning.batches import Moments
+from sklearn_mpsae.learning.batches import Batches, Moments
 from sklearn_mpsae.learning.distributed import Alone
 from sklearn_mpsae.learning.recipe import Plan, fit_plan, stream_plan
 from sklearn_mpsae.learning.trainer import Step, Trainer, TrainingState
@@ -249,6 +249,30 @@ def test_moments_of_parts_are_those_of_all_rows(rng, mean):
         center = X.mean(axis=0) + 3
         around = np.sum((X - center) ** 2)
         assert found.energy_around(center) == pytest.approx(around, rel=1e-9)
+
+
+@pytest.mark.parametrize("pools", [[7], [3, 4], [1, 5, 1]], ids=str)
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 7])
+def test_an_epoch_has_each_row_once(pools, batch_size):
+    """In batches of even size, wherever the pools of the source begin and end."""
+    rows = np.arange(7.0)[:, None]
+    starts = np.cumsum([0, *pools[:-1]])
+    source = SimpleNamespace(
+        dtype=rows.dtype,
+        n_features=1,
+        n_rows=7,
+        in_memory=True,
+        pools=lambda random_state, skip: [
+            (np.arange(start, start + n), lambda order: rows[order])
+            for start, n in zip(starts, pools, strict=True)
+        ],
+    )
+    batches = Batches(source, np.zeros(1), 1.0, [7], batch_size)
+    found = list(batches.epoch(None, SimpleNamespace(asarray=np.array)))
+    np.testing.assert_array_equal(np.concatenate(found), rows)
+    sizes = [len(batch) for batch in found]
+    assert len(sizes) == -(-7 // batch_size)
+    assert max(sizes) - min(sizes) <= 1
 
 
 @pytest.mark.parametrize("size", [1, 2, 3])

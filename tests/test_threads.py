@@ -213,6 +213,9 @@ WORK = {
     "adam_step": lambda do, X, W, k, codes: do.adam_step(
         W, W.copy(), 0 * W, W[:, 0].copy(), RATES, sphere=True
     ),
+    "tiles": lambda do, X, W, k, codes: gram_rows.GramRows(do._team, W, W).correlate(
+        X, np.empty((len(X), len(W)))
+    ),
     "bfloat16": lambda do, X, W, k, codes: gram_rows.CoarseGramRows(
         do._team, W, np.empty((len(W), len(W)), np.uint16)
     ).fetch_all(),
@@ -221,7 +224,7 @@ WORK = {
 
 @pytest.mark.parametrize("work", WORK)
 @pytest.mark.parametrize(
-    ("n", "p", "d", "k", "pays"), [(6, 8, 5, 2, False), (300, 2000, 256, 16, True)], ids=str
+    ("n", "p", "d", "k", "pays"), [(6, 8, 5, 2, False), (300, 2100, 256, 16, True)], ids=str
 )
 def test_threads_are_woken_where_the_work_pays(monkeypatch, rng, work, n, p, d, k, pays):
     """All parts of a large problem are shared, no part of a small one."""
@@ -233,8 +236,14 @@ def test_threads_are_woken_where_the_work_pays(monkeypatch, rng, work, n, p, d, 
     monkeypatch.setattr(
         team.Team, "share", lambda *args, **kw: shared.append(args) or share(*args, **kw)
     )
+    n_threads = threading.active_count()
     with NativeKernels() as kernels:
         pool = kernels._team._pool = CountingPool(kernels._team._pool)
         WORK[work](kernels, X, W, k, codes)
     assert pool.n_used == (len(shared) if pays else 0)
     assert shared
+    assert threading.active_count() == n_threads
+
+
+def test_blas_is_looked_for_once():
+    assert team._blas() is team._blas()

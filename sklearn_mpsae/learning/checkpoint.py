@@ -106,11 +106,12 @@ class Checkpoint:
                 # Looked at when all is written, so that hardly any time is left for others.
                 self._lost = self.path.exists() and not self._is_own()
                 if self._lost:
-                    raise FileExistsError(f"another fit has written it meanwhile. {_OWN_FILE}")
+                    raise FileExistsError("another fit has written it meanwhile")
         except OSError as error:
+            still = "The file still has what was written before, if anything."
             warnings.warn(
-                f"The checkpoint {self.path} could not be written ({error}). The fit goes on; "
-                "the file still has what was written before, if anything.",
+                f"The checkpoint {self.path} could not be written ({error}), and the fit goes "
+                f"on. {_OWN_FILE if self._lost else still}",
                 RuntimeWarning,
                 stacklevel=2,
             )

@@ -66,6 +66,8 @@ class LearnerMixin:
             For data that are not finite and two-dimensional, or parameters that do not fit
             them; for files and streams that change or end while they are read, and for a
             checkpoint of another fit.
+        OSError
+            Where `checkpoint` cannot be read or written, before the training.
         RuntimeError
             With ``distributed=True``, where another process is lost.
         FloatingPointError
@@ -75,6 +77,9 @@ class LearnerMixin:
         -----
         ConvergenceWarning
             If rows were to have `n_nonzero_coefs` codes on average, and do not.
+        RuntimeWarning
+            Where `checkpoint` can no longer be written: the disk is full, say, or another
+            fit has written the file meanwhile. The fit goes on.
 
         Examples
         --------
@@ -218,6 +223,11 @@ class LearnerMixin:
         ValueError, FloatingPointError
             As for `fit`.
 
+        Warns
+        -----
+        UserWarning
+            Where `checkpoint` is set: only `fit` writes one.
+
         Examples
         --------
         >>> from sklearn.datasets import load_digits
@@ -276,6 +286,8 @@ class LearnerMixin:
     def load_checkpoint(self, path: str | os.PathLike[str]) -> Self:
         """Take what a fit had learnt when it wrote its checkpoint, and learn no more.
 
+        Names of features are taken too; nothing is left of what was fitted before.
+
         Parameters
         ----------
         path : path-like
@@ -291,6 +303,8 @@ class LearnerMixin:
         ------
         ValueError
             Where the file is damaged, or of another estimator.
+        OSError
+            Where it cannot be read.
 
         Examples
         --------

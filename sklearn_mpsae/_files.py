@@ -49,7 +49,8 @@ def replacing(path: str | os.PathLike[str], owner: str = "") -> Iterator[Path]:
         mode = stat.S_IMODE((target if target.exists() else beside).stat().st_mode)
         yield beside
         _sync(beside)
-        beside.chmod(mode)
+        if stat.S_IMODE(beside.stat().st_mode) != mode:
+            beside.chmod(mode)
         os.replace(beside, target)
     except BaseException:
         beside.unlink(missing_ok=True)

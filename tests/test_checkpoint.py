@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import tracemalloc
 import warnings
 import zipfile
 
@@ -393,6 +394,21 @@ def test_the_same_data_are_known_however_they_are_stored(dtype, X, path, tmp_pat
         np.testing.assert_array_equal(again.components_, est.components_)
 
 
+def test_a_checksum_takes_little_memory():
+    """Of a stream whose batches are large; and is that of all rows in parts."""
+    X = np.random.default_rng(0).random((3 * files._CHUNK_ROWS, 50))
+    checksum = files.Checksum()
+    tracemalloc.start()
+    (chunk,) = checksum.over([X])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert chunk is X
+    assert peak < 0.5 * X.nbytes
+    other = files.Checksum()
+    assert len(list(other.over([X[:5], X[5:5], X[5:]]))) == 3
+    assert other.value == checksum.value
+
+
 def test_a_fit_to_an_array_goes_on_from_a_file_of_it(X, path, tmp_path, killed_after):
     whole = MPSparseAutoencoder(**OPTIONS, random_state=0).fit(X)
     est = MPSparseAutoencoder(**OPTIONS, random_state=0, checkpoint=path, checkpoint_every=0)
@@ -467,6 +483,17 @@ def test_any_file_that_appears_meanwhile_is_left_alone(X, path, monkeypatch):
     with pytest.warns(RuntimeWarning, match="another fit has written it meanwhile"):
         TopKSAE(**OPTIONS | {"max_iter": 1}, checkpoint=path).fit(X)
     assert path.read_bytes() == b"mine"
+
+
+def test_the_file_stays_where_it_is_when_the_process_moves(X, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    begin = Fit.epoch
+    monkeypatch.setattr(
+        Fit, "epoch", lambda fit: begin(fit) or os.chdir(tmp_path / "elsewhere")
+    )
+    TopKSAE(**OPTIONS, checkpoint="fit.ckpt").fit(X)
+    assert sorted(os.listdir(tmp_path)) == ["elsewhere", "fit.ckpt"]
 
 
 def test_what_killed_writers_of_this_fit_left_is_removed(X, path, killed_after):

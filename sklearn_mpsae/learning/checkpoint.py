@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import secrets
 import time
 import warnings
@@ -24,6 +25,9 @@ from ..coding.kernels.loops import checksum_rows
 _KIND = "sklearn_mpsae checkpoint"
 _FORMAT = f"{_KIND} 2"
 _FACTS = "facts"
+
+# A batch of a stream may be large; of so many rows a copy takes little.
+_CHUNK_ROWS = 8192
 
 _OWN_FILE = (
     "Each fit needs a file of its own: name another one, or delete this one to start afresh; "
@@ -47,7 +51,8 @@ class Checkpoint:
     """
 
     def __init__(self, path, every, identity, feature_names=None):
-        self.path = Path(path)
+        # Wherever the process goes meanwhile.
+        self.path = Path(os.path.abspath(path))
         self.every = every
         self.identity = identity
         self.feature_names = feature_names
@@ -140,16 +145,20 @@ class Checksum:
     def over(self, chunks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """The chunks, each taken account of as it passes."""
         for X in chunks:
-            # Zero has one sign, which sparse matrices do not keep.
-            words = np.add(X, 0, order="C").view(np.uint32)
-            if self._weights is None:
-                # Whatever the machine and the versions, these are the same.
-                draw = np.random.RandomState(0).randint
-                self._weights = draw(0, 2**64, words.shape[1], np.uint64) | np.uint64(1)
-            part = checksum_rows(words, self._weights, self._n_rows)
-            self._sum = (self._sum + int(part)) % 2**64
-            self._n_rows += len(X)
+            for start in range(0, len(X), _CHUNK_ROWS):
+                self._add(X[start : start + _CHUNK_ROWS])
             yield X
+
+    def _add(self, X):
+        # Zero has one sign, which sparse matrices do not keep.
+        words = np.add(X, 0, order="C").view(np.uint32)
+        if self._weights is None:
+            # Whatever the machine and the versions, these are the same.
+            draw = np.random.RandomState(0).randint
+            self._weights = draw(0, 2**64, words.shape[1], np.uint64) | np.uint64(1)
+        part = checksum_rows(words, self._weights, self._n_rows)
+        self._sum = (self._sum + int(part)) % 2**64
+        self._n_rows += len(X)
 
     @property
     def value(self) -> str:

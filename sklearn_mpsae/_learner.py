@@ -321,7 +321,8 @@ class LearnerMixin:
         """
         with self._unchanged_on_error():
             facts, arrays = read(path)
-            check_same(path, facts["identity"], self._identity())
+            advice = "Give this estimator the parameters that it has, or name another file."
+            check_same(path, facts["identity"], self._identity(), advice)
             parameters, state, random_state = unpack(facts, arrays)
             parameters["components"] = unit_rows(parameters["components"])
             self._forget()

@@ -166,19 +166,19 @@ class Checksum:
         return f"{self._sum:016x}"
 
 
-def check_same(path, theirs: dict, ours: dict) -> None:
+def check_same(path, theirs: dict, ours: dict, advice: str = _OWN_FILE) -> None:
     """Raise a ValueError where what is asked for is not so in the checkpoint."""
     other = [name for name in ours if theirs.get(name) != ours[name]]
     if not other:
         return
+    if other == ["max_iter"] and advice is _OWN_FILE:
+        advice += (
+            " To train on from its end, call load_checkpoint with the parameters it has, then "
+            "fit with warm_start=True, max_iter of the epochs to come, and another checkpoint."
+        )
     differences = ", ".join(f"{n} ({theirs.get(n)!r}, now {ours[n]!r})" for n in other)
-    longer = (
-        " To train on from its end, call load_checkpoint with the parameters it has, then fit "
-        "with warm_start=True, max_iter of the epochs to come, and another checkpoint."
-    )
     raise ValueError(
-        f"{path} is the checkpoint of another fit, which differs in {differences}. "
-        f"{_OWN_FILE}{longer if other == ['max_iter'] else ''}"
+        f"{path} is the checkpoint of another fit, which differs in {differences}. {advice}"
     )
 
 

@@ -396,6 +396,20 @@ def test_the_same_data_are_known_however_they_are_stored(dtype, X, path, tmp_pat
         np.testing.assert_array_equal(again.components_, est.components_)
 
 
+def test_a_checksum_is_the_sum_that_checkpoints_have():
+    """Computed with Python's integers; another sum would need another format."""
+    X = np.arange(12.0).reshape(3, 4) / 7
+    checksum, expected = files.Checksum(), 0
+    list(checksum.over([X]))
+    weights = np.random.RandomState(0).randint(0, 2**64, 8, np.uint64) | np.uint64(1)
+    for number, words in enumerate(X.view(np.uint32).tolist(), start=1):
+        z = number * 0x9E3779B97F4A7C15 % 2**64
+        z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
+        z = (z ^ (z >> 27)) * 0x94D049BB133111EB % 2**64
+        expected += sum(map(int.__mul__, words, weights.tolist())) * (z | 1)
+    assert checksum.value == f"{expected % 2**64:016x}"
+
+
 def test_a_checksum_takes_little_memory():
     """Of a stream whose batches are large; and is that of all rows in parts."""
     X = np.random.default_rng(0).random((20_000, 50))

@@ -59,7 +59,7 @@ def killed(kind, folder, n_kills, rng):
     whole = components.read_bytes()
     counts = {"kills": 0, "identical": 0, "in mid-write": 0, "corrupt": 0}
     while counts["kills"] < n_kills:
-        for file in (path, components):
+        for file in (path, components, *folder.glob(".checkpoint.*.new")):
             file.unlink(missing_ok=True)
         run(kind, folder, kill_after=rng.uniform(0, longest))
         try:
@@ -68,7 +68,7 @@ def killed(kind, folder, n_kills, rng):
         except ValueError:
             counts["corrupt"] += 1
         counts["kills"] += 1
-        counts["in mid-write"] += path.with_name("checkpoint.new").exists()
+        counts["in mid-write"] += any(folder.glob(".checkpoint.*.new"))
         run(kind, folder)
         counts["identical"] += components.read_bytes() == whole
     return counts

@@ -445,6 +445,12 @@ def _check_estimators(estimators, levels, seeds):
         )
     for name, estimator in estimators.items():
         configured(estimator, name, levels[0], seeds[0])
+        if getattr(estimator, "checkpoint", None) is not None:
+            raise ValueError(
+                f"estimators[{name!r}] has a checkpoint, which its fits would share, and a fit "
+                "that is finished already takes no seconds: set checkpoint=None, and pass "
+                "memory to go on after an interruption."
+            )
 
 
 def _checked_data(X, X_test, y, y_test, truth):

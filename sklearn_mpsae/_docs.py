@@ -55,7 +55,9 @@ _SHARED = {
         A file in which `fit` keeps where it is, so that one that was interrupted in any way
         goes on from there when the same `fit` is called again, to the same result, bit for
         bit on a CPU. A file of a finished fit gives its result at once; delete it to start
-        afresh. A file of another fit (other parameters, data or version) is refused.
+        afresh. A file of another fit (other parameters, start, rows, order of rows, or
+        version) is refused, so each fit needs a file of its own: in a search or
+        cross-validation, None. `partial_fit` writes none.
     checkpoint_every : float, default=60.0
         The seconds of training between two writes of `checkpoint`.
     distributed : bool, default=False

@@ -18,7 +18,7 @@ from ._arrays import as_numpy, learns_from_input
 from ._compat import UNDER_CALLBACKS, fit_context
 from .coding.kernels import open_kernels
 from .learning.batches import Batches, Moments
-from .learning.checkpoint import Checkpoint, check_same, read
+from .learning.checkpoint import Checkpoint, Checksum, check_same, read
 from .learning.control import missed
 from .learning.dictionary import checked_atoms, random_atoms, unit_rows
 from .learning.distributed import open_ranks
@@ -26,6 +26,12 @@ from .learning.fit import Fit, unpack
 from .learning.recipe import EXPLORE, fit_plan, stream_plan
 from .learning.trainer import Trainer, TrainingState
 from .sources import RowsLike
+
+# Parameters that change nothing of what `fit` learns.
+_NOT_TRAINED_WITH = {
+    *("checkpoint", "checkpoint_every", "verbose", "device"),
+    *("sparse_output", "transform_n_nonzero_coefs"),
+}
 
 # Without max_iter, a fit takes as many epochs as make about so many steps.
 _DEFAULT_STEPS = 1000
@@ -60,6 +66,8 @@ class LearnerMixin:
             For data that are not finite and two-dimensional, or parameters that do not fit
             them; for files and streams that change or end while they are read, and for a
             checkpoint of another fit.
+        OSError
+            Where `checkpoint` cannot be read or written, before the training.
         RuntimeError
             With ``distributed=True``, where another process is lost.
         FloatingPointError
@@ -69,6 +77,9 @@ class LearnerMixin:
         -----
         ConvergenceWarning
             If rows were to have `n_nonzero_coefs` codes on average, and do not.
+        RuntimeWarning
+            Where `checkpoint` can no longer be written: the disk is full, say, or another
+            fit has written the file meanwhile. The fit goes on.
 
         Examples
         --------
@@ -107,7 +118,15 @@ class LearnerMixin:
     def _begin(self, source, k, kernels, ranks):
         """The fit at its first step, or where it was interrupted."""
         self._check_agreement(source, ranks)
-        moments = Moments.merged(ranks.gather(Moments.of(source.survey())))
+        checkpoint = self._checkpoint(source, ranks)
+        saved = ranks.share(checkpoint.load() if checkpoint and ranks.rank == 0 else None)
+        rows, checksum = source.survey(), Checksum()
+        if ranks.share(checkpoint is not None):
+            rows = checksum.over(rows)
+        moments = Moments.merged(ranks.gather(Moments.of(rows)))
+        checksums = ranks.gather(checksum.value)
+        if checkpoint and ranks.rank == 0:
+            checkpoint.check_data(saved, {"n_rows": moments.n_rows, "checksums": checksums})
         center = moments.mean if self.center else np.zeros(source.n_features)
         scale = _scale(moments.energy_around(center), moments.n_rows)
         batches = Batches(source, center, scale, ranks.gather(source.n_rows), self.batch_size)
@@ -119,9 +138,7 @@ class LearnerMixin:
                 "that returns an iterator)."
             )
         n_atoms = self._n_atoms(source)
-        warm = self.warm_start and hasattr(self, "components_")
-        checkpoint = self._checkpoint(source, ranks)
-        saved = ranks.share(checkpoint.load() if checkpoint and ranks.rank == 0 else None)
+        warm = self._goes_on()
         if saved:
             parameters, state, random_state = unpack(*saved)
         else:
@@ -206,6 +223,11 @@ class LearnerMixin:
         ValueError, FloatingPointError
             As for `fit`.
 
+        Warns
+        -----
+        UserWarning
+            Where `checkpoint` is set: only `fit` writes one.
+
         Examples
         --------
         >>> from sklearn.datasets import load_digits
@@ -217,6 +239,13 @@ class LearnerMixin:
         >>> sae.n_samples_seen_
         1797
         """
+        if self.checkpoint is not None:
+            warnings.warn(
+                "partial_fit writes no checkpoint: save the estimator between calls, with "
+                "sklearn_mpsae.persistence.save or joblib.dump, and set checkpoint=None.",
+                UserWarning,
+                stacklevel=4,
+            )
         with self._unchanged_on_error(), open_ranks(self.distributed) as ranks:
             first = not hasattr(self, "components_")
             if not first and not hasattr(self, "_scale"):
@@ -257,6 +286,8 @@ class LearnerMixin:
     def load_checkpoint(self, path: str | os.PathLike[str]) -> Self:
         """Take what a fit had learnt when it wrote its checkpoint, and learn no more.
 
+        Names of features are taken too; nothing is left of what was fitted before.
+
         Parameters
         ----------
         path : path-like
@@ -272,6 +303,8 @@ class LearnerMixin:
         ------
         ValueError
             Where the file is damaged, or of another estimator.
+        OSError
+            Where it cannot be read.
 
         Examples
         --------
@@ -288,10 +321,15 @@ class LearnerMixin:
         """
         with self._unchanged_on_error():
             facts, arrays = read(path)
-            check_same(path, facts["identity"], self._identity())
-            parameters, state, self._random_state = unpack(facts, arrays)
+            advice = "Give this estimator the parameters that it has, or name another file."
+            check_same(path, facts["identity"], self._identity(), advice)
+            parameters, state, random_state = unpack(facts, arrays)
             parameters["components"] = unit_rows(parameters["components"])
+            self._forget()
+            self._random_state = random_state
             self.n_features_in_ = parameters["components"].shape[1]
+            if facts["feature_names"] is not None:
+                self.feature_names_in_ = np.array(facts["feature_names"], dtype=object)
             fitted = self._fitted(
                 parameters,
                 state,
@@ -303,6 +341,12 @@ class LearnerMixin:
             losses = np.array(facts["losses"])
             vars(self).update(fitted, n_iter_=len(losses), loss_curve_=losses)
         return self
+
+    def _forget(self):
+        """Nothing is fitted any more."""
+        fitted = {name for name in vars(self) if name.endswith("_") and name[:2] != "__"}
+        for name in fitted | {"_home"}:
+            vars(self).pop(name, None)
 
     def _start(self, source, scale, random_state, *, warm=False):
         """The parameters before the first step."""
@@ -357,22 +401,31 @@ class LearnerMixin:
         return (1 - share) * self.intercept_ + share * mean
 
     # ------------------------------------------------- who learns, and what goes on
+    def _goes_on(self):
+        """Whether `fit` starts from what was learnt before."""
+        return self.warm_start and hasattr(self, "components_")
+
     def _identity(self):
         """What a fit has to agree on with its checkpoint, and with the other ranks."""
-        no_matter = {"checkpoint", "checkpoint_every", "verbose", "device", "sparse_output"}
         params = self.get_params(deep=False)
+        names = set(params) - _NOT_TRAINED_WITH
         # A generator changes as it is used; the checkpoint has its state.
         if not isinstance(self.random_state, Integral):
-            no_matter.add("random_state")
-        plain = {name: _plain(params[name]) for name in sorted(set(params) - no_matter)}
+            names.remove("random_state")
+        plain = {name: _plain(params[name]) for name in sorted(names)}
         return {"estimator": type(self).__name__, "version": _version()} | plain
 
     def _checkpoint(self, source, ranks):
         if self.checkpoint is None:
             return None
+        start = None
+        if self._goes_on():
+            start = joblib.hash([self._fitted_parameters(1.0), self._training_state.running])
         data = {"dtype": source.dtype.name, "n_features": source.n_features}
-        identity = self._identity() | data | {"processes": ranks.size}
-        return Checkpoint(self.checkpoint, self.checkpoint_every, identity)
+        identity = self._identity() | data | {"processes": ranks.size, "start": start}
+        names = getattr(self, "feature_names_in_", None)
+        names = None if names is None else list(map(str, names))
+        return Checkpoint(self.checkpoint, self.checkpoint_every, identity, names)
 
     def _check_agreement(self, source, ranks):
         """All ranks must be about to do the same."""
@@ -422,9 +475,11 @@ def _plain(value):
     """A parameter as a value that JSON has, and that equal parameters share."""
     if isinstance(value, np.generic):
         value = value.item()
-    if value is None or isinstance(value, str | Real):
+    if value is None or isinstance(value, str | int | float):
         return value
-    return joblib.hash(np.asarray(as_numpy(value)))
+    if isinstance(value, Real):
+        return float(value)
+    return joblib.hash(np.ascontiguousarray(as_numpy(value)))
 
 
 def _version():

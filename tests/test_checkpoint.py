@@ -1,19 +1,26 @@
 """A fit that is killed goes on from its checkpoint, to the same result bit for bit."""
 
+import copy
 import json
 import os
 import signal
 import subprocess
 import sys
 import textwrap
+import tracemalloc
 import warnings
 import zipfile
 
 import numpy as np
 import pytest
+from joblib import parallel_config
+from scipy import sparse
+from sklearn.exceptions import FitFailedWarning
+from sklearn.model_selection import GridSearchCV, cross_val_score
 
 from sklearn_mpsae import MPSparseAutoencoder, TopKSAE
 from sklearn_mpsae.learning import checkpoint as files
+from sklearn_mpsae.learning.fit import Fit
 from sklearn_mpsae.learning.trainer import Trainer, TrainingState
 from sklearn_mpsae.sources import BatchStream, NpyFiles
 
@@ -131,7 +138,7 @@ def test_another_checksum_is_refused(digit, tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(files, "_sha256", lambda *args: digit * 64)
         files.write(path, {"n": 1}, {})
-    with pytest.raises(ValueError, match="no checkpoint of this version, or damaged"):
+    with pytest.raises(ValueError, match="damaged one: its checksum does not match"):
         files.read(path)
 
 
@@ -199,6 +206,25 @@ def test_a_loaded_checkpoint_is_what_was_fitted(Estimator, X, path):
     assert_same_fit(loaded, est)
 
 
+@pytest.mark.parametrize("named", [True, False])
+def test_nothing_of_the_fit_before_survives_a_loaded_checkpoint(named, Estimator, X, path):
+    pd = pytest.importorskip("pandas")
+    frame = pd.DataFrame(X[:, :10]).add_prefix("own ")
+    options = OPTIONS | {"max_iter": 1, "random_state": 0}
+    est = Estimator(**options, checkpoint=path).fit(frame if named else frame.to_numpy())
+    loaded = Estimator(**options, checkpoint=path).set_params(n_components=9)
+    loaded.fit_before_ = loaded._home = "torch", "cpu"
+    loaded.set_params(checkpoint=None).fit(pd.DataFrame(X).add_prefix("other "))
+    loaded.set_params(n_components=OPTIONS["n_components"], checkpoint=path)
+    loaded.load_checkpoint(path)
+    assert_same_fit(loaded, est)
+    assert hasattr(loaded, "feature_names_in_") == named
+    np.testing.assert_array_equal(
+        loaded.transform(frame.iloc[:5] if named else frame.to_numpy()[:5]),
+        est.transform(frame[:5] if named else frame.to_numpy()[:5]),
+    )
+
+
 # ----------------------------------------------------------------- bad checkpoints
 def changed_facts(change):
     def edit(path):
@@ -229,7 +255,7 @@ def saved_by(save, **content):
 
 def newer_format(path):
     facts, arrays = files.read(path)
-    text = json.dumps({"format": "2"} | facts).encode()
+    text = json.dumps({"format": "sklearn_mpsae checkpoint 99"} | facts).encode()
     saved_by(np.savez, facts=np.frombuffer(text, np.uint8), **arrays)(path)
 
 
@@ -264,7 +290,10 @@ def without_the_end_of_a_header(path):
         (without_the_end_of_a_header, "damaged"),
         (cut, "damaged"),
         (flipped, "damaged"),
-        (newer_format, "no checkpoint of this version"),
+        (
+            newer_format,
+            "another version of sklearn_mpsae: .* checkpoint 99",
+        ),
         (lambda path: path.write_bytes(b""), "damaged"),
         (lambda path: path.write_bytes(b"not a checkpoint"), "damaged"),
         (saved_by(np.save, arr=np.ones(3)), "damaged"),
@@ -282,25 +311,277 @@ def test_a_damaged_or_foreign_checkpoint_is_refused(spoil, message, X, path):
     est = MPSparseAutoencoder(**OPTIONS, checkpoint=path, random_state=0).fit(X)
     spoil(path)
     before = path.read_bytes()
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=message) as refused:
         MPSparseAutoencoder(**OPTIONS, checkpoint=path, random_state=0).fit(X)
+    assert ("damaged" in message) == (refused.value.__cause__ is not None)
     assert path.read_bytes() == before
     if "n_features" not in message and "dtype" not in message:
-        with pytest.raises(ValueError, match=message):
+        with pytest.raises(ValueError, match=message) as refused:
             est.load_checkpoint(path)
+        if "differs" in message:
+            assert "Give this estimator the parameters" in str(refused.value)
 
 
-@pytest.mark.parametrize("change", [lambda X: X[:-1], lambda X: X + 1, lambda X: 2 * X])
-def test_a_checkpoint_of_other_data_is_refused(change, X, path):
-    MPSparseAutoencoder(**OPTIONS, checkpoint=path, random_state=0).fit(X)
-    with pytest.raises(ValueError, match="The data are not those"):
-        MPSparseAutoencoder(**OPTIONS, checkpoint=path, random_state=0).fit(change(X))
+# ------------------------------------------------------------------ of which data
+def unit_rows_of_signs(X):
+    """Rows that have the same norm, values that have the same size."""
+    return (np.where(X > 0.1, 1, -1) / np.sqrt(X.shape[1])).astype(X.dtype)
+
+
+def one_value_next_to_it(X):
+    X = X.copy()
+    X[137, 5] = np.nextafter(X[137, 5], X.dtype.type(2))
+    return X
+
+
+def signs_of_two_values(X):
+    X = X.copy()
+    X[137, 5:7] *= -1
+    return X
+
+
+OTHER_DATA = {
+    "a row less": lambda X: X[:-1],
+    "others": lambda X: X[:, ::-1] if X.shape[1] > 1 else 1 - X,
+    "moved": lambda X: X + 1,
+    "scaled": lambda X: 2 * X,
+    "negative": lambda X: -X,
+    "two rows swapped": lambda X: X[np.r_[1, 0, 2 : len(X)]],
+    "in another order": lambda X: X[::-1],
+    "one value": one_value_next_to_it,
+    "two signs": signs_of_two_values,
+}
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("prepared", [lambda X: X, unit_rows_of_signs], ids=["any", "signs"])
+@pytest.mark.parametrize("center", [True, False])
+def test_a_checkpoint_of_other_data_is_refused(center, prepared, dtype, X, path):
+    options = OPTIONS | {"max_iter": 1, "center": center, "random_state": 0}
+    X = prepared(X + X.dtype.type(0.01)).astype(dtype)
+    MPSparseAutoencoder(**options, checkpoint=path).fit(X)
+    for change in OTHER_DATA.values():
+        est = MPSparseAutoencoder(**options, checkpoint=path)
+        with pytest.raises(
+            ValueError, match=r"The data are not those that .*fit\.ckpt was made"
+        ):
+            est.fit(change(X))
+        assert "components_" not in vars(est)
+
+
+def stored(X, folder):
+    """The same rows in all ways to hold them."""
+    np.save(folder / "all.npy", X)
+    for name, part in {"a": X[:137], "b": X[137:]}.items():
+        np.save(folder / f"{name}.npy", part)
+    yield X
+    yield np.asfortranarray(X)
+    yield np.repeat(X, 2, axis=0)[::2]
+    yield X.astype(X.dtype.newbyteorder())
+    yield sparse.csr_array(X)
+    yield np.load(folder / "all.npy", mmap_mode="r")
+    yield NpyFiles([folder / "a.npy", folder / "b.npy"])
+    for n in (1, 7, 500):
+        yield BatchStream([X[i : i + n] for i in range(0, len(X), n)], shuffle=False)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_same_data_are_known_however_they_are_stored(dtype, X, path, tmp_path):
+    X = X.astype(dtype)
+    X[3, :4] = -0.0  # which CSR does not tell from 0
+    options = OPTIONS | {"random_state": 0, "checkpoint": path}
+    est = MPSparseAutoencoder(**options).fit(X)
+    for rows in stored(X, tmp_path):
+        again = MPSparseAutoencoder(**options).fit(rows)
+        np.testing.assert_array_equal(again.components_, est.components_)
+
+
+def test_a_checksum_is_the_sum_that_checkpoints_have():
+    """Computed with Python's integers; another sum would need another format."""
+    X = np.arange(12.0).reshape(3, 4) / 7
+    checksum, expected = files.Checksum(), 0
+    list(checksum.over([X]))
+    weights = np.random.RandomState(0).randint(0, 2**64, 8, np.uint64) | np.uint64(1)
+    for number, words in enumerate(X.view(np.uint32).tolist(), start=1):
+        z = number * 0x9E3779B97F4A7C15 % 2**64
+        z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
+        z = (z ^ (z >> 27)) * 0x94D049BB133111EB % 2**64
+        expected += sum(map(int.__mul__, words, weights.tolist())) * (z | 1)
+    assert checksum.value == f"{expected % 2**64:016x}"
+
+
+def test_a_checksum_takes_little_memory():
+    """Of a stream whose batches are large; and is that of all rows in parts."""
+    X = np.random.default_rng(0).random((20_000, 50))
+    checksum = files.Checksum()
+    tracemalloc.start()
+    (chunk,) = checksum.over([X])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert chunk is X
+    assert peak < X.nbytes / 4
+    other = files.Checksum()
+    assert len(list(other.over([X[:5], X[5:5], X[5:]]))) == 3
+    assert other.value == checksum.value
+
+
+def test_a_fit_to_an_array_goes_on_from_a_file_of_it(X, path, tmp_path, killed_after):
+    whole = MPSparseAutoencoder(**OPTIONS, random_state=0).fit(X)
+    est = MPSparseAutoencoder(**OPTIONS, random_state=0, checkpoint=path, checkpoint_every=0)
+    killed_after(13, est, np.asfortranarray(X))
+    np.save(tmp_path / "X.npy", X)
+    resumed = est.fit(NpyFiles(tmp_path / "X.npy"))
+    np.testing.assert_array_equal(resumed.components_, whole.components_)
+
+
+# ------------------------------------------------------------- one file, several fits
+def test_folds_do_not_share_a_checkpoint(X, path):
+    """The first one has it, and the others say what to do."""
+    X = unit_rows_of_signs(X)
+    options = OPTIONS | {"max_iter": 1, "center": False, "random_state": 0}
+    right = cross_val_score(MPSparseAutoencoder(**options), X, cv=3)
+    with pytest.warns(
+        FitFailedWarning, match="in a search or cross-validation|checkpoint=None"
+    ):
+        scores = cross_val_score(MPSparseAutoencoder(**options, checkpoint=path), X, cv=3)
+    np.testing.assert_array_equal(scores, [right[0], np.nan, np.nan])
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.FitFailedWarning")
+@pytest.mark.filterwarnings("ignore:One or more of the test scores are non-finite")
+@pytest.mark.filterwarnings("ignore:The checkpoint .* another fit has written it meanwhile")
+def test_a_search_with_a_checkpoint_never_gives_another_fits_result(n_jobs, X, path):
+    """One after the other, or at once."""
+    options = OPTIONS | {"max_iter": 2, "random_state": 0}
+    how = {"param_grid": {"n_nonzero_coefs": [1, 3]}, "cv": 2, "refit": False}
+    right = GridSearchCV(MPSparseAutoencoder(**options), **how).fit(X)
+    est = MPSparseAutoencoder(**options, checkpoint=path)
+    with parallel_config("threading"):
+        search = GridSearchCV(est, **how, n_jobs=n_jobs).fit(X)
+    for fold in ("split0_test_score", "split1_test_score"):
+        scores = search.cv_results_[fold]
+        assert (np.isnan(scores) | (scores == right.cv_results_[fold])).all()
+    assert files.read(path)[0]["finished"]
+    # And a refit is an error, which names what to do.
+    with pytest.raises(ValueError, match="checkpoint=None"):
+        GridSearchCV(est, **how | {"refit": True}).fit(X)
+
+
+def test_a_file_that_another_fit_has_written_meanwhile_is_left_alone(X, path, monkeypatch):
+    options = OPTIONS | {"checkpoint": path, "checkpoint_every": 0, "random_state": 0}
+    whole = TopKSAE(**OPTIONS, random_state=0).fit(X)
+    step, n_steps = Trainer.step, []
+
+    def disturbed(self, *args):
+        n_steps.append(1)
+        if len(n_steps) == 5:
+            with monkeypatch.context() as patch:
+                patch.setattr(Trainer, "step", step)
+                path.unlink()
+                TopKSAE(**options).fit(X + 1)
+        return step(self, *args)
+
+    monkeypatch.setattr(Trainer, "step", disturbed)
+    with pytest.warns(RuntimeWarning, match="another fit has written it meanwhile") as caught:
+        est = TopKSAE(**options).fit(X)
+    assert len(caught) == 1
+    np.testing.assert_array_equal(est.components_, whole.components_)
+    monkeypatch.undo()
+    monkeypatch.setattr(Trainer, "step", None)
+    TopKSAE(**options).fit(X + 1)
+    assert os.listdir(path.parent) == [path.name]
+
+
+def test_any_file_that_appears_meanwhile_is_left_alone(X, path, monkeypatch):
+    begin = Fit.epoch
+    monkeypatch.setattr(Fit, "epoch", lambda fit: path.write_bytes(b"mine") and begin(fit))
+    with pytest.warns(RuntimeWarning, match="another fit has written it meanwhile"):
+        TopKSAE(**OPTIONS | {"max_iter": 1}, checkpoint=path).fit(X)
+    assert path.read_bytes() == b"mine"
+
+
+def test_the_file_stays_where_it_is_when_the_process_moves(X, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    begin = Fit.epoch
+    monkeypatch.setattr(
+        Fit, "epoch", lambda fit: begin(fit) or os.chdir(tmp_path / "elsewhere")
+    )
+    TopKSAE(**OPTIONS, checkpoint="fit.ckpt").fit(X)
+    assert sorted(os.listdir(tmp_path)) == ["elsewhere", "fit.ckpt"]
+
+
+def test_what_killed_writers_of_this_fit_left_is_removed(X, path, killed_after):
+    est = TopKSAE(**OPTIONS, random_state=0, checkpoint=path, checkpoint_every=0)
+    killed_after(9, est, X)
+    training = files.read(path)[0]["training"]
+    own = path.with_name(f".fit.ckpt.{training}0123456789abcdef.new")
+    other = path.with_name(".fit.ckpt.00112233445566770123456789abcdef.new")
+    for file in (own, other):
+        file.write_bytes(b"half of it")
+    est.fit(X)
+    assert sorted(os.listdir(path.parent)) == [other.name, path.name]
+
+
+def test_a_warm_start_is_another_fit(X, path):
+    est = TopKSAE(**OPTIONS, random_state=0, warm_start=True, checkpoint=path).fit(X)
+    with pytest.raises(ValueError, match=r"differs in start \(None, now .*name another"):
+        est.fit(X)
+    with pytest.raises(ValueError, match="differs in start"):
+        est.set_params(checkpoint=path.with_name("second")).fit(X).fit(X)
+
+
+def test_an_interrupted_warm_start_goes_on(X, path, killed_after):
+    first = TopKSAE(**OPTIONS, random_state=0, warm_start=True).fit(X)
+    whole, killed, resumed = (copy.deepcopy(first) for _ in range(3))
+    whole.fit(X)
+    killed_after(13, killed.set_params(checkpoint=path, checkpoint_every=0), X)
+    resumed.set_params(checkpoint=path).fit(X)
+    np.testing.assert_array_equal(resumed.components_, whole.components_)
+
+
+def test_partial_fit_says_that_it_writes_no_checkpoint(X, path):
+    with pytest.warns(UserWarning, match="partial_fit writes no checkpoint") as caught:
+        TopKSAE(**OPTIONS, checkpoint=path).partial_fit(X)
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
+    assert not path.exists()
+
+
+def test_parameters_of_another_fit_are_told_before_the_data_are_read(X, path):
+    TopKSAE(**OPTIONS, checkpoint=path).fit(X)
+    passes = []
+
+    def batches():
+        passes.append(1)
+        return iter([X])
+
+    with pytest.raises(ValueError, match="differs in learning_rate"):
+        TopKSAE(**OPTIONS, learning_rate=0.1, checkpoint=path).fit(BatchStream(batches))
+    assert len(passes) == 1  # for the number of features
+
+
+def test_more_epochs_are_refused_with_a_way_to_have_them(X, path, tmp_path):
+    TopKSAE(**OPTIONS, checkpoint=path).fit(X)
+    longer = TopKSAE(**OPTIONS | {"max_iter": 6}, checkpoint=path)
+    with pytest.raises(ValueError, match=r"load_checkpoint .* warm_start=True, max_iter"):
+        longer.fit(X)
+    est = TopKSAE(**OPTIONS).load_checkpoint(path)
+    est.set_params(warm_start=True, max_iter=2, checkpoint=tmp_path / "more").fit(X)
+    assert est.n_iter_ == 2
 
 
 def test_what_does_not_change_the_result_may_differ(X, path):
     est = MPSparseAutoencoder(**OPTIONS, checkpoint=path, random_state=0).fit(X)
     other = MPSparseAutoencoder(
-        **OPTIONS, checkpoint=path, checkpoint_every=3, random_state=0, sparse_output=True
+        **OPTIONS,
+        checkpoint=path,
+        checkpoint_every=3,
+        random_state=0,
+        sparse_output=True,
+        transform_n_nonzero_coefs=2,
+        device="cpu",
     )
     np.testing.assert_array_equal(other.fit(X).components_, est.components_)
 

@@ -334,6 +334,11 @@ BAD = {
         TypeError,
         "For a pipeline",
     ),
+    "a checkpoint": (
+        {"estimators": {"MP": MPSparseAutoencoder(checkpoint="run.ckpt")}},
+        ValueError,
+        r"estimators\['MP'\] has a checkpoint.*pass memory",
+    ),
     "zero codes": ({"n_nonzero_coefs": [2, 0]}, ValueError, "n_nonzero_coefs must hold"),
     "half a code": ({"n_nonzero_coefs": 0.5}, ValueError, "n_nonzero_coefs must hold"),
     "no sparsity": ({"n_nonzero_coefs": []}, ValueError, "n_nonzero_coefs must hold"),

@@ -143,10 +143,17 @@ def test_file_written_has_the_documented_form_and_nothing_is_left_beside_it(tmp_
             np.testing.assert_array_equal(file[name], array)
 
 
+def test_nothing_is_downloaded_that_could_not_be_kept(tmp_path, calls):
+    (tmp_path / "mnist.npz").symlink_to(tmp_path / "nowhere" / "mnist.npz")
+    with pytest.raises(FileNotFoundError, match="nowhere: make it"):
+        fetch_mnist(tmp_path)
+    assert not calls
+
+
 @pytest.mark.usefixtures("known", "calls")
 def test_interrupted_write_leaves_no_file(tmp_path, monkeypatch):
-    def savez(path, **arrays):
-        Path(path).write_bytes(b"half of it")
+    def savez(file, **arrays):
+        file.write(b"half of it")
         raise KeyboardInterrupt
 
     monkeypatch.setattr(np, "savez_compressed", savez)

@@ -7,6 +7,7 @@ import pickle
 import shutil
 import sys
 import tracemalloc
+from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -107,6 +108,64 @@ def test_parameters_that_are_no_plain_values_are_kept(name, small, path):
     est = fitted(MPSparseAutoencoder, small, **PARAMETERS[name])
     save(est, path)
     assert_same_fit(load(path).fit(small), est.fit(small))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "kept"),
+    [
+        ("transform_algorithm", np.str_("omp"), "omp"),
+        ("device", np.str_("cpu"), "cpu"),
+        ("positive_code", np.False_, False),
+        ("batch_size", np.int16(30), 30),
+        ("learning_rate", np.float64(0.2), 0.2),
+        ("learning_rate", np.float32(0.2), np.float32(0.2)),
+    ],
+)
+def test_what_a_grid_over_an_array_gives_is_kept(name, value, kept, small, path):
+    est = fitted(MPSparseAutoencoder, small, **{name: value})
+    save(est, path)
+    back = load(path)
+    assert getattr(back, name) == kept
+    np.testing.assert_array_equal(back.transform(small), est.transform(small))
+
+
+NO_PARAMETERS = [
+    *(
+        0,
+        -1,
+        1e9,
+        2**80,
+        np.nan,
+        np.inf,
+        1j,
+        Fraction(1, 2),
+        "x",
+        "\ud800",
+        b"x",
+        np.bytes_(b"x"),
+    ),
+    *(np.float16(0.5), np.longdouble(1), np.datetime64("2020"), np.array([None]), object()),
+    *([np.nan], [[1]], {}, {"tensor": True}, {"random_state": 1}, np.full((16, 10), np.nan)),
+]
+
+
+@pytest.mark.parametrize("cls", [MPSparseAutoencoder, JumpReLUSAE])
+def test_a_parameter_that_is_refused_is_named(cls, small, tmp_path):
+    """And what is not refused can be loaded."""
+    est, refusals = fitted(cls, small), []
+    for name, right in est.get_params().items():
+        for value in NO_PARAMETERS:
+            try:
+                save(est.set_params(**{name: value}), tmp_path / "model.safetensors")
+                load(tmp_path / "model.safetensors")
+            except ValueError as error:
+                refusals.append((name, str(error)))
+        est.set_params(**{name: right})
+    assert len(refusals) > 200
+    for name, said in refusals:
+        assert f"{name} is or holds" in said or f"This {cls.__name__} cannot be saved" in said
+        assert name in said
+        assert ".." not in said
 
 
 def test_lists_are_kept(small, path):

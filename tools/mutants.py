@@ -53,6 +53,7 @@ TESTS = [
     "citizenship",
     "estimators",
     "faults",
+    "files",
     "fused",
     "gradient",
     "hostile",

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 from scipy import sparse
 
+from .._files import new_folder
 from .checks import check_count
 
 _ARRAYS = ("data", "indices", "indptr")
@@ -59,20 +59,8 @@ def save_codes(
     """
     if most is not None:
         check_count(most, "most")
-    folder = Path(folder)
-    if folder.exists():
-        raise FileExistsError(
-            f"{folder} exists: name a new folder for the codes, or delete that one."
-        )
-    beside = folder.with_name(folder.name + ".new")
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir()
-    try:
+    with new_folder(folder) as beside:
         _write(beside, parts, most)
-        os.replace(beside, folder)
-    except BaseException:
-        shutil.rmtree(beside, ignore_errors=True)
-        raise
     return load_codes(folder)
 
 

@@ -6,13 +6,14 @@ import hashlib
 from http.client import HTTPException
 from os import PathLike
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 from sklearn.datasets import fetch_openml, get_data_home
 from sklearn.utils import Bunch
 from sklearn.utils._param_validation import validate_params
+
+from .._files import check_writable, replacing
 
 # Far more than MNIST takes, whatever its dtype; a small archive could claim any size.
 _MOST_BYTES = 1 << 30
@@ -106,8 +107,10 @@ def fetch_mnist(
     if path.exists():
         arrays = _read(path)
     elif download_if_missing:
+        check_writable(path)
         arrays = _download(path)
-        _write(path, arrays)
+        with replacing(path) as beside, open(beside, "wb") as file:
+            np.savez_compressed(file, **arrays)
     else:
         raise FileNotFoundError(f"There is no {path}, and download_if_missing is False.")
     data = np.concatenate([arrays["X_train"], arrays["X_test"]])
@@ -166,14 +169,6 @@ def _download(path):
             f"{path.parent / 'openml'}, where scikit-learn keeps it, and try again."
         ) from error
     return arrays
-
-
-def _write(path, arrays):
-    """Write the file whole or not at all, whoever else reads or writes it meanwhile."""
-    with TemporaryDirectory(dir=path.parent, prefix=".mnist-") as folder:
-        part = Path(folder) / path.name
-        np.savez_compressed(part, **arrays)
-        part.replace(path)
 
 
 def _check(arrays):

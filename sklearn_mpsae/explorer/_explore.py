@@ -14,12 +14,13 @@ from sklearn.utils.validation import check_is_fitted
 from .. import __version__
 from .._arrays import as_numpy, on_numpy
 from .._base import BaseSparseAutoencoder
+from .._files import replacing
 from .._mp import MPSparseAutoencoder
 from ..coding.checks import check_count
 from ..plotting._mosaic import as_images
 from ..sources import BatchStream
 from ._facts import facts_of
-from ._page import replacing, write_page
+from ._page import write_page
 from ._samples import (
     atom_pictures,
     by_importance,
@@ -156,7 +157,7 @@ default=None
     if image_shape is not None:
         as_images(estimator.components_[:1], image_shape)
 
-    with replacing(target) as file:
+    with replacing(target) as beside, open(beside, "wb") as file:
         facts = facts_of(
             estimator,
             source,

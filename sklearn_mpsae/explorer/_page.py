@@ -12,13 +12,10 @@ import base64
 import hashlib
 import html
 import json
-import os
 import re
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from importlib.resources import files
-from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
@@ -31,32 +28,6 @@ _BLOCK = 256
 
 # base64 takes four bytes for three.
 _BASE64 = 4 / 3
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A new file to write to, which takes the path's place once it is complete.
-
-    Raises
-    ------
-    OSError
-        On entering, if no file can be written there.
-    """
-    if path.is_dir():
-        raise IsADirectoryError(f"{path} is a folder: name a file in it.")
-    if path.exists() and not os.access(path, os.W_OK):
-        raise PermissionError(f"{path} is write-protected: name another path.")
-    path = path.resolve()  # of a link, the file it points to
-    beside = path.with_name(f".{path.name}.{os.getpid()}.new")
-    with open(beside, "xb") as file:
-        try:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-            os.replace(beside, path)
-        except BaseException:
-            beside.unlink(missing_ok=True)
-            raise
 
 
 def write_page(

@@ -10,16 +10,30 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import secrets
 import time
 import warnings
 import zipfile
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 
-_FORMAT = "sklearn_mpsae checkpoint 1"
+from .._files import check_writable, remove_scratch, replacing
+from ..coding.kernels.loops import checksum_rows
+
+_KIND = "sklearn_mpsae checkpoint"
+_FORMAT = f"{_KIND} 2"
 _FACTS = "facts"
+
+# Rows are copied so many bytes at a time, which stay in a processor's cache.
+_COPIED_BYTES = 1 << 19
+
+_OWN_FILE = (
+    "Each fit needs a file of its own: name another one, or delete this one to start afresh; "
+    "for a search or cross-validation, whose fits would all have the same one, set "
+    "checkpoint=None."
+)
 
 
 class Checkpoint:
@@ -31,13 +45,20 @@ class Checkpoint:
     every : float
         Seconds between two writes.
     identity : dict
-        What tells this fit from others; plain values.
+        What tells this fit from others, but for its data; plain values.
+    feature_names : list of str or None
+        Those of the data, kept for `load_checkpoint`.
     """
 
-    def __init__(self, path, every, identity):
-        self.path = Path(path)
+    def __init__(self, path, every, identity, feature_names=None):
+        # Wherever the process goes meanwhile.
+        self.path = Path(os.path.abspath(path))
         self.every = every
         self.identity = identity
+        self.feature_names = feature_names
+        # The name of a training: of a fit, and of those that go on with it.
+        self._training = secrets.token_hex(8)
+        self._lost = False
         self._written = time.monotonic()
 
     def load(self) -> tuple[dict, dict[str, np.ndarray]] | None:
@@ -47,44 +68,122 @@ class Checkpoint:
         ------
         ValueError
             Where the file is damaged, or of another fit.
+        OSError
+            Where it cannot be read, or the fit that is to come could not write it.
         """
-        if not self.path.exists():
-            return None
-        facts, arrays = read(self.path)
-        check_same(self.path, facts["identity"], self.identity)
-        return facts, arrays
+        saved = read(self.path) if self.path.is_file() else None
+        if saved is not None:
+            check_same(self.path, saved[0]["identity"], self.identity)
+            self._training = saved[0]["training"]
+        if saved is None or not saved[0]["finished"]:
+            check_writable(self.path)
+            remove_scratch(self.path, self._training)
+        return saved
+
+    def check_data(self, saved: tuple[dict, dict[str, np.ndarray]] | None, data: dict) -> None:
+        """Note what the data are; a ValueError where others were learnt from."""
+        self.identity = self.identity | {"data": data}
+        if saved is not None and saved[0]["identity"]["data"] != data:
+            raise ValueError(
+                f"The data are not those that {self.path} was made with: the rows, their "
+                f"number or their order differ. {_OWN_FILE}"
+            )
 
     def due(self) -> bool:
         """Whether it is time to save again."""
         return time.monotonic() - self._written >= self.every
 
     def save(self, facts: dict, arrays: dict[str, np.ndarray]) -> None:
-        """Write the file anew; warn where that fails, and leave the old one as it is."""
+        """Write the file anew; warn where that fails, and leave the old one as it is.
+
+        A file that another fit has written meanwhile is left alone from then on.
+        """
+        if self._lost:
+            return
+        own = {
+            "identity": self.identity,
+            "feature_names": self.feature_names,
+            "training": self._training,
+        }
         try:
-            write(self.path, facts | {"identity": self.identity}, arrays)
+            with replacing(self.path, self._training) as beside:
+                write(beside, facts | own, arrays)
+                # Looked at when all is written, so that hardly any time is left for others.
+                self._lost = self.path.exists() and not self._is_own()
+                if self._lost:
+                    raise FileExistsError("another fit has written it meanwhile")
         except OSError as error:
+            still = "The file still has what was written before, if anything."
             warnings.warn(
-                f"The checkpoint {self.path} could not be written ({error}). The fit goes on; "
-                "the file still has what was written before, if anything.",
+                f"The checkpoint {self.path} could not be written ({error}), and the fit goes "
+                f"on. {_OWN_FILE if self._lost else still}",
                 RuntimeWarning,
                 stacklevel=2,
             )
         self._written = time.monotonic()
 
+    def _is_own(self):
+        """Whether the file that is there was written by this training."""
+        try:
+            return read(self.path, all_of_it=False)[0]["training"] == self._training
+        except (ValueError, KeyError):
+            return False
 
-def check_same(path, theirs: dict, ours: dict) -> None:
+
+class Checksum:
+    """Of the rows of data, in their order; however these are stored or cut into chunks.
+
+    Attributes
+    ----------
+    value : str
+        Of the rows that have been gone through.
+    """
+
+    def __init__(self) -> None:
+        self._sum, self._n_rows, self._weights = 0, 0, None
+
+    def over(self, chunks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """The chunks, each taken account of as it passes."""
+        for X in chunks:
+            n = max(1, _COPIED_BYTES // (X.shape[1] * X.itemsize))
+            for start in range(0, len(X), n):
+                self._add(X[start : start + n])
+            yield X
+
+    def _add(self, X):
+        # Zero has one sign, which sparse matrices do not keep.
+        words = np.add(X, 0, order="C").view(np.uint32)
+        if self._weights is None:
+            # Whatever the machine and the versions, these are the same.
+            draw = np.random.RandomState(0).randint
+            self._weights = draw(0, 2**64, words.shape[1], np.uint64) | np.uint64(1)
+        part = checksum_rows(words, self._weights, self._n_rows)
+        self._sum = (self._sum + int(part)) % 2**64
+        self._n_rows += len(X)
+
+    @property
+    def value(self) -> str:
+        return f"{self._sum:016x}"
+
+
+def check_same(path, theirs: dict, ours: dict, advice: str = _OWN_FILE) -> None:
     """Raise a ValueError where what is asked for is not so in the checkpoint."""
     other = [name for name in ours if theirs.get(name) != ours[name]]
-    if other:
-        differences = ", ".join(f"{n} ({theirs.get(n)!r}, now {ours[n]!r})" for n in other)
-        raise ValueError(
-            f"{path} is the checkpoint of another fit, which differs in {differences}. Name "
-            "another file, or delete this one to start afresh."
+    if not other:
+        return
+    if other == ["max_iter"] and advice is _OWN_FILE:
+        advice += (
+            " To train on from its end, call load_checkpoint with the parameters it has, then "
+            "fit with warm_start=True, max_iter of the epochs to come, and another checkpoint."
         )
+    differences = ", ".join(f"{n} ({theirs.get(n)!r}, now {ours[n]!r})" for n in other)
+    raise ValueError(
+        f"{path} is the checkpoint of another fit, which differs in {differences}. {advice}"
+    )
 
 
-def read(path) -> tuple[dict, dict[str, np.ndarray]]:
-    """The facts and arrays of a file.
+def read(path, *, all_of_it: bool = True) -> tuple[dict, dict[str, np.ndarray]]:
+    """The facts and arrays of a file; or its facts only, and these not checked.
 
     Raises
     ------
@@ -94,33 +193,45 @@ def read(path) -> tuple[dict, dict[str, np.ndarray]]:
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             # Compressed ones, which `write` does not make, could be of any size.
-            if all(part.compress_type == zipfile.ZIP_STORED for part in archive.zip.infolist()):
-                arrays = {name: archive[name] for name in archive.files}
-                facts = json.loads(arrays.pop(_FACTS).tobytes())
-                if facts.pop("format") == _FORMAT and facts.pop("sha256") == _sha256(
-                    facts, arrays
-                ):
-                    return facts, arrays
+            if any(part.compress_type != zipfile.ZIP_STORED for part in archive.zip.infolist()):
+                raise ValueError("it is compressed")
+            facts = json.loads(archive[_FACTS].tobytes())
+            found = facts.pop("format")
+            if not found.startswith(_KIND):
+                raise ValueError("it says that it is something else")
+            if found == _FORMAT:
+                sha256 = facts.pop("sha256")
+                if not all_of_it:
+                    return facts, {}
+                arrays = {name: archive[name] for name in archive.files if name != _FACTS}
+                if sha256 != _sha256(facts, arrays):
+                    raise ValueError("its checksum does not match")
+                return facts, arrays
     except OSError:
         raise
     # What a damaged archive raises is not documented.
-    except Exception:
-        pass
+    except Exception as error:
+        reason = (str(error) or type(error).__name__).rstrip(".")
+        raise ValueError(
+            f"{path} is no checkpoint, or a damaged one: {reason}. Name another file, or "
+            "delete this one to start afresh."
+        ) from error
     raise ValueError(
-        f"{path} is no checkpoint of this version, or damaged: name another file, or delete "
+        f"{path} was written by another version of sklearn_mpsae: it is a {found!r}, and this "
+        f"version reads {_FORMAT!r}. Go on with that version, name another file, or delete "
         "this one to start afresh."
     )
 
 
 def write(path, facts: dict, arrays: dict[str, np.ndarray]) -> None:
-    """Put a new file in the place of the old one, or leave that as it is.
+    """Write a file.
 
     Raises
     ------
     OSError
     """
     text = json.dumps({"format": _FORMAT, "sha256": _sha256(facts, arrays)} | facts)
-    with replacing(path) as beside, open(beside, "wb") as file:
+    with open(path, "wb") as file:
         np.savez(file, **arrays, **{_FACTS: np.frombuffer(text.encode(), np.uint8)})
 
 
@@ -132,20 +243,6 @@ def _sha256(facts, arrays):
         digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
         digest.update(array.data)
     return digest.hexdigest()
-
-
-@contextmanager
-def replacing(path: Path):
-    """A path to write to, put in the place of `path` at the end, or gone after an error."""
-    beside = path.with_name(path.name + ".new")
-    try:
-        yield beside
-        with open(beside, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
 
 
 def pack_random_state(random_state: np.random.RandomState) -> tuple[list, np.ndarray]:

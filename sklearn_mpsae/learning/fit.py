@@ -106,21 +106,13 @@ class Fit:
         self.checkpoint.save(facts, arrays)
 
     def resume(self, facts: dict, arrays: dict[str, np.ndarray]) -> None:
-        """Go on from what was saved; the trainer has been made from `unpack` of it.
-
-        Raises
-        ------
-        ValueError
-            Where it was learnt from other data.
-        """
+        """Go on from what was saved; the trainer has been made from `unpack` of it."""
         batches = self.batches
-        same = facts["n_rows"] == batches.n_rows and facts["scale"] == float(batches.scale)
-        if not same or not np.array_equal(arrays["center"], batches.center):
-            raise ValueError(
-                f"The data are not those that {self.checkpoint.path} was made with: their "
-                "number, mean or scale differs. Name another file, or delete this one to "
-                "start afresh."
-            )
+        # Streams that are cut otherwise have others by rounding.
+        batches.center = arrays["center"]
+        batches.scale = batches.source.dtype.type(facts["scale"])
+        if facts["finished"]:
+            self.checkpoint = None  # there is nothing to add to it
         self.losses, self.finished = list(facts["losses"]), facts["finished"]
         self._n_batches, self._loss = facts["n_batches"], facts["loss"]
         self._start = facts["start"], arrays["start"]

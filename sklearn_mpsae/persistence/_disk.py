@@ -1,4 +1,4 @@
-"""Files of JSON and of tensors, checked before anything of them is read, and new folders.
+"""Files of JSON and of tensors, checked before anything of them is read.
 
 The safetensors format is a length, a JSON header of that length, and the tensors' bytes:
 nothing in it can run code. The safetensors package checks that the header fits the file, and
@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import shutil
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
-from ..learning.checkpoint import replacing
+from .._files import replacing
 from ._optional import needed
 
 # The safetensors package refuses longer headers; what is here as JSON is no longer either.
@@ -49,14 +47,10 @@ def write_tensors(path: Path, tensors: dict[str, np.ndarray], metadata: dict[str
     safetensors, files = needed("safetensors", "share"), needed("safetensors.numpy", "share")
     tensors = {name: np.asarray(array, order="C") for name, array in tensors.items()}
     with replacing(path) as beside:
-        # The safetensors package makes files that only their owner may read.
-        beside.touch()
-        mode = beside.stat().st_mode
         try:
             files.save_file(tensors, beside, metadata=metadata)
         except safetensors.SafetensorError as error:
             raise OSError(f"{path} could not be written: {error}") from error
-        beside.chmod(mode)
 
 
 @contextmanager
@@ -126,31 +120,14 @@ def write_json(path: Path, value: dict) -> None:
         beside.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
 
 
-@contextmanager
-def new_folder(path: Path):
-    """A folder to write to, which gets its name when all is in it, or is gone after an error.
-
-    Raises
-    ------
-    FileExistsError
-        Where there is such a folder, or a file.
-    """
-    if path.exists():
-        raise FileExistsError(f"{path} exists: name a new folder, or delete that one.")
-    beside = path.with_name(path.name + ".new")
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir()
-    try:
-        yield beside
-        os.replace(beside, path)
-    except BaseException:
-        shutil.rmtree(beside, ignore_errors=True)
-        raise
-
-
 def damaged(path, why: str) -> ValueError:
     """What to raise for a file that is not as it was written."""
     return ValueError(
-        f"{path} is damaged, was edited, or is something else: {why}. Copy or download it "
-        "again from where it came from, or save it anew."
+        f"{path} is damaged, was edited, or is something else: {reason(why)}. Copy or "
+        "download it again from where it came from, or save it anew."
     )
+
+
+def reason(error) -> str:
+    """What an error says, to be put before a full stop: many end in one of their own."""
+    return (str(error) or type(error).__name__).rstrip(".")

@@ -28,13 +28,14 @@ from typing import Any
 import numpy as np
 
 from .._arrays import on_numpy
+from .._files import new_folder
 from ._disk import (
     damaged,
     described,
-    new_folder,
     open_tensors,
     parse_json,
     read_json,
+    reason,
     write_json,
     write_tensors,
 )
@@ -205,8 +206,8 @@ def _check_saveable(facts, tensors, listed):
         unpacked(facts, tensors)
     except ValueError as error:
         raise ValueError(
-            f"This {facts['estimator']} cannot be saved: {error}. Set back parameters that "
-            "were changed since the last fit, or fit again."
+            f"This {facts['estimator']} cannot be saved: {reason(error)}. Set back parameters "
+            "that were changed since the last fit, or fit again."
         ) from error
 
 
@@ -241,7 +242,7 @@ def _check_finite(tensors):
 def _not_understood(path, config, why):
     """What to raise for a file that is as it was written, but not by this version."""
     return ValueError(
-        f"{path} cannot be loaded: {why}. It was written by sklearn_mpsae "
+        f"{path} cannot be loaded: {reason(why)}. It was written by sklearn_mpsae "
         f"{config['package_version']}, and this is {_package_version()}: if that is newer, "
         "upgrade; else have it saved anew."
     )

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .._arrays import on_numpy
-from ..learning.checkpoint import replacing
+from .._files import replacing
 from ._optional import needed
 from ._rules import Pursuit, rule_of
 

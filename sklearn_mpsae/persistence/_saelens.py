@@ -20,12 +20,12 @@ from typing import Any
 import numpy as np
 
 from .._arrays import on_numpy
+from .._files import new_folder
 from .._mp import MPSparseAutoencoder
 from .._topk import TopKSAE
 from ._disk import (
     damaged,
     described,
-    new_folder,
     open_tensors,
     read_json,
     write_json,

@@ -142,8 +142,9 @@ def _packed_parameter(name, value, tensors):
 
     tensors : where arrays go; None within a list, where they have no name
     """
+    found = f"a {type(value).__name__}"
     # A float of another precision computes otherwise: it stays what it is.
-    plain = np.integer | np.bool_ | np.float64
+    plain = np.integer | np.bool_ | np.float64 | np.str_
     value = value.item() if isinstance(value, plain) else value
     value = np.asarray(value) if isinstance(value, np.generic) else value
     if isinstance(value, np.random.RandomState) and tensors is not None:
@@ -158,9 +159,12 @@ def _packed_parameter(name, value, tensors):
     finite = not isinstance(value, float) or math.isfinite(value)
     if (value is None or isinstance(value, bool | int | float | str)) and finite:
         return value
-    what = value if isinstance(value, float) else f"a {type(value).__name__}"
+    if isinstance(value, float):
+        found = value
+    elif array:
+        found += f" of dtype {value.dtype}"
     raise ValueError(
-        f"The parameter {name} is or holds {what}, which cannot be saved: files have numbers, "
+        f"The parameter {name} is or holds {found}, which cannot be saved: files have numbers, "
         f"strings, None, lists of these, and NumPy arrays. Set {name} to one of these."
     )
 
@@ -199,7 +203,11 @@ def check_layout(facts: dict, layouts: dict[str, dict]) -> None:
                 sizes.setdefault(letter, n) for letter, n in zip(word, shape, strict=False)
             ]
             ok = len(shape) == len(word) and shape == asked
-            _check(ok, f"{key} has shape {shape}, which its parameters do not ask for")
+            _check(
+                ok,
+                f"{key} has shape {shape}, which its parameters do not ask for "
+                f"(n_components={p!r}, n_features_in_={d!r})",
+            )
         found = layouts[key]["dtype"]
         ok = dtype is None or found == (real if dtype == "real" else dtype)
         _check(ok, f"{key} has dtype {found}, which it must not have")

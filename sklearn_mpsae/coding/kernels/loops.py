@@ -442,6 +442,29 @@ def add_moments(X, center, total):
 
 
 @jit
+def checksum_rows(words, weights, first):
+    """A sum of the words of rows, which depends on where each of them stands.
+
+    Of integers that wrap around: in whatever order and parts it is taken, it is the same.
+
+    words : uint32 of shape (n, d)
+    weights : uint64 of shape (d,), odd
+    first : the number of the first row
+    """
+    total = np.uint64(0)
+    for r in range(words.shape[0]):
+        row = np.uint64(0)
+        for j in range(words.shape[1]):
+            row += np.uint64(words[r, j]) * weights[j]
+        # The row's number, mixed as by splitmix64, and made odd.
+        z = np.uint64(first + r + 1) * np.uint64(0x9E3779B97F4A7C15)
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        total += row * (z | np.uint64(1))
+    return total
+
+
+@jit
 def decode_rows(indices, values, W, out):
     for r in range(indices.shape[0]):
         row = out[r]

@@ -397,7 +397,7 @@ class BaseSparseAutoencoder(
             )
         except ValueError as error:
             if isinstance(source, StreamRows) and source.of_lists:
-                raise ValueError(f"{error}.{OF_LISTS}") from None
+                raise ValueError(f"{error}{OF_LISTS}") from None
             raise
         return source if dtype is None else source.computed_in(dtype)
 

@@ -419,9 +419,10 @@ class BatchStream(NoArray):
         makes a generator.
     n_samples : int, default=None
         The number of rows of one pass; a stream that has more, or never ends, is left
-        there. The mean and the scale of the data are then taken from the first rows (256
-        MB of them), and a `fit` with ``max_iter=1`` reads the stream once. None: the rows
-        are counted, and their mean and scale taken, in a pass before the training.
+        there, and the rest of its batch is dropped. The mean and the scale of the data are
+        then taken from the first rows (256 MB of them), and a `fit` with ``max_iter=1``
+        reads the stream once. None: the rows are counted, and their mean and scale taken,
+        in a pass before the training.
     shuffle : bool, default=True
         Whether to shuffle rows within buffers of 256 MB.
 
@@ -509,21 +510,24 @@ class StreamRows:
         if self.n_rows is None:
             return self._counted()
         wanted = min(self.n_rows, _pool_rows(self))
-        self._ahead += self._gathered(self._until(wanted), _chunk_rows(self))
+        self._ahead = list(self._gathered(self._until(wanted), _chunk_rows(self)))
         return self._cut(self._ahead, wanted)
 
     def _until(self, n_rows):
-        """Batches that follow what has been read ahead, until there are so many rows."""
-        n = sum(map(len, self._ahead))
-        while n < n_rows and (batch := next(self._rest, None)) is not None:
+        """Batches from the start of the stream until there are so many rows."""
+        n = 0
+        for batch in chain(self._ahead, self._rest):
             n += len(batch)
             yield batch
+            if n >= n_rows:
+                return
 
     def _counted(self):
         n = 0
-        for batch in self._pass():
-            n += len(batch)
-            yield batch
+        # Gathered, so that the sums are the same to the last bit for batches of any size.
+        for rows in self.chunks():
+            n += len(rows)
+            yield rows
         self.n_rows = n
 
     def chunks(self):
@@ -605,6 +609,7 @@ class StreamRows:
 
     def _gathered(self, batches, n_rows):
         """Copies of the rows, `n_rows` at a time; those before an error come before it."""
+        n_rows = min(n_rows, self.n_rows or n_rows)
         out, n, error = None, 0, None
         try:
             for batch in batches:
@@ -642,12 +647,12 @@ def _opened(batches):
     # Datasets have a length, and need not know where they end.
     if not hasattr(batches, "__iter__") and hasattr(batches, "__len__"):
         return (batches[i] for i in range(len(batches))), False
-    try:
-        items = iter(batches)
-    except TypeError:
+    single = isinstance(batches, Mapping | str | bytes) or hasattr(batches, "columns")
+    if single or not (hasattr(batches, "__iter__") or hasattr(batches, "__getitem__")):
         raise ValueError(
-            f"batches must be an iterable, or a function that returns one, got {batches!r}."
-        ) from None
+            "batches must be an iterable of batches, or a function that returns one; got "
+            f"{type(batches).__name__}. A single batch can be passed in the place of X."
+        )
     torch_data = sys.modules.get("torch.utils.data")
     collated = (
         torch_data is not None
@@ -655,7 +660,7 @@ def _opened(batches):
         and batches.batch_sampler is not None
         and batches.collate_fn is torch_data.default_collate
     )
-    return items, collated
+    return iter(batches), collated
 
 
 def _rows(item, at, collated):
@@ -686,13 +691,18 @@ def _of_item(item):
         raise ValueError(f"it is {item!r:.50}, not numbers.")
     if isinstance(item, list | tuple):
         return _of_sequence(item)
-    if sparse.issparse(item):
-        return item.toarray()
     if hasattr(item, "columns") or hasattr(item, "iloc"):
-        as_it_is = {"ensure_2d": False, "ensure_all_finite": False, "ensure_min_samples": 0}
-        return check_array(item, dtype=float_dtypes(item), ensure_min_features=0, **as_it_is)
-    X = np.asarray(plain(item))
-    return X.astype(np.float64) if X.dtype == object else X
+        item = check_array(
+            item,
+            accept_sparse="csr",
+            dtype=float_dtypes(item),
+            ensure_2d=False,
+            ensure_all_finite=False,
+            ensure_min_samples=0,
+            ensure_min_features=0,
+        )
+    X = item.toarray() if sparse.issparse(item) else np.asarray(plain(item))
+    return X.astype(np.float64) if X.dtype == object and X.ndim else X
 
 
 def _of_sequence(items):
@@ -797,7 +807,11 @@ def check_no_stream(X: Any) -> None:
     """Refuse what gives rows or batches but is no array, and say what to do with it."""
     torch_data = sys.modules.get("torch.utils.data")
     dataset = torch_data is not None and isinstance(X, torch_data.Dataset)
-    array = hasattr(X, "shape") or hasattr(X, "__array__") or isinstance(X, Mapping | str)
+    if isinstance(X, Mapping):
+        raise ValueError(
+            f"X is a {type(X).__name__} with the keys {list(X)}: pass the array of one of them."
+        )
+    array = hasattr(X, "shape") or hasattr(X, "__array__") or isinstance(X, str)
     sequence = hasattr(X, "__len__") and hasattr(X, "__getitem__")
     gives = callable(X) or hasattr(X, "__iter__")
     if dataset or (gives and not array and not sequence):

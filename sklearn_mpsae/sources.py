@@ -271,10 +271,12 @@ class NpyFiles(NoArray, _Addressable):
         Returns
         -------
         rows : ndarray of shape (stop - start, n_features)
-            A new array.
+            A new array; of fewer rows where the files end before `stop`.
         """
-        out = np.empty((stop - start, self.n_features), self.dtype)
-        self._read_into(out, start)
+        start, stop, _ = slice(start, stop).indices(self.n_rows)
+        out = np.empty((max(0, stop - start), self.n_features), self.dtype)
+        if len(out):
+            self._read_into(out, start)
         return out
 
     def _read_into(self, out, start):

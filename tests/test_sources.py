@@ -594,6 +594,13 @@ def test_a_shard_without_rows_adds_nothing(empty, X, path):
     np.testing.assert_array_equal(fitted(files).components_, fitted(X).components_)
 
 
+@pytest.mark.parametrize(
+    ("start", "stop"), [(0, 5), (690, 10_000), (-5, 700), (800, 900), (5, 3), (3, 3)]
+)
+def test_files_are_read_as_slices_are(start, stop, X, path):
+    np.testing.assert_array_equal(shards(X, path).read(start, stop), X[start:stop])
+
+
 # ------------------------------------------------------------- files that change
 def test_new_rows_in_a_file_are_seen(X, path):
     files = NpyFiles(path)

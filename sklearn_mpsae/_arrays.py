@@ -11,7 +11,6 @@ there, #34604: if they are not to, `FittedArray` is what to remove.)
 from __future__ import annotations
 
 import copy
-import sys
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import wraps
@@ -23,7 +22,8 @@ from sklearn import config_context, get_config
 from sklearn.utils import check_array
 
 from ._compat import Method, array_namespace, convert_to_numpy, get_namespace_and_device
-from .coding.checks import check_size, check_unmasked
+from .coding.checks import check_size
+from .coding.inputs import float_dtypes, plain, tabled
 
 # A library and a device of it, both by name; None for NumPy, and for X of no library.
 Home = tuple[str, str] | None
@@ -32,31 +32,38 @@ Home = tuple[str, str] | None
 _computing = ContextVar("computing", default=False)
 
 
+class NoArray:
+    """Rows that are read as they are needed: what asks for an array of them is told so."""
+
+    # What to do, for where an array is needed.
+    _instead: str
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        name = type(self).__name__
+        raise ValueError(
+            f"{name} is no array: fit, partial_fit, transform, encode, score and the others of "
+            f"this package's estimators take it. Where an array is needed, as for folds of "
+            f"cross-validation, for another transformer before in a Pipeline, for compare or "
+            f"metrics, pass rows that fit in memory: {self._instead}."
+        )
+
+
 def as_numpy(X: Any) -> Any:
     """X as NumPy array if it is a tensor, else X itself; half floats as float32.
 
-    scikit-learn would turn a float32 tensor into float64, and refuse bfloat16 and
-    tensors that require a gradient. Arrays of other libraries are converted under
-    ``array_api_dispatch``.
+    Arrays of other libraries than torch are converted under ``array_api_dispatch``.
     """
-    torch = sys.modules.get("torch")
-    if torch is not None and isinstance(X, torch.Tensor):
-        X = X.detach().cpu()
-        return (X.float() if X.dtype in (torch.bfloat16, torch.float16) else X).numpy()
+    X = plain(X)
     if home_of(X) is not None:
-        X = convert_to_numpy(X, get_namespace_and_device(X)[0])
-    if not isinstance(X, np.ndarray):
-        return X
-    check_unmasked(X)
-    if X.dtype == np.float16:
-        return X.astype(np.float32)
-    # In the machine's byte order float32 stays float32.
-    return X if X.dtype.isnative else X.astype(X.dtype.newbyteorder("="))
+        X = plain(convert_to_numpy(X, get_namespace_and_device(X)[0]))
+    return X
 
 
-def as_rows(X: Any, name: str = "X", dtype: Any = (np.float64, np.float32)) -> np.ndarray:
+def as_rows(X: Any, name: str = "X", dtype: Any = None) -> np.ndarray:
     """X as array of rows whose squares are finite; a ValueError or TypeError else."""
-    X = check_array(as_numpy(X), dtype=dtype, order="C", input_name=name)
+    X = tabled(as_numpy(X))
+    dtype = float_dtypes(X) if dtype is None else dtype
+    X = check_array(X, dtype=dtype, order="C", input_name=name)
     check_size(X, name)
     return X
 
@@ -191,7 +198,7 @@ def _check_home(estimator, X, home, method):
     fitted = estimator._home
     if fitted is None or home == fitted:
         return
-    if home is None and not hasattr(X, "__array__"):
+    if home is None and (isinstance(X, NoArray) or not hasattr(X, "__array__")):
         return
     raise ValueError(
         f"Inputs passed to {type(estimator).__name__}.{method}() must use the same namespace "

@@ -23,15 +23,18 @@ from ._compat import CallbackSupportMixin, align_sparse
 from ._learner import LearnerMixin
 from .coding import Codes, save_codes
 from .coding.checks import check_count, check_size
+from .coding.inputs import float_dtypes, tabled
 from .coding.kernels import open_kernels
 from .learning.batches import Moments
 from .sources import (
+    OF_LISTS,
     ArrayRows,
     BatchStream,
     NpyFiles,
     RowsLike,
     SparseRows,
     StreamRows,
+    check_no_stream,
     file_rows,
 )
 
@@ -251,7 +254,8 @@ class BaseSparseAutoencoder(
         (1797, 64)
         """
         check_is_fitted(self)
-        codes = check_array(as_numpy(X), accept_sparse="csr", dtype=[np.float64, np.float32])
+        X = tabled(as_numpy(X))
+        codes = check_array(X, accept_sparse="csr", dtype=float_dtypes(X))
         if codes.shape[1] != len(self.components_):
             raise ValueError(
                 f"X has {codes.shape[1]} columns, but {type(self).__name__} has "
@@ -378,27 +382,31 @@ class BaseSparseAutoencoder(
     # ------------------------------------------------------------------- validation
     def _source(self, X, reset, dtype=None):
         """The rows of X; to be computed in `dtype`, where that is given."""
+        mapped = isinstance(X, np.memmap) and X.filename is not None and X.ndim == 2
         if isinstance(X, BatchStream):
             source = StreamRows(X)
-        elif isinstance(X, NpyFiles):
-            source = X
-        elif isinstance(X, np.memmap) and X.filename is not None and X.ndim == 2 and len(X):
+        elif isinstance(X, NpyFiles) or (mapped and X.size):
             source = file_rows(X)
         else:
-            X = validate_data(
-                self,
-                as_numpy(X),
-                reset=reset,
-                accept_sparse="csr",
-                dtype=[np.float64, np.float32] if dtype is None else dtype,
-                order="C",
-            )
+            X = self._validated(X, reset, dtype)
             return SparseRows(X) if issparse(X) else ArrayRows(X)
         # Only the number of features can be told without reading all of it.
-        validate_data(
-            self, np.empty((1, source.n_features)), reset=reset, skip_check_array=True
-        )
+        try:
+            validate_data(
+                self, np.empty((1, source.n_features)), reset=reset, skip_check_array=True
+            )
+        except ValueError as error:
+            if isinstance(source, StreamRows) and source.of_lists:
+                raise ValueError(f"{error}{OF_LISTS}") from None
+            raise
         return source if dtype is None else source.computed_in(dtype)
+
+    def _validated(self, X, reset, dtype=None):
+        """X in memory, as array or CSR; in the dtype to compute in, where none is given."""
+        check_no_stream(X)
+        X = tabled(X)
+        dtypes = float_dtypes(X) if dtype is None else dtype
+        return validate_data(self, X, reset=reset, accept_sparse="csr", dtype=dtypes, order="C")
 
     def _source_to_code(self, X):
         check_is_fitted(self)

@@ -14,9 +14,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import check_cv
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval
-from sklearn.utils.validation import validate_data
 
-from ._arrays import FittedArray, as_numpy, learns_from_input
+from ._arrays import FittedArray, learns_from_input
 from ._compat import fit_context
 from ._docs import shared_docs
 from ._mp import MPSparseAutoencoder
@@ -243,8 +242,7 @@ class MPSparseAutoencoderCV(MPSparseAutoencoder):
                 "target_score, or a scoring that has a best number."
             )
         with self._unchanged_on_error():
-            dtypes = [np.float64, np.float32]
-            rows = validate_data(self, as_numpy(X), accept_sparse="csr", dtype=dtypes)
+            rows = self._validated(X, reset=True)
             self.candidates_ = self._candidates(rows.shape[1])
             folds = list(check_cv(self.cv).split(rows, y))
             root = self._init_callback_context(

@@ -14,15 +14,20 @@ from __future__ import annotations
 import copy
 import mmap
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
+from numbers import Number
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import sparse
+from sklearn.utils import check_array
 
-from ._arrays import as_numpy
+from ._arrays import NoArray
 from .coding.checks import check_count
+from .coding.inputs import computed_dtype, float_dtypes, plain, tabled
 
 __all__ = ["BatchStream", "NpyFiles"]
 
@@ -47,7 +52,7 @@ class _Addressable:
 
     def __init__(self, shape, dtype):
         self.n_rows, self.n_features = shape
-        self.dtype = _computed_in(dtype)
+        self.dtype = computed_dtype(dtype)
 
     def computed_in(self, dtype):
         """The same rows, in another dtype.
@@ -84,8 +89,9 @@ class _Addressable:
         rows : ndarray of shape (n, n_features)
             New arrays, found to be finite.
         """
-        for start in range(0, self.n_rows, _CHUNK_ROWS):
-            rows = self.read(start, min(start + _CHUNK_ROWS, self.n_rows))
+        n = _chunk_rows(self)
+        for start in range(0, self.n_rows, n):
+            rows = self.read(start, min(start + n, self.n_rows))
             check_finite(rows, start)
             yield rows
 
@@ -106,13 +112,12 @@ class _Addressable:
         take : callable
             Takes a part of that order, and gives a new array of those rows.
         """
-        row = self.n_features * self.dtype.itemsize
-        pool_rows = max(1, _POOL_BYTES // row)
+        pool_rows = _pool_rows(self)
         if self.n_rows <= pool_rows:
             order = random_state.permutation(self.n_rows)
             yield order[skip:], self._held().take
             return
-        block = max(1, _BLOCK_BYTES // row)
+        block = _rows_in(_BLOCK_BYTES, self)
         blocks = random_state.permutation(-(-self.n_rows // block))
         seed = random_state.randint(2**31 - 1)
         per_pool = max(1, pool_rows // block)
@@ -170,24 +175,33 @@ class _Part(NamedTuple):
     offset: int
     dtype: np.dtype
     n_rows: int
+    header: bytes = b""
+    """What the file begins with; nothing where that is not known."""
+    stamp: tuple[int, int] | None = None
+    """The file's size and time when the call that reads it began."""
 
 
-class NpyFiles(_Addressable):
+class NpyFiles(NoArray, _Addressable):
     """The rows of one or more .npy files, read as they are needed.
 
     An estimator's `fit`, `partial_fit`, `transform`, `encode` and `score` take it in the
     place of X. A ``np.load(path, mmap_mode="r")`` is read in the same way.
 
+    Each call reads the files anew, and keeps nothing of them: new rows of the same shape and
+    dtype are seen. Files of another shape or dtype are refused, and are to be opened again.
+
     Parameters
     ----------
     paths : path-like or list of path-like
         Files as written by `numpy.save`, each of shape (n_samples_of_file, n_features), in
-        C order, all with the same number of features. Their rows follow one another.
+        C order, all with the same number of features. Their rows follow one another; files
+        without rows are left out.
 
     Raises
     ------
     ValueError
-        Where a file holds no such array. While reading: where it has become shorter.
+        Where a file holds no such array. While reading: where it has changed its shape or
+        dtype, has become shorter, or is written to.
 
     Examples
     --------
@@ -218,6 +232,7 @@ class NpyFiles(_Addressable):
     """
 
     in_memory = False
+    _instead = "NpyFiles.read(0, n) gives the first n"
 
     def __init__(
         self, paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
@@ -226,24 +241,19 @@ class NpyFiles(_Addressable):
         arrays = [_open_npy(os.fspath(path)) for path in ([paths] if single else paths)]
         if not arrays:
             raise ValueError("paths names no file: give at least one .npy file.")
-        self._set([_part(array) for array in arrays], {a.shape[1] for a in arrays})
-
-    @classmethod
-    def _of_memmap(cls, X):
-        """The rows of a memmap by way of its file."""
-        files = cls.__new__(cls)
-        files._set([_part(X)], {X.shape[1]})
-        return files
-
-    def _set(self, parts, widths):
+        arrays = [array for array in arrays if len(array)] or arrays[:1]
+        widths = {array.shape[1] for array in arrays}
         if len(widths) > 1:
             raise ValueError(
                 f"The files differ in their numbers of features: {sorted(widths)}."
             )
+        self._set([_part(array, header=True) for array in arrays], widths.pop())
+
+    def _set(self, parts, n_features):
         self._parts = parts
         self._starts = np.cumsum([0, *(part.n_rows for part in parts)])
-        dtype = np.result_type(*(_computed_in(part.dtype) for part in parts))
-        super().__init__((int(self._starts[-1]), widths.pop()), dtype)
+        dtype = np.result_type(*(computed_dtype(part.dtype) for part in parts))
+        super().__init__((int(self._starts[-1]), n_features), dtype)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -261,10 +271,12 @@ class NpyFiles(_Addressable):
         Returns
         -------
         rows : ndarray of shape (stop - start, n_features)
-            A new array.
+            A new array; of fewer rows where the files end before `stop`.
         """
-        out = np.empty((stop - start, self.n_features), self.dtype)
-        self._read_into(out, start)
+        start, stop, _ = slice(start, stop).indices(self.n_rows)
+        out = np.empty((max(0, stop - start), self.n_features), self.dtype)
+        if len(out):
+            self._read_into(out, start)
         return out
 
     def _read_into(self, out, start):
@@ -280,10 +292,7 @@ class NpyFiles(_Addressable):
                 return
 
     def _held(self):
-        # Read once, for all epochs.
-        if not hasattr(self, "_array"):
-            self._array = ArrayRows(self.read(0, self.n_rows))
-        return self._array
+        return ArrayRows(self.read(0, self.n_rows))
 
     def _pool(self, starts, stops):
         rows = np.empty((int((stops - starts).sum()), self.n_features), self.dtype)
@@ -292,6 +301,32 @@ class NpyFiles(_Addressable):
             self._read_into(rows[at : at + stop - start], start)
             at += stop - start
         return rows.__getitem__
+
+
+class FileRows(NpyFiles):
+    """The rows of files, for one call of an estimator.
+
+    Files that fit in a pool are read once for all passes, and go with the call.
+    """
+
+    def __init__(self, parts, n_features):
+        stamps = [_stamp(os.stat(part.path)) for part in parts]
+        parts = [part._replace(stamp=stamp) for part, stamp in zip(parts, stamps, strict=True)]
+        self._set(parts, n_features)
+        self._array = None
+
+    def computed_in(self, dtype):
+        other = super().computed_in(dtype)
+        other._array = None
+        return other
+
+    def survey(self):
+        return (self._held() if self.n_rows <= _pool_rows(self) else self).chunks()
+
+    def _held(self):
+        if self._array is None:
+            self._array = super()._held()
+        return self._array
 
 
 def _open_npy(path):
@@ -307,10 +342,12 @@ def _open_npy(path):
             f"{path} must hold one array of shape (n_samples, n_features) in C order: write "
             "it with np.save(path, np.ascontiguousarray(X))."
         )
+    if len(array) and not array.size:
+        raise ValueError(f"{path} holds {len(array)} rows of no features: leave it out.")
     return array
 
 
-def _part(X: np.memmap) -> _Part:
+def _part(X: np.memmap, *, header: bool = False) -> _Part:
     """Where in its file a C-contiguous memmap, or a slice of one, lies.
 
     Reading the file, not the memory it is mapped to, because a file that has become
@@ -318,9 +355,16 @@ def _part(X: np.memmap) -> _Part:
     """
     mapped_from = X.offset - X.offset % mmap.ALLOCATIONGRANULARITY
     mapped_to = np.frombuffer(X._mmap, np.uint8).ctypes.data
-    return _Part(
-        os.fspath(X.filename), mapped_from + X.ctypes.data - mapped_to, X.dtype, len(X)
-    )
+    path, offset = os.fspath(X.filename), mapped_from + X.ctypes.data - mapped_to
+    begins = b""
+    if header:
+        with open(path, "rb") as file:
+            begins = file.read(offset)
+    return _Part(path, offset, X.dtype, len(X), begins)
+
+
+def _stamp(stat):
+    return stat.st_size, stat.st_mtime_ns
 
 
 def _read_part(part, start, out, begin):
@@ -328,6 +372,7 @@ def _read_part(part, start, out, begin):
     raw = out if part.dtype == out.dtype else np.empty(out.shape, part.dtype)
     row_bytes = raw.shape[1] * raw.itemsize
     with open(part.path, "rb", buffering=0) as file:
+        _check_unchanged(part, file)
         file.seek(part.offset + start * row_bytes)
         view = memoryview(raw).cast("B")
         done = 0
@@ -341,13 +386,27 @@ def _read_part(part, start, out, begin):
                 )
             done += n
     if raw is not out:
-        out[:] = raw
+        with np.errstate(over="ignore"):  # what is not finite then is found
+            out[:] = raw
+
+
+def _check_unchanged(part, file):
+    """Refuse a file that is not what was opened, or is written to while a call reads it."""
+    if file.read(len(part.header)) != part.header:
+        raise ValueError(
+            f"{part.path} has changed since it was opened, and now holds an array of another "
+            "shape or dtype, or none: open it again, with a new NpyFiles."
+        )
+    if part.stamp is not None and _stamp(os.fstat(file.fileno())) != part.stamp:
+        raise ValueError(
+            f"{part.path} has changed while it was read: call again when it is written."
+        )
 
 
 # --------------------------------------------------------------------------- #
 # Rows that come
 # --------------------------------------------------------------------------- #
-class BatchStream:
+class BatchStream(NoArray):
     """Rows that come in batches: from a DataLoader, a generator, a network.
 
     An estimator's `fit`, `partial_fit`, `transform`, `encode` and `score` take it in the
@@ -357,17 +416,37 @@ class BatchStream:
     Parameters
     ----------
     batches : iterable, or function that returns one
-        Gives arrays, CSR matrices or torch tensors of shape (n, n_features), of any n, or
-        single rows of shape (n_features,); of tuples, the first element is taken. Each
-        pass over the data goes through it anew, so a `torch.utils.data.DataLoader` or
-        `Dataset` will do, and a list, and a function that makes a generator.
+        Gives batches, as below. Each pass over the data goes through it anew, so a
+        `torch.utils.data.DataLoader` or `Dataset` will do, and a list, and a function that
+        makes a generator.
     n_samples : int, default=None
         The number of rows of one pass; a stream that has more, or never ends, is left
-        there. The mean and the scale of the data are then taken from the first rows (256
-        MB of them), and a `fit` with ``max_iter=1`` reads the stream once. None: the rows
-        are counted, and their mean and scale taken, in a pass before the training.
+        there, and the rest of its batch is dropped. The mean and the scale of the data are
+        then taken from the first rows (256 MB of them), and a `fit` with ``max_iter=1``
+        reads the stream once. None: the rows are counted, and their mean and scale taken,
+        in a pass before the training.
     shuffle : bool, default=True
         Whether to shuffle rows within buffers of 256 MB.
+
+    Notes
+    -----
+    A batch is one of these, of any number of rows:
+
+    - an array, a data frame, a sparse matrix or a tensor of shape (n, n_features), or a
+      single row of shape (n_features,);
+    - a list of rows, each of shape (n_features,) or (1, n_features);
+    - a list or tuple of numbers, which is one row;
+    - a tuple (X, y, ...) of which X, one of the above, is taken. So is the X of the lists
+      [X, y, ...] into which a `DataLoader` turns tuples: where X has two dimensions, and
+      nothing else in the list has its number of features.
+
+    What cannot be told from something else is refused. A list of columns looks like a list of
+    rows, and is taken for one; that of a `DataLoader` whose `Dataset` has lists for its rows
+    is refused.
+
+    Batches without rows are left out. Rows are copied before the next batch is asked for: it
+    may come in the same memory. The first batch with rows says whether the stream is computed
+    in float32 or float64, as an array of its dtype would be.
 
     Examples
     --------
@@ -382,6 +461,8 @@ class BatchStream:
     >>> sae.fit(BatchStream(activations, n_samples=1000)).n_samples_seen_
     1000
     """
+
+    _instead = "np.concatenate(list(itertools.islice(batches, 10))), say"
 
     def __init__(
         self,
@@ -404,7 +485,7 @@ class StreamRows:
 
     def __init__(self, stream: BatchStream) -> None:
         self.batches, self.shuffle = stream.batches, stream.shuffle
-        self.n_rows = stream.n_samples
+        self.n_samples = self.n_rows = stream.n_samples
         self.one_pass = hasattr(self.batches, "__next__")
         if self.one_pass and self.n_rows is None:
             raise ValueError(
@@ -412,43 +493,43 @@ class StreamRows:
                 "n_samples, or something that starts anew (a list, a DataLoader, a function "
                 "that returns an iterator)."
             )
-        # What has been read ahead: it comes first when the rows are gone through.
-        self._ahead, self._rest = [], None
-        first = self._read_ahead()
+        self.n_features = self.dtype = None
+        self.of_lists = False
+        self._rest = self._batches()
+        first = next(self._rest, None)
         if first is None:
-            raise ValueError("batches gives no rows.")
-        self.n_features = first.shape[1]
-        self.dtype = _computed_in(first.dtype)
+            raise _no_rows()
+        # What has been read ahead: it comes first when the rows are gone through.
+        self._ahead = [first.copy()]
 
     def computed_in(self, dtype):
         """Itself, computed in another dtype."""
         self.dtype = np.dtype(dtype)
+        self._ahead = [self._converted(first, 0) for first in self._ahead]
         return self
 
-    def _read_ahead(self):
-        """One more batch from the start of the stream, kept; None at its end."""
-        if self._rest is None:
-            self._rest = iter(_iterator(self.batches))
-        item = next(self._rest, None)
-        if item is not None:
-            item = _batch(item, sum(map(len, self._ahead)))
-            self._ahead.append(item)
-        return item
-
     def survey(self):
-        if self.n_rows is not None:
-            row = self.n_features * self.dtype.itemsize
-            wanted = min(self.n_rows, max(1, _POOL_BYTES // row))
-            while sum(map(len, self._ahead)) < wanted and self._read_ahead() is not None:
-                pass
-            return self._checked(list(self._ahead), wanted)
-        return self._counted()
+        if self.n_rows is None:
+            return self._counted()
+        wanted = min(self.n_rows, _pool_rows(self))
+        self._ahead = list(self._gathered(self._until(wanted), _chunk_rows(self)))
+        return self._cut(self._ahead, wanted)
+
+    def _until(self, n_rows):
+        """Batches from the start of the stream until there are so many rows."""
+        n = 0
+        for batch in chain(self._ahead, self._rest):
+            n += len(batch)
+            yield batch
+            if n >= n_rows:
+                return
 
     def _counted(self):
         n = 0
-        for batch in self._checked(self._pass()):
-            n += len(batch)
-            yield batch
+        # Gathered, so that the sums are the same to the last bit for batches of any size.
+        for rows in self.chunks():
+            n += len(rows)
+            yield rows
         self.n_rows = n
 
     def chunks(self):
@@ -459,13 +540,11 @@ class StreamRows:
         rows : ndarray of shape (n, n_features)
             New arrays, found to be finite.
         """
-        return _gathered(self._checked(self._pass(), self.n_rows), _CHUNK_ROWS)
+        return self._gathered(self._pass(), _chunk_rows(self))
 
     def pools(self, random_state, skip=0):
-        row = self.n_features * self.dtype.itemsize
-        pool_rows = max(1, _POOL_BYTES // row)
         seed = random_state.randint(2**31 - 1)
-        for i, rows in enumerate(_gathered(self.chunks(), pool_rows)):
+        for i, rows in enumerate(self._gathered(self._pass(), _pool_rows(self))):
             if skip < len(rows):
                 order = np.arange(len(rows))
                 if self.shuffle:
@@ -477,48 +556,124 @@ class StreamRows:
         """All batches, those first that have been read already."""
         ahead, rest = self._ahead, self._rest
         self._ahead, self._rest = [], None
-        if rest is None:
-            rest = _iterator(self.batches)
-        yield from ahead
-        at = sum(map(len, ahead))
-        for item in rest:
-            batch = _batch(item, at)
-            yield batch
-            at += len(batch)
+        return self._cut(chain(ahead, rest or self._batches()), self.n_rows)
 
-    def _checked(self, batches, n_rows=None):
-        """Batches of finite rows, no more than `n_rows` and no fewer."""
+    def _cut(self, batches, n_rows):
+        """The first `n_rows` rows, and no fewer; all there are for None, and at least one."""
         at = 0
         for batch in batches:
-            if batch.shape[1] != self.n_features:
-                raise ValueError(
-                    f"The batch at row {at} of the stream has {batch.shape[1]} features, the "
-                    f"first one had {self.n_features}."
-                )
             batch = batch[: None if n_rows is None else n_rows - at]
-            batch = np.ascontiguousarray(batch, self.dtype)
-            check_finite(batch, at)
             yield batch
             at += len(batch)
             if at == n_rows:
                 return
+        if self.n_samples is not None:
+            raise ValueError(
+                f"The stream ended after {at} rows of the n_samples={self.n_samples} it was "
+                "to have: pass the number it has, or let batches start anew at each pass."
+            )
+        if not at:
+            raise _no_rows()
         if n_rows is not None:
             raise ValueError(
-                f"The stream ended after {at} rows of the n_samples={n_rows} it was to have: "
-                "pass the number it has, or let batches start anew at each pass."
+                f"The stream ended after {at} rows, and had {n_rows} in the pass before: let "
+                "batches start anew at each pass."
             )
 
+    def _batches(self):
+        """Batches of finite rows from the start of the stream, none of them empty.
 
-def _iterator(batches):
-    return batches() if callable(batches) else batches
+        They may share memory with what the stream gives next.
+        """
+        at = 0
+        items, collated = _opened(self.batches)
+        for item in items:
+            rows = _rows(item, at, collated)
+            if not len(rows):
+                continue
+            if self.n_features is None:
+                self.n_features, self.dtype = rows.shape[1], computed_dtype(rows.dtype)
+                self.of_lists = isinstance(item, list)
+            if rows.shape[1] != self.n_features:
+                hint = OF_LISTS if isinstance(item, list) else ""
+                raise ValueError(
+                    f"The batch at row {at} of the stream has {rows.shape[1]} features, the "
+                    f"first one had {self.n_features}.{hint}"
+                )
+            yield self._converted(rows, at)
+            at += len(rows)
+
+    def _converted(self, rows, at):
+        with np.errstate(over="ignore"):
+            rows = np.ascontiguousarray(rows, self.dtype)
+        check_finite(rows, at)
+        return rows
+
+    def _gathered(self, batches, n_rows):
+        """Copies of the rows, `n_rows` at a time; those before an error come before it."""
+        n_rows = min(n_rows, self.n_rows or n_rows)
+        out, n, error = None, 0, None
+        try:
+            for batch in batches:
+                while len(batch):
+                    if out is None:
+                        out = np.empty((n_rows, self.n_features), self.dtype)
+                    part = batch[: n_rows - n]
+                    out[n : n + len(part)] = part
+                    batch, n = batch[len(part) :], n + len(part)
+                    if n == n_rows:
+                        yield out
+                        out, n = None, 0
+        except Exception as caught:
+            error = caught
+        if n:
+            yield out[:n]
+        if error is not None:
+            raise error
 
 
-def _batch(item, at):
-    """What a stream gave at row `at`, as an array of rows."""
-    item = as_numpy(item[0] if isinstance(item, tuple | list) else item)
-    X = item.toarray() if sparse.issparse(item) else np.asarray(item)
-    X = X[None] if X.ndim == 1 else X
-    if X.ndim != 2 or X.dtype.kind not in "fiub":
+OF_LISTS = " A list is taken for one of rows: of columns, give np.stack(columns, axis=1)."
+
+
+def _no_rows():
+    return ValueError(
+        "batches gives no rows: it is empty, has empty batches only, or was gone through "
+        "before (a function must make a new iterator each time)."
+    )
+
+
+def _opened(batches):
+    """What a stream gives, from its start; and whether torch's default collate made it."""
+    if callable(batches):
+        batches = batches()
+    # Datasets have a length, and need not know where they end.
+    if not hasattr(batches, "__iter__") and hasattr(batches, "__len__"):
+        return (batches[i] for i in range(len(batches))), False
+    single = isinstance(batches, Mapping | str | bytes) or hasattr(batches, "columns")
+    if single or not (hasattr(batches, "__iter__") or hasattr(batches, "__getitem__")):
+        raise ValueError(
+            "batches must be an iterable of batches, or a function that returns one; got "
+            f"{type(batches).__name__}. A single batch can be passed in the place of X."
+        )
+    torch_data = sys.modules.get("torch.utils.data")
+    collated = (
+        torch_data is not None
+        and isinstance(batches, torch_data.DataLoader)
+        and batches.batch_sampler is not None
+        and batches.collate_fn is torch_data.default_collate
+    )
+    return iter(batches), collated
+
+
+def _rows(item, at, collated):
+    """What a stream gave at row `at` as an array of rows, which may share its memory."""
+    try:
+        X = _of_collated(item) if collated else _of_item(item)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"The stream gave, at row {at}, no batch: {error}") from error
+    if X.ndim == 1:
+        X = X[None] if len(X) else np.empty((0, 0))
+    if X.ndim != 2 or X.dtype.kind not in "fiub" or (len(X) and not X.size):
         raise ValueError(
             f"The stream gave, at row {at}, an array of shape {X.shape} and dtype {X.dtype}: "
             "it must give numbers, rows of shape (n_features,) or batches of shape "
@@ -527,27 +682,145 @@ def _batch(item, at):
     return X
 
 
-def _gathered(batches, n_rows):
-    """Batches put together until they have `n_rows` rows."""
-    parts, n, batches, error = [], 0, iter(batches), None
-    while error is None:
-        try:
-            parts.append(next(batches))
-            n += len(parts[-1])
-        except Exception as caught:  # what came before it is not lost
-            error = caught
-        if n >= n_rows or (n and error):
-            yield np.concatenate(parts)
-            parts, n = [], 0
-    if not isinstance(error, StopIteration):
-        raise error
+def _of_item(item):
+    """An array of whatever shape, for an item of a stream or a row of one."""
+    if isinstance(item, Mapping):
+        raise ValueError(
+            f"it is a {type(item).__name__} with the keys {list(item)}. Give the array of one "
+            "of them: BatchStream(lambda: (batch[key] for batch in batches))."
+        )
+    if item is None or isinstance(item, str | bytes):
+        raise ValueError(f"it is {item!r:.50}, not numbers.")
+    if isinstance(item, list | tuple):
+        return _of_sequence(item)
+    if hasattr(item, "columns") or hasattr(item, "iloc"):
+        item = check_array(
+            item,
+            accept_sparse="csr",
+            dtype=float_dtypes(item),
+            ensure_2d=False,
+            ensure_all_finite=False,
+            ensure_min_samples=0,
+            ensure_min_features=0,
+        )
+    X = item.toarray() if sparse.issparse(item) else np.asarray(plain(item))
+    return X.astype(np.float64) if X.dtype == object and X.ndim else X
+
+
+def _of_sequence(items):
+    """An array for a list or tuple: of numbers, of rows, or X and what goes with it."""
+    if not len(items):
+        return np.empty(0)
+    if isinstance(items[0], Number) or getattr(items[0], "ndim", None) == 0:
+        return np.asarray(tabled(items))
+    X = _of_item(items[0])
+    if isinstance(items, tuple):
+        _check_not_rows(X, items)
+        return X
+    if X.ndim == 1:
+        return _stacked(X, items)
+    if X.ndim != 2 or len(items) == 1:
+        return X
+    shapes = [_shape(item) for item in items[1:]]
+    if all(shape == (1, X.shape[1]) == X.shape for shape in shapes):
+        return np.concatenate([X, *map(_of_item, items[1:])])
+    if any(shape is not None and shape[1:] == X.shape[1:] for shape in shapes):
+        raise ValueError(
+            f"it is a list of {len(items)} batches, or of X and others of as many features. "
+            "Give np.concatenate(batches), or X alone."
+        )
+    return X
+
+
+def _check_not_rows(X, items):
+    """Refuse a tuple whose X may be the first of its rows."""
+    if X.ndim == 1 and len(items) > 2 and all(_shape(each) == X.shape for each in items[1:]):
+        raise ValueError(
+            f"it is a tuple of {len(items)} rows, of which (X, y, ...) would take the first. "
+            "Give a list of rows, or X alone."
+        )
+
+
+def _stacked(first, items):
+    rows = [first]
+    for i, item in enumerate(items[1:], 1):
+        row = _of_item(item)
+        if row.shape != first.shape:
+            raise ValueError(
+                f"it is a list of rows, of which the first has shape {first.shape}, and row "
+                f"{i} has {row.shape}. Give rows of one length, or a tuple (X, y)."
+            )
+        rows.append(row)
+    return np.stack(rows)
+
+
+def _shape(item):
+    """The shape of what may be a batch or a row; None of what is neither."""
+    try:
+        return _of_item(item).shape
+    except (TypeError, ValueError):
+        return None
+
+
+def _of_collated(item):
+    """The X of what torch's default collate makes of rows, or of tuples with a row first."""
+    while isinstance(item, list | tuple) and len(item):
+        item = item[0]
+    X = _of_item(item)
+    if X.ndim == 1:
+        raise ValueError(
+            "the DataLoader made columns of the rows of its Dataset, since they are lists or "
+            "numbers. Let the Dataset give arrays or tensors of shape (n_features,)."
+        )
+    return X
 
 
 # --------------------------------------------------------------------------- #
-def file_rows(X: np.memmap):
-    """The rows of a memmap: read from its file, or where that may differ, as an array."""
-    in_file = X.filename is not None and X.mode in ("r", "r+") and X.flags.c_contiguous
-    return NpyFiles._of_memmap(X) if in_file else ArrayRows(X)
+def file_rows(X: NpyFiles | np.memmap):
+    """The rows of files for one call; of a memmap whose file may differ, as an array."""
+    if isinstance(X, NpyFiles):
+        if not X.n_rows:
+            raise ValueError("The files of NpyFiles have no rows: give at least one that has.")
+        return FileRows(X._parts, X.n_features)
+    in_file = X.mode in ("r", "r+") and X.flags.c_contiguous and os.path.exists(X.filename)
+    if not in_file:
+        return ArrayRows(X)
+    part = _part(X)
+    _check_mapped(X, part)
+    return FileRows([part], X.shape[1])
+
+
+def _check_mapped(X, part):
+    """Refuse a memmap whose file was replaced: it shows the rows of the old one."""
+    end = part.offset + X.nbytes
+    if os.path.getsize(part.path) < end:
+        return  # reading says so, and where; the mapped memory must not be touched
+    found = np.empty((1, X.shape[1]), X.dtype)
+    for row in {0, len(X) // 2, len(X) - 1}:
+        _read_part(part, row, found, 0)
+        if found.tobytes() != X[row].tobytes():
+            raise ValueError(
+                f"{part.path} was replaced after X was mapped from it: map it again, with "
+                "np.load(path, mmap_mode='r')."
+            )
+
+
+def check_no_stream(X: Any) -> None:
+    """Refuse what gives rows or batches but is no array, and say what to do with it."""
+    torch_data = sys.modules.get("torch.utils.data")
+    dataset = torch_data is not None and isinstance(X, torch_data.Dataset)
+    if isinstance(X, Mapping):
+        raise ValueError(
+            f"X is a {type(X).__name__} with the keys {list(X)}: pass the array of one of them."
+        )
+    array = hasattr(X, "shape") or hasattr(X, "__array__") or isinstance(X, str)
+    sequence = hasattr(X, "__len__") and hasattr(X, "__getitem__")
+    gives = callable(X) or hasattr(X, "__iter__")
+    if dataset or (gives and not array and not sequence):
+        raise ValueError(
+            f"X is a {type(X).__name__}, which is no array: wrap what gives rows in batches as "
+            "sklearn_mpsae.sources.BatchStream(X)."
+        )
 
 
 def check_finite(X: np.ndarray, first_row: int) -> None:
@@ -558,17 +831,22 @@ def check_finite(X: np.ndarray, first_row: int) -> None:
     bad = np.flatnonzero(~np.isfinite(X).all(axis=1))
     if len(bad):
         raise ValueError(
-            f"Row {first_row + bad[0]} of X contains NaN or infinity (the first such row): "
-            "remove or mend it."
+            f"Row {first_row + bad[0]} of X contains NaN or infinity in {X.dtype} (the first "
+            "such row): remove or mend it."
         )
 
 
-def _computed_in(dtype) -> np.dtype:
-    """The dtype to compute in: float32 where that holds all values of a float dtype."""
-    dtype = np.dtype(dtype)
-    if dtype.kind not in "fiub":
-        raise ValueError(f"X must hold real numbers, got dtype {dtype}.")
-    return np.dtype(np.float32 if dtype.kind == "f" and dtype.itemsize <= 4 else np.float64)
+def _rows_in(n_bytes, source) -> int:
+    """How many rows of a source take so many bytes; at least one."""
+    return max(1, n_bytes // (source.n_features * source.dtype.itemsize))
+
+
+def _pool_rows(source) -> int:
+    return _rows_in(_POOL_BYTES, source)
+
+
+def _chunk_rows(source) -> int:
+    return min(_CHUNK_ROWS, _pool_rows(source))
 
 
 # What an estimator learns from or encodes, for type checkers: arrays, data frames and sparse

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import sparse
 from sklearn.linear_model import orthogonal_mp_gram
 
 from sklearn_mpsae.coding import Codes, matching_pursuit, orthogonal_matching_pursuit
@@ -298,3 +299,26 @@ def test_parameters_out_of_range_are_refused(pursuit, name, value):
 def test_options_have_names(pursuit):
     with pytest.raises(TypeError, match="positional"):
         pursuit([[1.0, 2.0]], np.eye(2), 1, 0.5)
+
+
+@pytest.mark.parametrize("pursuit", [matching_pursuit, orthogonal_matching_pursuit])
+@pytest.mark.parametrize(
+    "kind",
+    {
+        "requires grad": lambda X: torch.from_numpy(X).requires_grad_(),
+        "bfloat16": lambda X: torch.from_numpy(X).bfloat16(),
+        "CSR": sparse.csr_array,
+        "COO": sparse.coo_array,
+    }.items(),
+    ids=lambda kind: kind[0],
+)
+def test_rows_and_atoms_may_be_what_estimators_take(kind, pursuit):
+    X, W = np.array([[3, 1, 0], [0, 2, 0]], np.float32), np.eye(3, dtype=np.float32)
+    codes, expected = pursuit(kind[1](X), kind[1](W), 2), pursuit(X, W, 2)
+    assert codes.values.dtype == np.float32
+    np.testing.assert_array_equal(codes.values, expected.values)
+
+
+def test_sparse_tensors_are_refused():
+    with pytest.raises(ValueError, match="to_dense"):
+        matching_pursuit(torch.eye(3).to_sparse(), np.eye(3), 2)

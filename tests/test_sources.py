@@ -1,17 +1,25 @@
 """Rows from files and streams: learnt from as the same rows in memory are."""
 
 import itertools
+import os
+import pickle
 import threading
+from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
+import polars as pl
 import pytest
 import torch
 from scipy import sparse
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 import sklearn_mpsae
-from sklearn_mpsae import MPSparseAutoencoder, sources
+from sklearn_mpsae import MPSparseAutoencoder, MPSparseAutoencoderCV, sources
 from sklearn_mpsae import _base as base
-from sklearn_mpsae.coding import load_codes, save_codes
+from sklearn_mpsae.coding import load_codes, matching_pursuit, save_codes
 from sklearn_mpsae.learning import batches
 from sklearn_mpsae.learning.batches import Batches, Moments, ahead
 from sklearn_mpsae.sources import BatchStream, NpyFiles
@@ -94,8 +102,56 @@ def test_files_of_other_dtypes_are_computed_in_what_holds_their_values(dtype, X,
     np.testing.assert_array_equal(est.components_, fitted(rows.astype(computed)).components_)
 
 
-def test_half_floats_in_memory_are_computed_in_float32(X):
-    assert fitted(X.astype(np.float16)).components_.dtype == np.float32
+# What makes of float32 rows those of another library or dtype, and what they are computed in.
+DTYPES = {
+    "half floats": (lambda X: X.astype(np.float16), np.float32),
+    "big-endian": (lambda X: X.astype(">f4"), np.float32),
+    "tensor": (torch.from_numpy, np.float32),
+    "bfloat16": (lambda X: torch.from_numpy(X).bfloat16(), np.float32),
+    "list of arrays": (list, np.float32),
+    "list of bfloat16": (lambda X: list(torch.from_numpy(X).bfloat16()), np.float32),
+    "list of numbers": (lambda X: X.tolist(), np.float64),
+    "CSR": (sparse.csr_array, np.float32),
+    "frame of half floats": (lambda X: pd.DataFrame(X).astype(np.float16), np.float32),
+    "frame of floats": (pd.DataFrame, np.float32),
+    "nullable floats": (lambda X: pd.DataFrame(X).astype("Float32"), np.float32),
+    "nullable doubles": (lambda X: pd.DataFrame(X).astype("Float64"), np.float64),
+    "nullable integers": (lambda X: pd.DataFrame(X.round()).astype("Int32"), np.float64),
+    "floats of two dtypes": (
+        lambda X: pd.DataFrame(X).astype({0: "float16", 1: "Float32"}),
+        np.float32,
+    ),
+    "a double among floats": (lambda X: pd.DataFrame(X).astype({0: float}), np.float64),
+    "sparse frame": (
+        lambda X: pd.DataFrame(X).astype(pd.SparseDtype(np.float32, 0)),
+        np.float32,
+    ),
+    "polars floats": (pl.DataFrame, np.float32),
+    "polars doubles": (lambda X: pl.DataFrame(X).cast(pl.Float64), np.float64),
+    "integers": (lambda X: (9 * X).astype(np.int8), np.float64),
+}
+
+
+@pytest.mark.parametrize("kind", DTYPES)
+def test_one_rule_says_what_rows_are_computed_in(kind, X):
+    """In an array, a frame, a tensor, a list, a stream: at every door."""
+    make, dtype = DTYPES[kind]
+    rows = make(X[:40])
+    est = fitted(rows, max_iter=1)
+    codes = est.transform(rows)
+    assert est.components_.dtype == codes.dtype == est.inverse_transform(codes).dtype == dtype
+    assert MPSparseAutoencoder(8).partial_fit(rows).components_.dtype == dtype
+    assert fitted(BatchStream([rows]), max_iter=1).components_.dtype == dtype
+    assert matching_pursuit(rows, np.eye(12), 2).values.dtype == dtype
+    search = MPSparseAutoencoderCV(8, n_nonzero_coefs=1, target_score=0, cv=2, max_iter=1)
+    assert search.fit(rows).components_.dtype == dtype
+
+
+def test_frames_of_half_floats_keep_their_names(X):
+    frame = pd.DataFrame(X).add_prefix("x").astype(np.float16)
+    est = fitted(frame, max_iter=1).set_output(transform="pandas")
+    assert list(est.feature_names_in_) == list(frame.columns)
+    assert (est.transform(frame[5:]).index == frame.index[5:]).all()
 
 
 def order_of(source, seed=0, skip=0):
@@ -236,6 +292,432 @@ def test_bad_streams(batches, message):
         fitted(BatchStream(batches))
 
 
+class Pair(NamedTuple):
+    x: np.ndarray
+    label: str
+
+
+class DatasetOf(torch.utils.data.Dataset):
+    """Knows its length, but gives a row for any number."""
+
+    def __init__(self, X, row):
+        self.X, self.row = X, row
+
+    def __len__(self):
+        return len(self.X)
+
+    def __getitem__(self, i):
+        return self.row(self.X[i % len(self.X)])
+
+
+def loader(X, *others, **options):
+    tensors = [torch.from_numpy(each) for each in (X, *others)]
+    return torch.utils.data.DataLoader(
+        torch.utils.data.TensorDataset(*tensors), **{"batch_size": 7} | options
+    )
+
+
+# What makes batches of float32 rows, by name. All have the same rows.
+BATCHES = {
+    "lists of arrays": lambda X: [list(X)],
+    "lists of tensors": lambda X: [list(torch.from_numpy(X))],
+    "lists of tensors that require a gradient": lambda X: [
+        [torch.from_numpy(x).requires_grad_() for x in X]
+    ],
+    "lists of one-row arrays": lambda X: [list(X[:, None])],
+    "lists of one-row frames": lambda X: [[pd.DataFrame(x[None]) for x in X]],
+    "lists of series": lambda X: [[pd.Series(x) for x in X]],
+    "lists of (row,)": lambda X: [[(x,) for x in X]],
+    "lists of (row, label)": lambda X: [[(x, "label") for x in X]],
+    "frames": lambda X: [pd.DataFrame(X)],
+    "frames of nullable floats": lambda X: [pd.DataFrame(X).astype("Float32")],
+    "polars frames": lambda X: [pl.DataFrame(X)],
+    "polars series": lambda X: map_again(pl.Series, X),
+    "COO": lambda X: [sparse.coo_array(X)],
+    "rows of CSR": lambda X: sparse.csr_array(X),
+    "(X, y)": lambda X: [(X, np.zeros(len(X)))],
+    "(X,)": lambda X: [(X,)],
+    "((X, mask), y)": lambda X: [((X, X > 0), 1)],
+    "(list of rows, labels)": lambda X: [(list(X), ["label"] * len(X))],
+    "named (row, label)": lambda X: [Pair(x, "label") for x in X],
+    "[X, y]": lambda X: [[X, np.zeros(len(X))]],
+    "a DataLoader of X": loader,
+    "a DataLoader of X and X": lambda X: loader(X, X),
+    "a DataLoader of X and X, one by one": lambda X: loader(X, X, batch_size=1),
+    "a DataLoader that makes lists": lambda X: loader(X, collate_fn=list),
+    "a DataLoader that makes no batches": lambda X: loader(X, batch_size=None),
+    "a DataLoader in a generator": lambda X: lambda: (b for b in loader(X, X[:, 0])),
+    "a Dataset that does not know its end": lambda X: DatasetOf(X, lambda x: x),
+    "empty batches between": lambda X: [X[:0], [], np.empty(0), X[:9], (), X[:0], X[9:], []],
+}
+
+# The same of plain numbers, which are computed in float64.
+NUMBERS = {
+    "lists of lists": lambda X: [X.tolist()],
+    "lists of tuples": lambda X: [list(map(tuple, X.tolist()))],
+    "single lists": lambda X: X.tolist(),
+    "single tuples": lambda X: list(map(tuple, X.tolist())),
+    "objects": lambda X: [X.astype(object)],
+    "integers that may be missing": lambda X: [pd.DataFrame(X).astype("Int16")],
+}
+
+
+def map_again(function, X):
+    return lambda: map(function, X)
+
+
+@pytest.mark.parametrize("kind", BATCHES)
+def test_a_batch_is_whatever_rows_are_in(kind, X):
+    stream = sources.StreamRows(BatchStream(BATCHES[kind](X[:20])))
+    assert stream.dtype == np.float32
+    np.testing.assert_array_equal(np.concatenate(list(stream.chunks())), X[:20])
+
+
+@pytest.mark.parametrize("kind", NUMBERS)
+def test_a_batch_may_be_of_plain_numbers(kind, X):
+    rows = np.round(9 * X[:20])
+    stream = sources.StreamRows(BatchStream(NUMBERS[kind](rows)))
+    assert stream.dtype == np.float64
+    np.testing.assert_array_equal(np.concatenate(list(stream.chunks())), rows)
+
+
+def test_half_floats_of_a_stream_are_computed_in_float32(X):
+    for batch in (X.astype(np.float16), list(torch.from_numpy(X).bfloat16())):
+        assert sources.StreamRows(BatchStream([batch])).dtype == np.float32
+
+
+def test_the_dictionary_does_not_depend_on_the_batches(X):
+    """To the last bit, also where the mean is far from what float64 holds exactly."""
+    X = X.astype(np.float64) + 0.1
+    expected = fitted(X)
+    for given in (list(X), [X], batches_of(X, 50), [X.tolist()]):
+        for n_samples in (None, 700):
+            est = fitted(BatchStream(given, n_samples, shuffle=False))
+            np.testing.assert_array_equal(est.intercept_, expected.intercept_)
+            assert est._scale == expected._scale
+
+
+REUSED = {
+    "array": lambda X: (np.empty_like(X), lambda x: x),
+    "tensor": lambda X: (np.empty_like(X), torch.from_numpy),
+    "frame": lambda X: (np.empty_like(X), lambda x: pd.DataFrame(x, copy=False)),
+    "rows of a list": lambda X: (np.empty_like(X), list),
+    "transposed": lambda X: (np.empty_like(X), lambda x: np.asfortranarray(x)),
+}
+
+
+@pytest.mark.parametrize("n_samples", [None, 100])
+@pytest.mark.parametrize("size", [1, 50])
+@pytest.mark.parametrize("kind", [*REUSED, "CSR"])
+def test_the_memory_of_a_batch_may_be_used_for_the_next(kind, size, n_samples, X):
+    X = X[:100]
+
+    def reader():
+        if kind == "CSR":
+            csr = sparse.csr_array(np.ones((size, 12), np.float32))
+        else:
+            buffer, wrapped = REUSED[kind](X[:size])
+        for start in range(0, len(X), size):
+            if kind == "CSR":
+                csr.data[:] = X[start : start + size].ravel()
+                yield csr
+            else:
+                buffer[:] = X[start : start + size]
+                yield wrapped(buffer)
+
+    reused, kept = BatchStream(reader, n_samples), BatchStream([X], n_samples)
+    est = fitted(reused)
+    np.testing.assert_array_equal(est.components_, fitted(kept).components_)
+    np.testing.assert_array_equal(est.transform(reused), est.transform(X))
+
+
+def test_single_rows_take_a_list_of_thousands_not_of_one(X):
+    """Else what is read ahead is counted row by row, for each row."""
+    stream = sources.StreamRows(BatchStream(list(X), n_samples=700))
+    assert sum(map(len, stream.survey())) == 700
+    assert len(stream._ahead) == 1
+
+
+def test_no_more_than_a_pool_is_read_ahead(small_pools, X):
+    read = []
+
+    def rows():
+        for x in X:
+            read.append(x)
+            yield x
+
+    stream = sources.StreamRows(BatchStream(rows, n_samples=700))
+    assert sum(map(len, stream.survey())) == len(read) == 200
+    np.testing.assert_array_equal(np.concatenate(list(stream.chunks())), X)
+    assert len(read) == 700
+
+
+def test_the_first_batch_says_what_is_computed_in(X):
+    def stream():
+        return BatchStream([X[:5], X[5:].astype(np.float64)])
+
+    assert fitted(stream()).components_.dtype == np.float32
+    with pytest.raises(ValueError, match="Row 5 of X contains NaN or infinity in float32"):
+        fitted(BatchStream([X[:5], np.full((1, 12), 1e300)]))
+    est = MPSparseAutoencoder(8, random_state=0).partial_fit(X.astype(np.float64))
+    assert est.partial_fit(stream()).components_.dtype == np.float64
+
+
+NO_BATCHES = {
+    "a dict": ([{"x": np.ones((3, 4))}], r"a dict with the keys \['x'\]"),
+    "None": ([np.ones((3, 4)), None], "at row 3, no batch: it is None"),
+    "text": (["abc"], "it is 'abc'"),
+    "a number": ([1.0], "shape ()"),
+    "three dimensions": ([np.ones((1, 3, 4))], "rows of shape"),
+    "no features": ([np.ones((3, 0))], r"shape \(3, 0\)"),
+    "a ragged list": ([[[1, 2], [1]]], r"first has shape \(2,\), and row 1 has \(1,\)"),
+    "a list of rows and text": ([[np.ones(3), "abc"]], "it is 'abc'"),
+    "batches in a list": ([[np.ones((3, 4))] * 2], "a list of 2 batches"),
+    "batches in a list of other lengths": (
+        [[np.ones((3, 4)), np.ones((2, 4))]],
+        "a list of 2 batches",
+    ),
+    "rows in a tuple": ([tuple(np.ones((3, 4)))], "a tuple of 3 rows"),
+    "masked": ([np.ma.masked_equal([[1, 2]], 1)], "masked values"),
+    "a sparse tensor": ([torch.eye(3).to_sparse()], "to_dense"),
+    "complex": ([np.ones((3, 4)) * 1j], "complex"),
+    "a generator": ([(x for x in "ab")], r"shape \(\) and dtype object"),
+    "columns of a Dataset of lists": (
+        torch.utils.data.DataLoader(DatasetOf(np.eye(4), lambda x: x.tolist()), batch_size=4),
+        "made columns of the rows",
+    ),
+    "columns of a Dataset of numbers": (
+        torch.utils.data.DataLoader(DatasetOf(np.eye(4), lambda x: x[0]), batch_size=4),
+        "made columns of the rows",
+    ),
+    "dicts of a DataLoader": (
+        torch.utils.data.DataLoader(DatasetOf(np.eye(4), lambda x: {"x": x}), batch_size=4),
+        "a dict with the keys",
+    ),
+    "columns of other lengths": ([list(np.ones((3, 4))), list(np.ones((3, 5)))], "np.stack"),
+    "a frame": (pd.DataFrame(np.ones((3, 4))), "in the place of X"),
+    "a single dict": ({"x": np.ones((3, 4))}, "in the place of X"),
+    "no iterable": (5, "must be an iterable of batches"),
+    "a function that returns nothing": (lambda: None, "must be an iterable of batches"),
+}
+
+
+@pytest.mark.parametrize("kind", NO_BATCHES)
+def test_what_is_no_batch_is_refused(kind):
+    batches, message = NO_BATCHES[kind]
+    est = MPSparseAutoencoder(4, max_iter=1)
+    with pytest.raises(ValueError, match=message):
+        est.fit(BatchStream(batches))
+    assert not hasattr(est, "n_features_in_")
+
+
+def test_columns_in_the_place_of_rows_are_hinted_at(X):
+    with pytest.raises(ValueError, match=r"expecting 12 features as input\. A list is"):
+        fitted(X).transform(BatchStream([list(X[:5].T)]))
+
+
+def test_a_stream_that_was_gone_through_says_so(X):
+    stream = BatchStream(iter([X]), n_samples=700)
+    est = fitted(stream, max_iter=1)
+    with pytest.raises(ValueError, match="gone through before"):
+        est.transform(stream)
+    once = iter([X])
+    with pytest.raises(ValueError, match="gone through before"):
+        fitted(BatchStream(lambda: once))
+    fewer = iter([[X], [X[:300]]])
+    with pytest.raises(ValueError, match="after 300 rows, and had 700 in the pass before"):
+        fitted(BatchStream(lambda: next(fewer)))
+
+
+def test_errors_of_a_users_generator_pass_and_leave_all_as_it_was(X):
+    def broken():
+        yield X[:300]
+        raise OSError("the network")
+
+    est = fitted(X)
+    before, threads = vars(est).copy(), threading.active_count()
+    for call in (est.fit, est.partial_fit, est.transform, est.score):
+        for n_samples in (None, 500):
+            with pytest.raises(OSError, match="the network"):
+                call(BatchStream(broken, n_samples))
+    assert vars(est) == before
+    assert threading.active_count() == threads
+
+
+# ----------------------------------------------------------------------- no rows
+DOORS = {
+    "fit": lambda est, X, _: est.fit(X),
+    "partial_fit": lambda est, X, _: est.partial_fit(X),
+    "transform": lambda est, X, _: est.transform(X),
+    "encode": lambda est, X, _: est.encode(X),
+    "transform_to": lambda est, X, folder: est.transform_to(X, folder / "codes"),
+    "score": lambda est, X, _: est.score(X),
+    "reconstruction_path": lambda est, X, _: est.reconstruction_path(X),
+}
+NOTHING = {
+    "a file": (lambda X, path: NpyFiles(path), "no rows"),
+    "files": (lambda X, path: NpyFiles([path, path]), "no rows"),
+    "a memmap": (lambda X, path: np.load(path, mmap_mode="r"), r"0 sample\(s\)"),
+    "a stream": (lambda X, path: BatchStream([X[:0], []]), "no rows"),
+    "a stream to have rows": (lambda X, path: BatchStream([X[:0]], n_samples=5), "no rows"),
+    "no batches": (lambda X, path: BatchStream([]), "no rows"),
+    "a function": (lambda X, path: lambda: iter([X]), r"BatchStream\(X\)"),
+    "a generator": (lambda X, path: iter([X]), r"BatchStream\(X\)"),
+    "a DataLoader": (lambda X, path: loader(X), r"BatchStream\(X\)"),
+    "a Dataset": (lambda X, path: loader(X).dataset, r"BatchStream\(X\)"),
+    "a dict": (lambda X, path: {"x": X}, r"a dict with the keys \['x'\]"),
+}
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("kind", NOTHING)
+def test_no_rows_are_refused_at_every_door(kind, door, X, path):
+    np.save(path, X[:0])
+    make, message = NOTHING[kind]
+    est = fitted(X[:50], max_iter=1)
+    with pytest.raises(ValueError, match=message):
+        DOORS[door](est, make(X, path), path.parent)
+    assert est.n_samples_seen_ == 50
+
+
+@pytest.mark.parametrize("empty", [0, 1, 2])
+def test_a_shard_without_rows_adds_nothing(empty, X, path):
+    parts = [X[:300], X[300:]]
+    # Nor does it say what is computed in.
+    parts.insert(empty, np.empty((0, 12)))
+    paths = [path.with_name(f"{i}.npy") for i in range(3)]
+    for each, part in zip(paths, parts, strict=True):
+        np.save(each, part)
+    files = NpyFiles(paths)
+    assert files.shape == X.shape
+    assert files.dtype == np.float32
+    np.testing.assert_array_equal(fitted(files).components_, fitted(X).components_)
+
+
+@pytest.mark.parametrize(
+    ("start", "stop"), [(0, 5), (690, 10_000), (-5, 700), (800, 900), (5, 3), (3, 3)]
+)
+def test_files_are_read_as_slices_are(start, stop, X, path):
+    np.testing.assert_array_equal(shards(X, path).read(start, stop), X[start:stop])
+
+
+# ------------------------------------------------------------- files that change
+def test_new_rows_in_a_file_are_seen(X, path):
+    files = NpyFiles(path)
+    before, pickled = fitted(files), len(pickle.dumps(files))
+    assert len(pickle.dumps(files)) == pickled < 1000
+    np.save(path, 1 - X)  # of the same size, within the same moment
+    np.testing.assert_array_equal(fitted(files).components_, fitted(1 - X).components_)
+    np.testing.assert_array_equal(before.transform(files), before.transform(1 - X))
+
+
+def test_what_is_computed_in_another_dtype_is_read_anew(X, path):
+    files, double = NpyFiles(path), X.astype(np.float64)
+    est, other = (MPSparseAutoencoder(8, random_state=0).partial_fit(double) for _ in "12")
+    fitted(files)
+    np.testing.assert_array_equal(
+        est.partial_fit(files).components_, other.partial_fit(double).components_
+    )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda X: X[:, :5],
+        lambda X: X[:100],
+        lambda X: np.vstack([X, X]),
+        lambda X: X.astype(">f4"),
+    ],
+    ids=["width", "shorter", "longer", "dtype"],
+)
+def test_a_file_of_another_shape_or_dtype_is_to_be_opened_again(change, X, path):
+    files, est = NpyFiles(path), fitted(X)
+    np.save(path, change(X))
+    for call in (est.fit, est.transform, est.score, lambda files: files.read(0, 5)):
+        with pytest.raises(ValueError, match=r"changed since it was opened.*new NpyFiles"):
+            call(files)
+
+
+def test_a_file_that_is_written_to_while_it_is_read_is_refused(X, path, monkeypatch):
+    files, survey, time = NpyFiles(path), sources.FileRows.survey, itertools.count()
+
+    def written_after_survey(self):
+        yield from survey(self)
+        np.save(path, X)
+        os.utime(path, ns=(0, next(time)))
+
+    monkeypatch.setattr(sources.FileRows, "survey", written_after_survey)
+    fitted(files)  # it fits in memory, and was read already
+    monkeypatch.setattr(sources, "_POOL_BYTES", 200 * 12 * 4)
+    with pytest.raises(ValueError, match="has changed while it was read"):
+        fitted(files)
+
+
+def test_a_small_file_is_read_once_in_a_fit(X, path, monkeypatch):
+    rows, read = [], sources._read_part
+
+    def counted(part, start, out, begin):
+        rows.append(len(out))
+        read(part, start, out, begin)
+
+    monkeypatch.setattr(sources, "_read_part", counted)
+    fitted(NpyFiles(path))
+    assert rows == [700]
+
+
+def test_a_memmap_whose_file_was_replaced_is_refused(X, path):
+    mapped = np.load(path, mmap_mode="r")
+    np.save(path.with_name("new.npy"), 1 - X)
+    os.replace(path.with_name("new.npy"), path)
+    with pytest.raises(ValueError, match="was replaced after X was mapped"):
+        fitted(mapped)
+    path.unlink()  # what is mapped stays
+    np.testing.assert_array_equal(fitted(mapped).components_, fitted(X).components_)
+
+
+def test_half_floats_of_a_memmap_stay_in_their_file(X, tmp_path, monkeypatch):
+    np.save(tmp_path / "half.npy", X.astype(np.float16))
+    mapped = np.load(tmp_path / "half.npy", mmap_mode="r")
+    expected = fitted(X.astype(np.float16))
+    monkeypatch.setattr(sources, "ArrayRows", None)  # nothing is held
+    monkeypatch.setattr(sources, "_POOL_BYTES", 1)
+    assert expected.transform(mapped).dtype == np.float32
+    np.testing.assert_array_equal(
+        expected.transform(mapped), expected.transform(X.astype(np.float16))
+    )
+
+
+# --------------------------------------------------------- where an array is needed
+@pytest.mark.parametrize("kind", ["files", "stream"])
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda est, rows: cross_val_score(est, rows),
+        lambda est, rows: GridSearchCV(est, {"n_nonzero_coefs": [1]}).fit(rows),
+        lambda est, rows: make_pipeline(StandardScaler(), est).fit(rows),
+        lambda est, rows: sklearn_mpsae.compare({"a": est}, rows),
+        lambda est, rows: sklearn_mpsae.metrics.explained_variance(rows, rows),
+        lambda est, rows: matching_pursuit(rows, np.eye(12), 2),
+        lambda est, rows: np.asarray(rows),
+    ],
+    ids=["scores", "search", "pipeline", "compare", "metric", "pursuit", "NumPy"],
+)
+def test_where_an_array_is_needed_sources_say_what_to_do(use, kind, X, path):
+    rows = NpyFiles(path) if kind == "files" else BatchStream([X])
+    message = "is no array.*pass rows that fit in memory: " + (
+        "NpyFiles.read" if kind == "files" else "np.concatenate"
+    )
+    with pytest.raises(ValueError, match=message):
+        use(MPSparseAutoencoder(8, max_iter=1), rows)
+
+
+def test_the_first_step_of_a_pipeline_takes_a_source(X, path):
+    pipeline = make_pipeline(MPSparseAutoencoder(8, max_iter=1, random_state=0))
+    np.testing.assert_array_equal(
+        pipeline.fit(NpyFiles(path)).transform(NpyFiles(path)), pipeline.fit(X).transform(X)
+    )
+
+
 # ------------------------------------------------------------------- codes to disk
 @pytest.mark.parametrize("index", ["int32", "int64"])
 def test_codes_on_disk_are_those_in_memory(Estimator, index, X, path, tmp_path, monkeypatch):
@@ -336,6 +818,7 @@ def test_a_file_that_has_become_shorter_is_an_error_not_a_crash(X, path):
         (np.zeros(5), r"shape \(n_samples, n_features\)"),
         (np.asfortranarray(np.zeros((5, 4))), "C order"),
         (np.array([[1j]]), "real numbers"),
+        (np.zeros((5, 0)), "5 rows of no features"),
         (b"", "no array that can be read"),
         (b"not an array", "no array that can be read"),
         # What NumPy's parser answers with a TokenError (found by tools/fuzz.py).

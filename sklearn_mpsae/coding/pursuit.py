@@ -7,11 +7,14 @@ from numbers import Integral, Real
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.sparse import issparse, sparray, spmatrix
+from sklearn import config_context
 from sklearn.utils import check_array
 from sklearn.utils._param_validation import Interval, validate_parameter_constraints
 
-from .checks import check_size, check_unmasked
+from .checks import check_size
 from .codes import Codes
+from .inputs import float_dtypes, tabled
 from .kernels import open_kernels
 from .kernels.budget import DEMAND_BYTES, GRAM_BYTES, ORTHOGONAL_BYTES
 
@@ -124,7 +127,7 @@ def pursue(
 
 
 def matching_pursuit(
-    X: ArrayLike,
+    X: ArrayLike | sparray | spmatrix,
     dictionary: ArrayLike,
     n_nonzero_coefs: int,
     *,
@@ -140,8 +143,9 @@ def matching_pursuit(
 
     Parameters
     ----------
-    X : array-like of shape (n_samples, n_features)
-        Rows to encode, float32 or float64; anything else is computed in float64.
+    X : array-like or CSR of shape (n_samples, n_features)
+        Rows to encode: an array, a data frame, a tensor; a sparse matrix is made dense.
+        float32, float16 and bfloat16 are computed in float32, all else in float64.
     dictionary : array-like of shape (n_components, n_features)
         Atoms, one per row, of unit norm.
     n_nonzero_coefs : int
@@ -195,7 +199,7 @@ def matching_pursuit(
 
 
 def orthogonal_matching_pursuit(
-    X: ArrayLike,
+    X: ArrayLike | sparray | spmatrix,
     dictionary: ArrayLike,
     n_nonzero_coefs: int,
     *,
@@ -212,8 +216,9 @@ def orthogonal_matching_pursuit(
 
     Parameters
     ----------
-    X : array-like of shape (n_samples, n_features)
-        Rows to encode, float32 or float64; anything else is computed in float64.
+    X : array-like or CSR of shape (n_samples, n_features)
+        Rows to encode: an array, a data frame, a tensor; a sparse matrix is made dense.
+        float32, float16 and bfloat16 are computed in float32, all else in float64.
     dictionary : array-like of shape (n_components, n_features)
         Atoms, one per row, of unit norm.
     n_nonzero_coefs : int
@@ -264,14 +269,21 @@ def orthogonal_matching_pursuit(
     return _encode(X, dictionary, n_nonzero_coefs, device, orthogonal=True, **options)
 
 
+def _rows(X, name, dtype=None):
+    """X as array of finite rows, whatever library it is of; by default in its own dtype."""
+    with config_context(array_api_dispatch=False):
+        X = tabled(X)
+        dtype = float_dtypes(X) if dtype is None else dtype
+        X = check_array(X, accept_sparse="csr", dtype=dtype, input_name=name)
+    return X.toarray() if issparse(X) else X
+
+
 def _encode(X, dictionary, k, device, *, orthogonal, **options):
     given = {"n_nonzero_coefs": k, "device": device, **options}
     name = "orthogonal_matching_pursuit" if orthogonal else "matching_pursuit"
     validate_parameter_constraints(_CONSTRAINTS, given, caller_name=name)
-    check_unmasked(X)
-    check_unmasked(dictionary)
-    X = check_array(X, dtype=[np.float64, np.float32])
-    W = check_array(dictionary, dtype=X.dtype, input_name="dictionary")
+    X = _rows(X, "X")
+    W = _rows(dictionary, "dictionary", X.dtype)
     if W.shape[1] != X.shape[1]:
         raise ValueError(
             f"dictionary has {W.shape[1]} features, X has {X.shape[1]}: atoms are rows of "

@@ -1,0 +1,79 @@
+"""Rows as users have them, tensors, data frames, lists, on their way to NumPy."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+
+from .checks import check_unmasked
+
+
+def plain(X: Any) -> Any:
+    """X as NumPy array if it is a tensor, else X itself; half floats as float32.
+
+    scikit-learn would turn a float32 tensor into float64, and refuse bfloat16 and
+    tensors that require a gradient. What is mapped from a file stays there.
+    """
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(X, torch.Tensor):
+        return _of_tensor(X, torch)
+    if not isinstance(X, np.ndarray) or getattr(X, "filename", None) is not None:
+        return X
+    check_unmasked(X)
+    if X.dtype == np.float16:
+        return X.astype(np.float32)
+    # In the machine's byte order float32 stays float32.
+    return X if X.dtype.isnative else X.astype(X.dtype.newbyteorder("="))
+
+
+def _of_tensor(X, torch):
+    if X.layout is not torch.strided:
+        raise ValueError(
+            f"X is a tensor of layout {X.layout}: pass X.to_dense(), or a SciPy CSR matrix."
+        )
+    X = X.detach().cpu()
+    half = X.dtype.is_floating_point and X.dtype.itemsize <= 2
+    return (X.float() if half else X).numpy()
+
+
+def tabled(X: Any) -> Any:
+    """X as `check_array` takes it: as `plain` has it, and a list of arrays as one array."""
+    if isinstance(X, list | tuple) and any(hasattr(row, "dtype") for row in X):
+        return np.asarray([plain(row) for row in X])
+    return plain(X)
+
+
+def computed_dtype(dtype: Any) -> np.dtype:
+    """The dtype to compute in: float32 where that holds all values of a float dtype."""
+    dtype = np.dtype(dtype)
+    if dtype.kind not in "fiub":
+        raise ValueError(f"X must hold real numbers, got dtype {dtype}.")
+    return np.dtype(np.float32 if dtype.kind == "f" and dtype.itemsize <= 4 else np.float64)
+
+
+def float_dtypes(X: Any) -> list[np.dtype]:
+    """The dtypes that `check_array` may give X in: the one to compute in, first.
+
+    For frames scikit-learn would choose float64 whenever a column has a dtype that is not
+    NumPy's own.
+    """
+    dtype = _frame_dtype(X) if hasattr(X, "columns") else getattr(X, "dtype", None)
+    if isinstance(dtype, np.dtype) and dtype.kind in "fiub":
+        return [computed_dtype(dtype)]
+    return [np.dtype(np.float64), np.dtype(np.float32)]
+
+
+def _frame_dtype(X):
+    """The dtype of all columns of a frame together; None where they are not all NumPy's."""
+    try:
+        if not hasattr(X, "iloc"):  # polars, pyarrow
+            return np.asarray(X[:0]).dtype
+        # Nullable, arrow's and sparse columns tell what NumPy has for them.
+        names = ("numpy_dtype", "subtype")
+        return np.result_type(
+            *(next((getattr(d, n) for n in names if hasattr(d, n)), d) for d in X.dtypes)
+        )
+    except (TypeError, ValueError, NotImplementedError):
+        return None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import os
-import warnings
 from contextlib import contextmanager
 from numbers import Integral, Real
 from typing import Any, Self
@@ -15,7 +14,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 
 from ._arrays import as_numpy, learns_from_input
-from ._compat import UNDER_CALLBACKS, fit_context
+from ._compat import UNDER_CALLBACKS, check_params, fit_context
+from ._warn import warn
 from .coding.kernels import open_kernels
 from .learning.batches import Batches, Moments
 from .learning.checkpoint import Checkpoint, check_same, read
@@ -96,12 +96,11 @@ class LearnerMixin:
             return
         l0 = missed(running, self._controlled, k)
         if l0 is not None:
-            warnings.warn(
+            warn(
                 f"Rows have {l0:.3g} codes on average, not the n_nonzero_coefs={k:g} asked "
                 f"for: {self.n_steps_} training steps were too few to get there, or too "
                 "large. Raise max_iter or lower learning_rate.",
                 ConvergenceWarning,
-                stacklevel=5,
             )
 
     def _begin(self, source, k, kernels, ranks):
@@ -224,6 +223,7 @@ class LearnerMixin:
                     f"This {type(self).__name__} was imported, and has no stream to go on "
                     "with: set warm_start=True and call fit, which learns on from its atoms."
                 )
+            check_params(self)  # scikit-learn does so before the first call only
             # One stream, one dtype: that of its state.
             source = self._source(X, first, None if first else self.components_.dtype)
             self._check_agreement(source, ranks)
@@ -330,6 +330,7 @@ class LearnerMixin:
             state,
             learning_rate=self.learning_rate,
             shares=self._rate_shares,
+            directions=self._directions,
             dead_after=None if self.dead_atoms == "keep" else self.dead_after,
             revive=self.dead_atoms == "revive",
             random_state=random_state,

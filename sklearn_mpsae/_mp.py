@@ -9,9 +9,9 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.utils._param_validation import Interval, StrOptions
 
 from ._base import BaseSparseAutoencoder
+from ._compat import Interval, StrOptions
 from ._docs import shared_docs
 from .coding.pursuit import cheapest_path, check_orthogonal, pursue
 from .learning.control import control, start
@@ -249,30 +249,31 @@ class MPSparseAutoencoder(BaseSparseAutoencoder):
             check_orthogonal(kernels, W)
         if orthogonal or cheapest_path(n_samples, *W.shape, k, dtype.itemsize) == "gram":
             gram = kernels.gram(W)
-        return lambda X: self._pursue(kernels, X, W, k, threshold, orthogonal, gram=gram)
+        return lambda X: [self._pursue(kernels, X, W, k, threshold, orthogonal, gram=gram)]
 
-    def _transform_k(self):
+    def _fitted_k(self):
         """A number of steps, or a largest number and the threshold to stop by."""
-        if self.sparsity == "row" or self.transform_n_nonzero_coefs is not None:
-            return super()._transform_k()
-        n_atoms = len(self.components_)
-        return _most(self._n_active(self.n_nonzero_coefs, n_atoms), n_atoms), self.threshold_
+        if self.sparsity == "row":
+            return super()._fitted_k()
+        if not self.threshold_ > 0:
+            raise ValueError(
+                "sparsity='average' needs the threshold that fit learns with it, and this "
+                f"{type(self).__name__} was fitted with sparsity='row': fit again, or set "
+                "sparsity='row' or transform_n_nonzero_coefs."
+            )
+        return _most(self._n_trained(), len(self.components_)), self.threshold_
 
-    def _n_active(self, k, n_atoms, *, warn=False):
+    @property
+    def _nested(self):
+        return self.transform_algorithm != "omp"
+
+    def _n_active(self, k, n_atoms, *, warn=False, name="n_nonzero_coefs"):
         if self.sparsity == "row" and k is not None and k != int(k):
             raise ValueError(
                 f"n_nonzero_coefs={k} is not a whole number: pass one, or "
                 "sparsity='average' for rows that have so many codes on average."
             )
-        return super()._n_active(k, n_atoms, warn=warn)
-
-    def _squared_errors(self, X, k, path):
-        if path and self.transform_algorithm == "omp":
-            # The codes of fewer atoms are not the first ones of more.
-            k, threshold = k if isinstance(k, tuple) else (k, 0.0)
-            ends = [self._squared_errors(X, (t + 1, threshold), False) for t in range(k)]
-            return np.concatenate(ends)
-        return super()._squared_errors(X, k, path)
+        return super()._n_active(k, n_atoms, warn=warn, name=name)
 
 
 def _most(k, n_atoms):

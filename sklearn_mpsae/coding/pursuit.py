@@ -8,8 +8,8 @@ from numbers import Integral, Real
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils import check_array
-from sklearn.utils._param_validation import Interval, validate_parameter_constraints
 
+from .._compat import Interval, validate_parameter_constraints
 from .checks import check_size, check_unmasked
 from .codes import Codes
 from .kernels import open_kernels

@@ -11,12 +11,13 @@ import hashlib
 import json
 import os
 import time
-import warnings
 import zipfile
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+
+from .._warn import warn
 
 _FORMAT = "sklearn_mpsae checkpoint 1"
 _FACTS = "facts"
@@ -63,11 +64,10 @@ class Checkpoint:
         try:
             write(self.path, facts | {"identity": self.identity}, arrays)
         except OSError as error:
-            warnings.warn(
+            warn(
                 f"The checkpoint {self.path} could not be written ({error}). The fit goes on; "
                 "the file still has what was written before, if anything.",
                 RuntimeWarning,
-                stacklevel=2,
             )
         self._written = time.monotonic()
 

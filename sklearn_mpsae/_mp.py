@@ -69,9 +69,11 @@ class MPSparseAutoencoder(BaseSparseAutoencoder):
     {training}
     dead_atoms : {{"revive", "keep"}}, default="revive"
         What to do with atoms that no row uses any more. "revive": point them at what the
-        others leave of a badly reconstructed row. "keep": nothing.
+        others leave of a badly reconstructed row without its least code, which is the row
+        itself where it has one. "keep": nothing.
     dead_after : int, default=100
-        The number of steps without use after which an atom is dead.
+        The number of steps without use after which an atom is dead. A fit of fewer steps
+        replaces none.
     {infrastructure}
 
     Attributes

@@ -91,6 +91,9 @@ class BaseSparseAutoencoder(
     # The parameters that point where their atom does; the others are numbers, as biases.
     _directions: Set[str] = frozenset({"components"})
 
+    # Whether each row has its own number of codes; else rows share them.
+    _full_rows = True
+
     # Whether the codes for fewer atoms are the first ones of those for more.
     _nested = True
 
@@ -319,12 +322,12 @@ class BaseSparseAutoencoder(
         X : array-like, CSR or source of shape (n_samples, n_features)
             Rows to reconstruct.
         n_nonzero_coefs : int, default=None
-            How far to go, at most to the number of atoms; None for as far as `transform`
-            does.
+            How far to go; more than there are atoms is used as that many, with a warning.
+            None for as far as `transform` does.
 
         Returns
         -------
-        path : ndarray of shape (min(n_nonzero_coefs, n_components),)
+        path : ndarray of shape (n_nonzero_coefs,)
             ``sum((X - X_hat) ** 2) / sum((X - X.mean(axis=0)) ** 2)`` for each number of
             atoms.
 
@@ -342,7 +345,7 @@ class BaseSparseAutoencoder(
         if n_nonzero_coefs is None:
             return self._unexplained(source, self._transform_k(), path=True)
         check_count(as_whole(n_nonzero_coefs), "n_nonzero_coefs")
-        k = min(int(n_nonzero_coefs), len(self.components_))
+        k = self._n_active(n_nonzero_coefs, len(self.components_), warn=True)
         path = self._unexplained(source, k, path=True)
         # Where no row has so many, it stays where the last one left it.
         return np.pad(path, (0, k - len(path)), "edge")

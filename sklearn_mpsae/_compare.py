@@ -30,6 +30,7 @@ from . import __version__, metrics
 from ._arrays import as_rows
 from ._coders import coder_of, configured
 from .coding import Codes
+from .coding.checks import as_whole
 from .learning.dictionary import unit_rows
 from .metrics._inputs import checked_codes, checked_dictionary, n_rows
 from .metrics._recovery import checked_parents
@@ -86,7 +87,8 @@ def compare(
     estimators : dict of str to estimator
         Unfitted estimators, by the name they have in the table:
 
-        - of this package: ``n_nonzero_coefs`` is set;
+        - of this package: ``n_nonzero_coefs`` is set (so `MPSparseAutoencoderCV`, which
+          chooses it, is refused);
         - scikit-learn's `DictionaryLearning` and `MiniBatchDictionaryLearning`, whose
           dictionary is learned once for each seed, and coded by orthogonal matching pursuit
           with so many codes; `SparseCoder`, which learns nothing, in the same way;
@@ -378,7 +380,9 @@ def _geometry(atoms, codes, level):
 
 def _probe(coder, fitted, codes, data):
     train, test = _plain(coder.encode(fitted, data.X)), _plain(codes)
-    probe = make_pipeline(MaxAbsScaler(), LogisticRegression(max_iter=_PROBE_STEPS))
+    # Codes may be sparse, of which no frame is made, whatever the user has set.
+    scaler = MaxAbsScaler().set_output(transform="default")
+    probe = make_pipeline(scaler, LogisticRegression(max_iter=_PROBE_STEPS))
     with warnings.catch_warnings():
         # The steps are few on purpose.
         warnings.simplefilter("ignore", ConvergenceWarning)
@@ -417,13 +421,17 @@ def _pandas():
 
 
 def _checked_numbers(values, name, kind, *, least):
-    values = np.ravel(values).tolist()
-    if not values or not all(isinstance(v, kind) and v >= least for v in values):
+    # As objects, since an array of numbers has 1 for True.
+    values = [as_whole(value) for value in np.ravel(np.asarray(values, dtype=object))]
+    fit = (
+        isinstance(v, kind) and not isinstance(v, bool) and least <= v < np.inf for v in values
+    )
+    if not values or not all(fit):
         of = "integers" if kind is Integral else "numbers"
         raise ValueError(f"{name} must hold {of} of at least {least}, got {values}.")
     if len(set(values)) < len(values):
         raise ValueError(f"{name} holds a value twice: {values}. Each is a row of the table.")
-    return [int(value) if value == int(value) else value for value in values]
+    return [int(value) if isinstance(value, Integral) else float(value) for value in values]
 
 
 def _checked_measures(measures, data):

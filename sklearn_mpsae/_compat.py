@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
-from functools import cache
+from functools import cache, wraps
 from typing import Any, TypeVar
 
 import numpy as np
 import sklearn
 from sklearn import get_config
 from sklearn.base import _fit_context
+from sklearn.utils import _safe_indexing as rows_at
 from sklearn.utils._array_api import _convert_to_numpy as convert_to_numpy
 from sklearn.utils._array_api import get_namespace_and_device
 from sklearn.utils._openmp_helpers import _openmp_effective_n_threads
@@ -79,6 +80,7 @@ __all__ = [
     "get_namespace_and_device",
     "n_threads",
     "reconstructed",
+    "rows_at",
     "validate_parameter_constraints",
     "validate_params",
 ]
@@ -95,8 +97,24 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 def fit_context(*, prefer_skip_nested_validation: bool) -> Callable[[Method], Method]:
-    """scikit-learn's decorator of `fit`, for a type checker: it leaves the type alone."""
-    return _fit_context(prefer_skip_nested_validation=prefer_skip_nested_validation)
+    """scikit-learn's decorator of `fit`, for a type checker: it leaves the type alone.
+
+    Parameters are checked before every `partial_fit`, not before the first one only.
+    """
+    in_context = _fit_context(prefer_skip_nested_validation=prefer_skip_nested_validation)
+
+    def decorate(method):
+        if method.__name__ != "partial_fit":
+            return in_context(method)
+
+        @wraps(method)
+        def checked(estimator, *args, **kwargs):
+            check_params(estimator)
+            return in_context(method)(estimator, *args, **kwargs)
+
+        return checked
+
+    return decorate
 
 
 def check_params(estimator: Any) -> None:

@@ -14,7 +14,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 
 from ._arrays import as_numpy, learns_from_input
-from ._compat import UNDER_CALLBACKS, check_params, fit_context
+from ._compat import UNDER_CALLBACKS, fit_context
 from ._warn import warn
 from .coding.kernels import open_kernels
 from .learning.batches import Batches, Moments
@@ -223,7 +223,6 @@ class LearnerMixin:
                     f"This {type(self).__name__} was imported, and has no stream to go on "
                     "with: set warm_start=True and call fit, which learns on from its atoms."
                 )
-            check_params(self)  # scikit-learn does so before the first call only
             # One stream, one dtype: that of its state.
             source = self._source(X, first, None if first else self.components_.dtype)
             self._check_agreement(source, ranks)
@@ -331,6 +330,7 @@ class LearnerMixin:
             learning_rate=self.learning_rate,
             shares=self._rate_shares,
             directions=self._directions,
+            full_rows=self._full_rows,
             dead_after=None if self.dead_atoms == "keep" else self.dead_after,
             revive=self.dead_atoms == "revive",
             random_state=random_state,

@@ -17,6 +17,9 @@ from .coding.pursuit import cheapest_path, check_orthogonal, pursue
 from .learning.control import control, start
 from .learning.trainer import Step
 
+# What to do where an orthogonal pursuit has no room.
+_INSTEAD = "set transform_algorithm='mp'"
+
 # With sparsity="average": how fast the threshold's logarithm follows the error of log L0,
 # and how many times more than the average a row may take.
 _GAIN = 0.05
@@ -69,8 +72,8 @@ class MPSparseAutoencoder(BaseSparseAutoencoder):
     {training}
     dead_atoms : {{"revive", "keep"}}, default="revive"
         What to do with atoms that no row uses any more. "revive": point them at what the
-        others leave of a badly reconstructed row without its least code, which is the row
-        itself where it has one. "keep": nothing.
+        others leave of a badly reconstructed row: with ``sparsity="row"`` without its least
+        code, which for one code a row is the row itself. "keep": nothing.
     dead_after : int, default=100
         The number of steps without use after which an atom is dead. A fit of fewer steps
         replaces none.
@@ -188,6 +191,10 @@ class MPSparseAutoencoder(BaseSparseAutoencoder):
         return {"components": self.components_}
 
     @property
+    def _full_rows(self):
+        return self.sparsity == "row"
+
+    @property
     def _controlled(self):
         return "threshold" if self.sparsity == "average" else None
 
@@ -201,7 +208,7 @@ class MPSparseAutoencoder(BaseSparseAutoencoder):
         # derivative by them is zero, so the gradient is that of the decoder alone.
         plan, running = now.plan, now.running
         if self.transform_algorithm == "omp":
-            check_orthogonal(kernels, W)  # now, not at the step that comes to need it
+            check_orthogonal(kernels, W, _INSTEAD)  # now, not at the step that comes to need it
         orthogonal = plan.refine and self.transform_algorithm == "omp"
         k, threshold = ceil(plan.n_nonzero_coefs), 0.0
         average, coarse = self.sparsity == "average", self.precision == "bfloat16"
@@ -248,7 +255,7 @@ class MPSparseAutoencoder(BaseSparseAutoencoder):
         orthogonal = self.transform_algorithm == "omp"
         gram = None
         if orthogonal:
-            check_orthogonal(kernels, W)
+            check_orthogonal(kernels, W, _INSTEAD)
         if orthogonal or cheapest_path(n_samples, *W.shape, k, dtype.itemsize) == "gram":
             gram = kernels.gram(W)
         return lambda X: [self._pursue(kernels, X, W, k, threshold, orthogonal, gram=gram)]

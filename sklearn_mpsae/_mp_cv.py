@@ -15,7 +15,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import validate_data
 
 from ._arrays import FittedArray, as_numpy, learns_from_input
-from ._compat import Interval, fit_context
+from ._compat import Interval, fit_context, rows_at
 from ._docs import shared_docs
 from ._mp import MPSparseAutoencoder
 from ._warn import warn
@@ -246,7 +246,9 @@ class MPSparseAutoencoderCV(MPSparseAutoencoder):
             dtypes = [np.float64, np.float32]
             rows = validate_data(self, as_numpy(X), accept_sparse="csr", dtype=dtypes)
             self.candidates_ = self._candidates(rows.shape[1])
-            folds = list(check_cv(self.cv).split(rows, y))
+            folds = self._folds(rows, y)
+            if hasattr(self, "feature_names_in_"):
+                rows = X  # so that callbacks and scorers may be given names too
             root = self._init_callback_context(
                 max_subtasks=len(folds) + 1, sequential_subtasks=False
             )
@@ -261,7 +263,13 @@ class MPSparseAutoencoderCV(MPSparseAutoencoder):
             held_out, most = delayed(_held_out), self.candidates_[-1]
             self.cv_scores_ = np.array(
                 Parallel(n_jobs=self.n_jobs)(
-                    held_out(self, self._single(most, seed), rows[train], rows[test], context)
+                    held_out(
+                        self,
+                        self._single(most, seed),
+                        rows_at(rows, train),
+                        rows_at(rows, test),
+                        context,
+                    )
                     for (train, test), context in zip(folds, of_folds, strict=True)
                 )
             )
@@ -273,6 +281,16 @@ class MPSparseAutoencoderCV(MPSparseAutoencoder):
             vars(self).update({k: v for k, v in vars(best).items() if k not in no_attributes})
             root.call_on_fit_task_end(estimator=self, X=X, y=y, reconstruction_attributes={})
         return self
+
+    def _folds(self, rows, y):
+        try:
+            splits = check_cv(self.cv).split(rows, y)
+            return [tuple(map(np.asarray, split)) for split in splits]
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"cv={self.cv!r} cannot split these rows ({error}). If it needs classes, pass "
+                "them as y; if it needs groups, pass cv=list(splitter.split(X, y, groups))."
+            ) from error
 
     def _candidates(self, n_features):
         """The numbers of codes to choose from, rising."""

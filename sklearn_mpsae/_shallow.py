@@ -100,6 +100,8 @@ class BaseAverageSAE(BaseShallowSAE):
     }
     _parameter_constraints.pop("positive_code")
 
+    _full_rows = False
+
     def __init__(
         self,
         n_components: int | None = None,

@@ -142,6 +142,7 @@ def trainer(kernels, backward, W, *, parameters=None, **options):
             "learning_rate": 0.01,
             "shares": {},
             "directions": {"components"},
+            "full_rows": True,
             "dead_after": None,
             "revive": False,
             "random_state": np.random.RandomState(0),
@@ -194,6 +195,16 @@ def test_an_atom_is_dead_after_so_many_steps_without_use(rng):
     np.testing.assert_array_equal(atoms[[0, 2, 3]], W[[0, 2, 3]])
     assert training.last_used.tolist() == [3, 3, 3, 0]
     assert training.usage.tolist() == [9, 0, 9, 0]
+
+
+def test_a_new_atom_is_what_is_left_where_rows_share_their_codes(rng):
+    W, residual = rng.standard_normal((4, 7)), rng.standard_normal((1, 7))
+    with NativeKernels() as kernels:
+        model = using([0], np.zeros((4, 7)), residual)
+        training = trainer(kernels, model, W, dead_after=1, revive=True, full_rows=False)
+        training.step(np.zeros((1, 7)), FREE)
+    left = residual[0] / np.linalg.norm(residual[0])
+    np.testing.assert_allclose(training.snapshot()[0]["components"][1], left)
 
 
 def test_a_new_atom_is_no_code_that_only_does_harm(rng):

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..coding import Codes
+from ..learning.batches import Moments
 from ..learning.dictionary import unit_rows
 from ..metrics._inputs import batches
 
@@ -91,7 +92,7 @@ def facts_of(estimator, source, *, ordered: bool, n_examples: int, n_related: in
     """The facts of a fitted estimator, for the rows of a source."""
     W = estimator.components_
     n_atoms = len(W)
-    rows = _Pass(estimator)
+    rows, variance = _Pass(estimator), Moments.of(source.chunks()).energy
     parts = [rows.take(*part) for part in estimator._codes(source, estimator._transform_k())]
     uses = Uses(*map(np.concatenate, zip(*parts, strict=True)))
     usage = np.bincount(uses.atoms, minlength=n_atoms)
@@ -107,7 +108,7 @@ def facts_of(estimator, source, *, ordered: bool, n_examples: int, n_related: in
     return Facts(
         n_samples=rows.n,
         ordered=ordered,
-        r2=1 - _ratio(rows.errors.sum(), rows.variance),
+        r2=1 - _ratio(rows.errors.sum(), variance),
         l0=len(uses.rows) / rows.n,
         value_range=(rows.lowest, rows.highest),
         usage=usage,
@@ -115,7 +116,7 @@ def facts_of(estimator, source, *, ordered: bool, n_examples: int, n_related: in
         mean_step=_ratio(total(uses.steps), usage),
         energy=_ratio(energy, energy.sum()),
         removal=_ratio(rise, error),
-        r2_loss=_ratio(rise, rows.variance),
+        r2_loss=_ratio(rise, variance),
         coherence=np.abs(neighbors.cosines[:, 0]) if n_atoms > 1 else np.array([np.nan]),
         top_rows=top_rows,
         top_codes=top_codes,
@@ -139,13 +140,13 @@ def _ratio(a, b):
 
 # ------------------------------------------------------------------------- the pass
 class _Pass:
-    """One pass over the rows: their errors, and what the variance of all is made of."""
+    """One pass over the rows: their errors, and the range of their values."""
 
     def __init__(self, estimator):
         self._W = estimator.components_
         self._norms = np.square(self._W, dtype=float).sum(axis=1)
         self._center = estimator.intercept_
-        self._errors, self._sum, self._squares = [], 0.0, 0.0
+        self._errors = []
         self.n, self.lowest, self.highest = 0, np.inf, -np.inf
 
     def take(self, X, codes: Codes) -> Uses:
@@ -154,8 +155,6 @@ class _Pass:
         X_centered = X - self._center.astype(X.dtype, copy=False)
         residual = X_centered - codes.decode(W)
         self._errors.append(np.square(residual, dtype=float).sum(axis=1))
-        self._sum = self._sum + X_centered.sum(axis=0, dtype=float)
-        self._squares += np.square(X_centered, dtype=float).sum()
         self.lowest = min(self.lowest, float(X.min()))
         self.highest = max(self.highest, float(X.max()))
 
@@ -172,11 +171,6 @@ class _Pass:
     def errors(self):
         """The squared error of each row."""
         return np.concatenate(self._errors)
-
-    @property
-    def variance(self):
-        """The sum of squares of X about its mean."""
-        return self._squares - np.square(self._sum).sum() / self.n
 
 
 def uses_of(codes: Codes) -> tuple[np.ndarray, ...]:

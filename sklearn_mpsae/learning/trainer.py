@@ -85,6 +85,9 @@ class Trainer:
     directions : set of str
         The parameters that point where their atom does: a revived atom has them point at
         its row. Others (biases) then start at zero.
+    full_rows : bool
+        Whether a row has no room for a further code, so that a revived atom has to take the
+        place of another one. Else rows share their codes.
     dead_after : int or None
         Steps without use after which an atom is dead; None for never.
     revive : bool
@@ -105,6 +108,7 @@ class Trainer:
         learning_rate,
         shares,
         directions,
+        full_rows,
         dead_after,
         revive,
         random_state,
@@ -115,6 +119,7 @@ class Trainer:
         self.learning_rate = learning_rate
         self.shares = shares
         self.directions = directions
+        self.full_rows = full_rows
         self.dtype = parameters["components"].dtype
         self.dead_after = dead_after
         self.revive = revive
@@ -186,8 +191,9 @@ class Trainer:
         """Dead atoms that are to be replaced, and the unit vectors to replace them with.
 
         Rows are drawn with probability proportional to their residual's energy. An atom is
-        pointed at what all codes of its row but the least one leave. Pointed at the residual,
-        it would lose against the atom of that code, with one code a row every time.
+        pointed at the residual; where rows are full, at what all codes of its row but the
+        least one leave: it has to take the place of that one, which leaves the residual and
+        so would win against it, with one code a row every time.
         """
         dead = self._dead()
         if not len(dead):
@@ -203,7 +209,11 @@ class Trainer:
         rows -= sum(map(len, parts[: self.ranks.rank]))
         own = (rows >= 0) & (rows < len(batch.residual))
         targets = np.zeros((len(rows), batch.residual.shape[1]))
-        targets[own] = self._without_least(batch, rows[own])
+        own_rows = rows[own]
+        if self.full_rows:
+            targets[own] = self._without_least(batch, own_rows)
+        else:
+            targets[own] = self.kernels.to_numpy(batch.residual[own_rows])
         return dead, unit_rows(self.ranks.sum(targets))
 
     def _without_least(self, batch, rows):

@@ -23,6 +23,7 @@ from sklearn_mpsae import (
     MPSparseAutoencoder,
     MPSparseAutoencoderCV,
     ReLUSAE,
+    TopKSAE,
     compare,
     explore,
     plotting,
@@ -30,7 +31,15 @@ from sklearn_mpsae import (
 from sklearn_mpsae.coding import Codes, matching_pursuit, orthogonal_matching_pursuit
 from sklearn_mpsae.coding.codes import stack_csr, stack_dense
 from sklearn_mpsae.coding.kernels.budget import even_parts
-from sklearn_mpsae.persistence import load, save, to_onnx, to_torch_module
+from sklearn_mpsae.explorer._facts import Uses, related_by
+from sklearn_mpsae.persistence import (
+    export_saelens,
+    import_saelens,
+    load,
+    save,
+    to_onnx,
+    to_torch_module,
+)
 
 FAST = {"max_iter": 2, "random_state": 0}
 
@@ -42,7 +51,14 @@ def exported(sae, X, folder):
 
 def in_onnx(sae, X, folder):
     pytest.importorskip("onnx")
-    return np.array(Path(to_onnx(sae, folder / "model.onnx")).stat().st_size)
+    runtime = pytest.importorskip("onnxruntime")
+    session = runtime.InferenceSession(to_onnx(sae, folder / "model.onnx"))
+    return session.run(None, {"X": X})[0]
+
+
+def in_saelens(sae, X, folder):
+    pytest.importorskip("safetensors")
+    return import_saelens(export_saelens(sae, folder / "saelens")).transform(X)
 
 
 def explored(sae, X, folder):
@@ -74,6 +90,7 @@ DOORS = {
     "save": lambda sae, X, folder: load(save(sae, folder / "s.safetensors")).transform(X),
     "to_torch_module": exported,
     "to_onnx": in_onnx,
+    "export_saelens": in_saelens,
 }
 
 
@@ -100,8 +117,7 @@ def test_a_whole_number_of_codes_is_that_number_at_every_door(k, door, small, tm
     expected = MPSparseAutoencoder(12, n_nonzero_coefs=3, **FAST).fit(small)
     found = MPSparseAutoencoder(12, n_nonzero_coefs=k, **FAST).fit(small)
     answers = door(expected, small, tmp_path / "a"), door(found, small, tmp_path)
-    if door is not in_onnx:  # names the parameters too
-        np.testing.assert_array_equal(*answers)
+    np.testing.assert_array_equal(*answers)
 
 
 @pytest.mark.parametrize("k", WHOLE, ids=repr)
@@ -258,6 +274,21 @@ def test_one_outlier_costs_one_row(Estimator, device, rng, tmp_path):
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert peak < 4 * n * p  # a dense array; padded, they took ten
+
+
+def test_one_row_of_many_codes_costs_one_row_in_explore():
+    n, p = 20_000, 1_000
+    rows = np.concatenate([np.repeat(np.arange(n), 2), np.full(p, n)])
+    atoms = np.concatenate([np.tile([3, 5], n), np.arange(p)])
+    ones = np.ones(len(rows))
+    uses, usage = Uses(rows, atoms, ones, ones, ones), np.bincount(atoms, minlength=p)
+    tracemalloc.start()
+    found = related_by(uses, usage, n + 1, 1, ordered=True)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (found["after"].atoms[3], found["after"].rows[3]) == (5, n + 1)
+    assert found["before"].rows[5] == n + 1
+    assert peak < 4 * n * p  # an array of n x p int64 takes twice that
 
 
 def test_parts_are_at_most_half_empty_beyond_a_few(rng):
@@ -451,3 +482,25 @@ def test_a_search_keeps_the_names_of_features(small):
             12, n_nonzero_coefs=[2, 3], scoring=scoring, target_score=0.01, cv=2, **FAST
         ).fit(frame)
     assert len(seen) == 4
+
+
+# ------------------------------------------------------------------- codes without nesting
+class Shrunken(TopKSAE):
+    """Codes that depend on their number: those for fewer are not the first ones."""
+
+    _nested = False
+
+    def _encoder(self, kernels, n_samples, k, dtype):
+        encode = super()._encoder(kernels, n_samples, k, dtype)
+        return lambda X: [(indices, values / (1 + 1 / k)) for indices, values in encode(X)]
+
+
+def test_a_path_is_that_of_the_codes_nested_or_not(Estimator, small):
+    for cls in (Estimator, Shrunken):
+        sae = cls(12, n_nonzero_coefs=3, **FAST)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            sae.fit(small)
+        path = sae.reconstruction_path(small, 3)
+        scores = [sae.set_params(transform_n_nonzero_coefs=k).score(small) for k in (1, 2, 3)]
+        np.testing.assert_allclose(1 - path, scores)

@@ -19,6 +19,10 @@ from ..metrics._inputs import batches
 
 N_BINS = 24
 
+# Places of a row beyond these count as one in what is expected by chance, so that a row with
+# very many codes costs no memory for each atom.
+_MOST_PLACES = 256
+
 
 class Uses(NamedTuple):
     """Which rows use which atoms, by row and, within a row, by step. Arrays of one length."""
@@ -246,12 +250,13 @@ def related_by(uses, usage, n_rows, n_related, *, ordered) -> dict[str, Related]
     the others. Ordered by rows alone, all lists would name the commonest atoms.
     """
     n_atoms = len(usage)
-    place = np.arange(len(uses.rows)) - np.searchsorted(uses.rows, uses.rows)
-    n_places = int(place.max(initial=0)) + 1
-    of_row = np.full((n_rows, n_places), -1)
-    of_row[uses.rows, place] = uses.atoms
+    n_uses = np.bincount(uses.rows, minlength=n_rows)
+    first = np.cumsum(n_uses) - n_uses
+    place = np.arange(len(uses.rows)) - first[uses.rows]
+    n_places = min(int(place.max(initial=0)) + 1, _MOST_PLACES)
     # In how many rows an atom is at a place, before it, and after it.
-    at = np.bincount(uses.atoms * n_places + place, minlength=n_atoms * n_places)
+    counted = uses.atoms * n_places + place.clip(max=n_places - 1)
+    at = np.bincount(counted, minlength=n_atoms * n_places)
     at = at.reshape(n_atoms, n_places)
     earlier = at.cumsum(axis=1) - at
     later = usage[:, None] - at - earlier
@@ -259,7 +264,6 @@ def related_by(uses, usage, n_rows, n_related, *, ordered) -> dict[str, Related]
     by_atom = np.argsort(uses.atoms, kind="stable")
     starts = np.concatenate([[0], np.cumsum(usage)])
 
-    places = np.arange(n_places)
     if ordered:
         chosen = {"before": np.less, "after": np.greater}
         by_chance = {"before": earlier / n_rows, "after": later / n_rows}
@@ -271,12 +275,17 @@ def related_by(uses, usage, n_rows, n_related, *, ordered) -> dict[str, Related]
         taken = by_atom[starts[block.start] : starts[block.stop]]
         for name, is_chosen in chosen.items():
             counts = np.zeros((block.stop - block.start) * n_atoms, dtype=np.int64)
-            for part in _parts(len(taken), n_places):
+            for part in _parts(len(taken), int(n_uses.max())):
                 use = taken[part]
-                others = of_row[uses.rows[use]]
-                cells = (uses.atoms[use] - block.start)[:, None] * n_atoms + others
-                there = is_chosen(places, place[use][:, None]) & (others >= 0)
-                counts += np.bincount(cells[there], minlength=len(counts))
+                # All uses of the rows of these uses, those of a row side by side.
+                n_others = n_uses[uses.rows[use]]
+                ends = np.cumsum(n_others)
+                shift = first[uses.rows[use]] - (ends - n_others)
+                others = np.arange(ends[-1]) + np.repeat(shift, n_others)
+                there = is_chosen(place[others], np.repeat(place[use], n_others))
+                atoms = np.repeat(uses.atoms[use] - block.start, n_others)[there]
+                cells = atoms * n_atoms + uses.atoms[others[there]]
+                counts += np.bincount(cells, minlength=len(counts))
             _keep_best(related[name], counts, block.start, at, by_chance[name])
     return related
 

@@ -48,7 +48,8 @@ class MPSparseAutoencoder(BaseSparseAutoencoder):
         takes as many as it needs, namely stops before an atom whose code would be at most
         `threshold_`, and training sets that so that rows have `n_nonzero_coefs` codes on
         average. Where the data have true atoms and their number differs between rows, this
-        finds them best (docs/study/superposition.md).
+        finds them best (docs/study/superposition.md). After `fit`, "average" may be set to
+        "row"; "row" has no threshold to be set to "average" with.
     tol : float, default=0.0
         A row takes no further atom once its squared residual is at most `tol` times its
         squared norm (after centring); so it does not depend on the data's scale.

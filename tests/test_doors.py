@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import sparse
 from sklearn import config_context
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV, GroupKFold, StratifiedKFold
@@ -30,6 +31,7 @@ from sklearn_mpsae import (
 )
 from sklearn_mpsae.coding import Codes, matching_pursuit, orthogonal_matching_pursuit
 from sklearn_mpsae.coding.codes import stack_csr, stack_dense
+from sklearn_mpsae.coding.kernels import open_kernels
 from sklearn_mpsae.coding.kernels.budget import even_parts
 from sklearn_mpsae.explorer._facts import Uses, related_by
 from sklearn_mpsae.persistence import (
@@ -40,6 +42,7 @@ from sklearn_mpsae.persistence import (
     to_onnx,
     to_torch_module,
 )
+from sklearn_mpsae.sources import BatchStream
 
 FAST = {"max_iter": 2, "random_state": 0}
 
@@ -306,6 +309,21 @@ def test_parts_are_at_most_half_empty_beyond_a_few(rng):
     assert list(even_parts(np.full(10**5, 7))) == [slice(0, 10**5)]
 
 
+@pytest.mark.parametrize("device", ["cpu", "cpu:0"])
+def test_parts_of_rows_have_what_all_rows_have(device, rng):
+    X = rng.standard_normal((3_000, 6))
+    X[5] *= 1e3
+    W, bias = rng.standard_normal((80, 6)), -5 + rng.random(80)
+    with open_kernels(device, X.dtype) as kernels:
+        arrays = [kernels.asarray(a) for a in (X, W, bias, np.full(80, 0.5))]
+        whole, parts = kernels.above(*arrays), list(kernels.above_in_parts(*arrays))
+        whole, *parts = (
+            Codes(*map(kernels.to_numpy, codes), 80).csr() for codes in (whole, *parts)
+        )
+    assert len(parts) > 1
+    np.testing.assert_allclose(sparse.vstack(parts).toarray(), whole.toarray(), atol=1e-12)
+
+
 def test_parts_of_other_widths_are_put_together(rng):
     parts = [
         Codes(rng.integers(0, 9, (n, k)), rng.standard_normal((n, k)), 9)
@@ -469,6 +487,11 @@ def test_compare_under_frames_as_output(small):
             found = compare(estimators, small, **options).drop(columns=timed)
         assert (found.error == "").all()
         pd.testing.assert_frame_equal(found, expected)
+
+
+def test_compare_takes_no_files_or_streams(small):
+    with pytest.raises(TypeError, match="X_test is of BatchStream: compare needs its rows"):
+        compare({"MP": MPSparseAutoencoder()}, small, X_test=BatchStream([small]))
 
 
 def test_a_search_keeps_the_names_of_features(small):

@@ -64,8 +64,8 @@ class Codes:
             Those of all rows.
         """
         shape = sum(map(len, parts)), max(part.indices.shape[1] for part in parts)
-        indices = np.zeros(shape, parts[0].indices.dtype)
-        values = np.zeros(shape, parts[0].values.dtype)
+        indices = np.zeros(shape, np.result_type(*(part.indices for part in parts)))
+        values = np.zeros(shape, np.result_type(*(part.values for part in parts)))
         for rows, part in _placed(parts):
             indices[rows, : part.indices.shape[1]] = part.indices
             values[rows, : part.values.shape[1]] = part.values
@@ -130,7 +130,7 @@ def stack_dense(parts: Iterable[Codes]) -> np.ndarray:
     """The rows of all parts as one array, which is allocated once."""
     parts = list(parts)
     shape = sum(map(len, parts)), parts[0].n_components
-    out = np.zeros(shape, dtype=parts[0].values.dtype)
+    out = np.zeros(shape, np.result_type(*(part.values for part in parts)))
     for rows, part in _placed(parts):
         numbers = np.arange(rows.start, rows.stop)
         for indices, values in zip(part.indices.T, part.values.T, strict=True):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import os
-import warnings
 from abc import ABCMeta, abstractmethod
+from collections.abc import Set
 from numbers import Integral, Real
 from typing import Any
 
@@ -14,15 +14,16 @@ from numpy.typing import ArrayLike
 from scipy.sparse import csr_array, issparse, sparray, spmatrix
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_array
-from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.extmath import safe_sparse_dot
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ._arrays import FittedArray, Home, as_numpy, follows_input, home_of
-from ._compat import CallbackSupportMixin, align_sparse
+from ._compat import CallbackSupportMixin, Interval, StrOptions, align_sparse, check_params
 from ._learner import LearnerMixin
+from ._warn import warn as warn_of
 from .coding import Codes, save_codes
-from .coding.checks import check_count, check_size
+from .coding.checks import as_whole, check_count, check_size
+from .coding.codes import stack_csr, stack_dense
 from .coding.inputs import float_dtypes, tabled
 from .coding.kernels import open_kernels
 from .learning.batches import Moments
@@ -90,6 +91,15 @@ class BaseSparseAutoencoder(
     # Whether norms of atoms may be free early in a fit.
     _free_norms = False
 
+    # The parameters that point where their atom does; the others are numbers, as biases.
+    _directions: Set[str] = frozenset({"components"})
+
+    # Whether each row has its own number of codes; else rows share them.
+    _full_rows = True
+
+    # Whether the codes for fewer atoms are the first ones of those for more.
+    _nested = True
+
     # The share of the learning rate that each parameter takes, 1 where not named.
     _rate_shares: dict = {}
 
@@ -121,7 +131,10 @@ class BaseSparseAutoencoder(
 
     @abstractmethod
     def _encoder(self, kernels, n_samples, k, dtype):
-        """A function from centred rows on the device to their (indices, values).
+        """A function from centred rows on the device to their codes: (indices, values) pairs.
+
+        An iterable of pairs, for some rows after the others, so that rows with many codes
+        need not make the arrays of all rows wide. Mostly there is one, for all rows.
 
         k : how many codes a row may have, or what `_transform_k` gives. There may be more
             or fewer slots than that.
@@ -156,8 +169,8 @@ class BaseSparseAutoencoder(
         >>> codes.shape, int((codes != 0).sum(axis=1).max())
         ((1797, 32), 4)
         """
-        codes = self.encode(X)
-        return align_sparse(codes.csr()) if self.sparse_output else codes.dense()
+        parts = self._encoded(X)
+        return align_sparse(stack_csr(parts)) if self.sparse_output else stack_dense(parts)
 
     @follows_input
     def encode(self, X: RowsLike) -> Codes:
@@ -174,7 +187,9 @@ class BaseSparseAutoencoder(
         -------
         codes : sklearn_mpsae.coding.Codes
             Slots are in the order in which a pursuit took the atoms; for shallow encoders
-            from the largest code down.
+            from the largest code down. All rows have as many slots as the row with the most
+            codes needs: where one needs far more than the others, `transform` with
+            ``sparse_output=True`` and `transform_to` take less memory.
 
         Examples
         --------
@@ -186,8 +201,7 @@ class BaseSparseAutoencoder(
         >>> codes.indices.shape, codes.values.shape
         ((1797, 4), (1797, 4))
         """
-        source = self._source_to_code(X)
-        return Codes.stack([part for _, part in self._codes(source, self._transform_k())])
+        return Codes.stack(list(self._encoded(X)))
 
     @follows_input
     def transform_to(self, X: RowsLike, folder: str | os.PathLike[str]) -> csr_array:
@@ -226,7 +240,8 @@ class BaseSparseAutoencoder(
         """
         source = self._source_to_code(X)
         k = self._transform_k()
-        per_row = k[0] if isinstance(k, tuple) else k or len(self.components_)
+        per_row = k[0] if isinstance(k, tuple) else k
+        per_row = len(self.components_) if per_row is None else per_row
         most = source.n_rows and source.n_rows * per_row
         return save_codes(folder, (part.csr() for _, part in self._codes(source, k)), most)
 
@@ -311,7 +326,8 @@ class BaseSparseAutoencoder(
         X : array-like, CSR or source of shape (n_samples, n_features)
             Rows to reconstruct.
         n_nonzero_coefs : int, default=None
-            How far to go; None for as far as `transform` does.
+            How far to go; more than there are atoms is used as that many, with a warning.
+            None for as far as `transform` does.
 
         Returns
         -------
@@ -332,21 +348,28 @@ class BaseSparseAutoencoder(
         source = self._source_to_code(X)
         if n_nonzero_coefs is None:
             return self._unexplained(source, self._transform_k(), path=True)
-        check_count(n_nonzero_coefs, "n_nonzero_coefs")
-        k = self._n_active(n_nonzero_coefs, len(self.components_))
+        check_count(as_whole(n_nonzero_coefs), "n_nonzero_coefs")
+        k = self._n_active(n_nonzero_coefs, len(self.components_), warn=True)
         path = self._unexplained(source, k, path=True)
         # Where no row has so many, it stays where the last one left it.
         return np.pad(path, (0, k - len(path)), "edge")
 
+    def _encoded(self, X):
+        """The Codes of X as `transform` finds them, some rows after the others."""
+        source = self._source_to_code(X)
+        return (part for _, part in self._codes(source, self._transform_k()))
+
     def _codes(self, source, k):
-        """Yield rows and their Codes, some thousand rows at a time."""
+        """Yield rows and their Codes, at most some thousand rows at a time."""
         center = self.intercept_.astype(source.dtype)
         with open_kernels(self.device, source.dtype) as kernels:
             encode = self._encoder(kernels, source.n_rows or _MANY_ROWS, k, source.dtype)
             for rows in source.chunks():
                 check_size(rows)
-                codes = encode(kernels.asarray(rows - center))
-                yield rows, Codes(*map(kernels.to_numpy, codes), len(self.components_))
+                for codes in encode(kernels.asarray(rows - center)):
+                    part = Codes(*map(kernels.to_numpy, codes), len(self.components_))
+                    yield rows[: len(part)], part
+                    rows = rows[len(part) :]
 
     def _unexplained(self, source, k, *, path=False):
         """Unexplained share of the variance: of all codes, or of the first 1, 2, ... ones."""
@@ -360,6 +383,9 @@ class BaseSparseAutoencoder(
         return errors / variance if variance > 0 else np.full_like(errors, np.nan)
 
     def _squared_errors(self, source, k, path):
+        if path and not self._nested:
+            # The codes of fewer atoms are not the first ones of more.
+            return self._squared_errors_anew(source, k)
         center = self.intercept_.astype(source.dtype)
         dictionary = self.components_.astype(source.dtype, copy=False)
         errors = []
@@ -378,6 +404,13 @@ class BaseSparseAutoencoder(
         # A part with fewer slots than others stays where its last one left it.
         longest = max(map(len, errors))
         return sum(np.pad(part, (0, longest - len(part)), "edge") for part in errors)
+
+    def _squared_errors_anew(self, source, k):
+        """Squared errors with 1, 2, ... k codes, each from an encode of its own."""
+        k, threshold = k if isinstance(k, tuple) else (k, None)
+        k = len(self.components_) if k is None else k
+        levels = [t if threshold is None else (t, threshold) for t in range(1, k + 1)]
+        return np.concatenate([self._squared_errors(source, t, False) for t in levels])
 
     # ------------------------------------------------------------------- validation
     def _source(self, X, reset, dtype=None):
@@ -409,29 +442,48 @@ class BaseSparseAutoencoder(
         return validate_data(self, X, reset=reset, accept_sparse="csr", dtype=dtypes, order="C")
 
     def _source_to_code(self, X):
-        check_is_fitted(self)
+        self._check_to_code()
         return self._source(X, reset=False)
+
+    def _check_to_code(self):
+        """Refuse parameters set after `fit` that `fit` would refuse."""
+        check_is_fitted(self)
+        check_params(self)
 
     def _n_atoms(self, source):
         return source.n_features if self.n_components is None else self.n_components
 
-    def _n_active(self, k, n_atoms, *, warn=False):
-        """How many non-zero codes: k or a tenth of the features, at most all atoms."""
+    def _n_active(self, k, n_atoms, *, warn=False, name="n_nonzero_coefs"):
+        """How many non-zero codes: k or a tenth of the features, at most all atoms.
+
+        An int where it is whole, whatever k is.
+        """
         if k is None:
             return min(max(1, self.n_features_in_ // 10), n_atoms)
-        if k > n_atoms and warn:
-            warnings.warn(
-                f"n_nonzero_coefs={k} is more than the {n_atoms} components there are: "
-                f"{n_atoms} is used.",
-                UserWarning,
-                stacklevel=5,
-            )
-        return min(k, n_atoms)
+        if k > n_atoms:
+            if warn:
+                warn_of(
+                    f"{name}={k} is more than the {n_atoms} components there are: {n_atoms} "
+                    "is used.",
+                    UserWarning,
+                )
+            return n_atoms
+        return int(k) if k == int(k) else k
 
     def _transform_k(self):
         """The k for `_encoder` that `transform` uses."""
-        k = self.transform_n_nonzero_coefs or self.n_nonzero_coefs
-        return self._n_active(k, len(self.components_))
+        k, n_atoms = self.transform_n_nonzero_coefs, len(self.components_)
+        if k is None:
+            return self._fitted_k()
+        return self._n_active(k, n_atoms, warn=True, name="transform_n_nonzero_coefs")
+
+    def _fitted_k(self):
+        """The k for `_encoder` where `transform` is to do as `fit` did."""
+        return self._n_trained()
+
+    def _n_trained(self):
+        """How many codes rows were to have in `fit`, at most or on average."""
+        return self._n_active(self.n_nonzero_coefs, len(self.components_))
 
     # ---------------------------------------------------------------- scikit-learn
     @property

@@ -13,6 +13,8 @@ from sklearn.decomposition import (
 )
 
 from ._base import BaseSparseAutoencoder
+from ._mp_cv import MPSparseAutoencoderCV
+from .coding.codes import stack_csr
 
 
 class Coder:
@@ -43,10 +45,10 @@ class _Autoencoder(Coder):
         return {"n_nonzero_coefs": level, "transform_n_nonzero_coefs": None}
 
     def encode(self, estimator, X):
-        return estimator.encode(X)
+        return stack_csr(estimator._encoded(X))
 
     def decode(self, estimator, codes):
-        return codes.decode(estimator.components_) + estimator.intercept_
+        return codes @ estimator.components_ + estimator.intercept_
 
 
 class _Dictionary(Coder):
@@ -96,6 +98,11 @@ def coder_of(estimator, name) -> Coder:
     TypeError
         If there is none.
     """
+    if isinstance(estimator, MPSparseAutoencoderCV):
+        raise TypeError(
+            f"estimators[{name!r}] is an MPSparseAutoencoderCV, which chooses its sparsity: "
+            "compare sets it. Pass an MPSparseAutoencoder."
+        )
     for kind, coder in _CODERS.items():
         if isinstance(estimator, kind):
             return coder

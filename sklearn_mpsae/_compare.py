@@ -30,9 +30,11 @@ from . import __version__, metrics
 from ._arrays import as_rows
 from ._coders import coder_of, configured
 from .coding import Codes
+from .coding.checks import as_whole
 from .learning.dictionary import unit_rows
 from .metrics._inputs import checked_codes, checked_dictionary, n_rows
 from .metrics._recovery import checked_parents
+from .sources import BatchStream, NpyFiles
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -86,7 +88,8 @@ def compare(
     estimators : dict of str to estimator
         Unfitted estimators, by the name they have in the table:
 
-        - of this package: ``n_nonzero_coefs`` is set;
+        - of this package: ``n_nonzero_coefs`` is set (so `MPSparseAutoencoderCV`, which
+          chooses it, is refused);
         - scikit-learn's `DictionaryLearning` and `MiniBatchDictionaryLearning`, whose
           dictionary is learned once for each seed, and coded by orthogonal matching pursuit
           with so many codes; `SparseCoder`, which learns nothing, in the same way;
@@ -165,7 +168,7 @@ def compare(
     ImportError
         If there is no pandas.
     TypeError
-        For estimators that are not known.
+        For estimators that are not known, and for rows that are files or streams.
     ValueError
         For arguments that are empty, out of range, twice the same or do not fit each other;
         all before the first fit.
@@ -378,7 +381,9 @@ def _geometry(atoms, codes, level):
 
 def _probe(coder, fitted, codes, data):
     train, test = _plain(coder.encode(fitted, data.X)), _plain(codes)
-    probe = make_pipeline(MaxAbsScaler(), LogisticRegression(max_iter=_PROBE_STEPS))
+    # Codes may be sparse, of which no frame is made, whatever the user has set.
+    scaler = MaxAbsScaler().set_output(transform="default")
+    probe = make_pipeline(scaler, LogisticRegression(max_iter=_PROBE_STEPS))
     with warnings.catch_warnings():
         # The steps are few on purpose.
         warnings.simplefilter("ignore", ConvergenceWarning)
@@ -417,13 +422,17 @@ def _pandas():
 
 
 def _checked_numbers(values, name, kind, *, least):
-    values = np.ravel(values).tolist()
-    if not values or not all(isinstance(v, kind) and v >= least for v in values):
+    # As objects, since an array of numbers has 1 for True.
+    values = [as_whole(value) for value in np.ravel(np.asarray(values, dtype=object))]
+    fit = (
+        isinstance(v, kind) and not isinstance(v, bool) and least <= v < np.inf for v in values
+    )
+    if not values or not all(fit):
         of = "integers" if kind is Integral else "numbers"
         raise ValueError(f"{name} must hold {of} of at least {least}, got {values}.")
     if len(set(values)) < len(values):
         raise ValueError(f"{name} holds a value twice: {values}. Each is a row of the table.")
-    return [int(value) if value == int(value) else value for value in values]
+    return [int(value) if isinstance(value, Integral) else float(value) for value in values]
 
 
 def _checked_measures(measures, data):
@@ -456,6 +465,12 @@ def _check_estimators(estimators, levels, seeds):
 def _checked_data(X, X_test, y, y_test, truth):
     if X_test is None and y_test is not None:
         raise ValueError("y_test has the classes of X_test: pass X_test with it.")
+    for name, rows in {"X": X, "X_test": X_test}.items():
+        if isinstance(rows, BatchStream | NpyFiles):
+            raise TypeError(
+                f"{name} is of {type(rows).__name__}: compare needs its rows in memory. Pass "
+                "an array of some of them."
+            )
     X = as_rows(X)
     if X_test is None:
         X_test, y_test = X, y

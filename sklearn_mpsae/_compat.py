@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import cache, wraps
 from typing import Any, TypeVar
 
+import numpy as np
 import sklearn
+from sklearn import get_config
 from sklearn.base import _fit_context
+from sklearn.utils import _safe_indexing as rows_at
 from sklearn.utils._array_api import _convert_to_numpy as convert_to_numpy
 from sklearn.utils._array_api import get_namespace_and_device
 from sklearn.utils._openmp_helpers import _openmp_effective_n_threads
+from sklearn.utils._param_validation import Interval as _Interval
+from sklearn.utils._param_validation import (
+    StrOptions,
+    make_constraint,
+    validate_parameter_constraints,
+    validate_params,
+)
+
+from ._warn import warn
 
 try:  # scikit-learn 1.9
     from sklearn.callback import CallbackSupportMixin
@@ -36,11 +48,10 @@ except ImportError:
         """scikit-learn before 1.9: no callbacks to call."""
 
         def set_callbacks(self, *callbacks):
-            warnings.warn(
+            warn(
                 "Callbacks need scikit-learn 1.9 or later, here is "
                 f"{sklearn.__version__}: fit will not call them.",
                 UserWarning,
-                stacklevel=2,
             )
             return self
 
@@ -59,21 +70,70 @@ UNDER_CALLBACKS = {"_callback_fit_ctx", "_skl_callbacks_to_teardown"}
 __all__ = [
     "UNDER_CALLBACKS",
     "CallbackSupportMixin",
+    "Interval",
+    "StrOptions",
     "align_sparse",
     "array_namespace",
+    "check_params",
     "convert_to_numpy",
     "fit_context",
     "get_namespace_and_device",
     "n_threads",
     "reconstructed",
+    "rows_at",
+    "validate_parameter_constraints",
+    "validate_params",
 ]
+
+
+class Interval(_Interval):
+    """scikit-learn's constraint, but True and False are no numbers."""
+
+    def is_satisfied_by(self, val: Any) -> bool:
+        return not isinstance(val, bool | np.bool_) and super().is_satisfied_by(val)
+
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 def fit_context(*, prefer_skip_nested_validation: bool) -> Callable[[Method], Method]:
-    """scikit-learn's decorator of `fit`, for a type checker: it leaves the type alone."""
-    return _fit_context(prefer_skip_nested_validation=prefer_skip_nested_validation)
+    """scikit-learn's decorator of `fit`, for a type checker: it leaves the type alone.
+
+    Parameters are checked before every `partial_fit`, not before the first one only.
+    """
+    in_context = _fit_context(prefer_skip_nested_validation=prefer_skip_nested_validation)
+
+    def decorate(method):
+        if method.__name__ != "partial_fit":
+            return in_context(method)
+
+        @wraps(method)
+        def checked(estimator, *args, **kwargs):
+            check_params(estimator)
+            return in_context(method)(estimator, *args, **kwargs)
+
+        return checked
+
+    return decorate
+
+
+def check_params(estimator: Any) -> None:
+    """What scikit-learn asks of parameters before `fit`, at a fifth of its time."""
+    if get_config()["skip_parameter_validation"]:
+        return
+    for name, constraints in _constraints(type(estimator)).items():
+        value = getattr(estimator, name, None)
+        if not any(constraint.is_satisfied_by(value) for constraint in constraints):
+            estimator._validate_params()  # which raises, with scikit-learn's message
+
+
+@cache
+def _constraints(cls):
+    return {
+        name: [make_constraint(each) for each in constraints]
+        for name, constraints in cls._parameter_constraints.items()
+        if constraints != "no_validation"
+    }
 
 
 def n_threads() -> int:

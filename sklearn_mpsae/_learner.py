@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import os
-import warnings
 from contextlib import contextmanager
 from numbers import Integral, Real
 from typing import Any, Self
@@ -16,6 +15,7 @@ from sklearn.utils import check_random_state
 
 from ._arrays import as_numpy, learns_from_input
 from ._compat import UNDER_CALLBACKS, fit_context
+from ._warn import warn
 from .coding.kernels import open_kernels
 from .learning.batches import Batches, Moments
 from .learning.checkpoint import Checkpoint, Checksum, check_same, read
@@ -107,12 +107,11 @@ class LearnerMixin:
             return
         l0 = missed(running, self._controlled, k)
         if l0 is not None:
-            warnings.warn(
+            warn(
                 f"Rows have {l0:.3g} codes on average, not the n_nonzero_coefs={k:g} asked "
                 f"for: {self.n_steps_} training steps were too few to get there, or too "
                 "large. Raise max_iter or lower learning_rate.",
                 ConvergenceWarning,
-                stacklevel=5,
             )
 
     def _begin(self, source, k, kernels, ranks):
@@ -240,11 +239,10 @@ class LearnerMixin:
         1797
         """
         if self.checkpoint is not None:
-            warnings.warn(
+            warn(
                 "partial_fit writes no checkpoint: save the estimator between calls, with "
                 "sklearn_mpsae.persistence.save or joblib.dump, and set checkpoint=None.",
                 UserWarning,
-                stacklevel=4,
             )
         with self._unchanged_on_error(), open_ranks(self.distributed) as ranks:
             first = not hasattr(self, "components_")
@@ -374,6 +372,8 @@ class LearnerMixin:
             state,
             learning_rate=self.learning_rate,
             shares=self._rate_shares,
+            directions=self._directions,
+            full_rows=self._full_rows,
             dead_after=None if self.dead_atoms == "keep" else self.dead_after,
             revive=self.dead_atoms == "revive",
             random_state=random_state,

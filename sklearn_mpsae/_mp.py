@@ -9,13 +9,16 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.utils._param_validation import Interval, StrOptions
 
 from ._base import BaseSparseAutoencoder
+from ._compat import Interval, StrOptions
 from ._docs import shared_docs
 from .coding.pursuit import cheapest_path, check_orthogonal, pursue
 from .learning.control import control, start
 from .learning.trainer import Step
+
+# What to do where an orthogonal pursuit has no room.
+_INSTEAD = "set transform_algorithm='mp'"
 
 # With sparsity="average": how fast the threshold's logarithm follows the error of log L0,
 # and how many times more than the average a row may take.
@@ -45,7 +48,8 @@ class MPSparseAutoencoder(BaseSparseAutoencoder):
         takes as many as it needs, namely stops before an atom whose code would be at most
         `threshold_`, and training sets that so that rows have `n_nonzero_coefs` codes on
         average. Where the data have true atoms and their number differs between rows, this
-        finds them best (docs/study/superposition.md).
+        finds them best (docs/study/superposition.md). After `fit`, "average" may be set to
+        "row"; "row" has no threshold to be set to "average" with.
     tol : float, default=0.0
         A row takes no further atom once its squared residual is at most `tol` times its
         squared norm (after centring); so it does not depend on the data's scale.
@@ -69,9 +73,11 @@ class MPSparseAutoencoder(BaseSparseAutoencoder):
     {training}
     dead_atoms : {{"revive", "keep"}}, default="revive"
         What to do with atoms that no row uses any more. "revive": point them at what the
-        others leave of a badly reconstructed row. "keep": nothing.
+        others leave of a badly reconstructed row: with ``sparsity="row"`` without its least
+        code, which for one code a row is the row itself. "keep": nothing.
     dead_after : int, default=100
-        The number of steps without use after which an atom is dead.
+        The number of steps without use after which an atom is dead. A fit of fewer steps
+        replaces none.
     {infrastructure}
 
     Attributes
@@ -186,6 +192,10 @@ class MPSparseAutoencoder(BaseSparseAutoencoder):
         return {"components": self.components_}
 
     @property
+    def _full_rows(self):
+        return self.sparsity == "row"
+
+    @property
     def _controlled(self):
         return "threshold" if self.sparsity == "average" else None
 
@@ -199,7 +209,7 @@ class MPSparseAutoencoder(BaseSparseAutoencoder):
         # derivative by them is zero, so the gradient is that of the decoder alone.
         plan, running = now.plan, now.running
         if self.transform_algorithm == "omp":
-            check_orthogonal(kernels, W)  # now, not at the step that comes to need it
+            check_orthogonal(kernels, W, _INSTEAD)  # now, not at the step that comes to need it
         orthogonal = plan.refine and self.transform_algorithm == "omp"
         k, threshold = ceil(plan.n_nonzero_coefs), 0.0
         average, coarse = self.sparsity == "average", self.precision == "bfloat16"
@@ -246,33 +256,34 @@ class MPSparseAutoencoder(BaseSparseAutoencoder):
         orthogonal = self.transform_algorithm == "omp"
         gram = None
         if orthogonal:
-            check_orthogonal(kernels, W)
+            check_orthogonal(kernels, W, _INSTEAD)
         if orthogonal or cheapest_path(n_samples, *W.shape, k, dtype.itemsize) == "gram":
             gram = kernels.gram(W)
-        return lambda X: self._pursue(kernels, X, W, k, threshold, orthogonal, gram=gram)
+        return lambda X: [self._pursue(kernels, X, W, k, threshold, orthogonal, gram=gram)]
 
-    def _transform_k(self):
+    def _fitted_k(self):
         """A number of steps, or a largest number and the threshold to stop by."""
-        if self.sparsity == "row" or self.transform_n_nonzero_coefs is not None:
-            return super()._transform_k()
-        n_atoms = len(self.components_)
-        return _most(self._n_active(self.n_nonzero_coefs, n_atoms), n_atoms), self.threshold_
+        if self.sparsity == "row":
+            return super()._fitted_k()
+        if not self.threshold_ > 0:
+            raise ValueError(
+                "sparsity='average' needs the threshold that fit learns with it, and this "
+                f"{type(self).__name__} was fitted with sparsity='row': fit again, or set "
+                "sparsity='row' or transform_n_nonzero_coefs."
+            )
+        return _most(self._n_trained(), len(self.components_)), self.threshold_
 
-    def _n_active(self, k, n_atoms, *, warn=False):
+    @property
+    def _nested(self):
+        return self.transform_algorithm != "omp"
+
+    def _n_active(self, k, n_atoms, *, warn=False, name="n_nonzero_coefs"):
         if self.sparsity == "row" and k is not None and k != int(k):
             raise ValueError(
                 f"n_nonzero_coefs={k} is not a whole number: pass one, or "
                 "sparsity='average' for rows that have so many codes on average."
             )
-        return super()._n_active(k, n_atoms, warn=warn)
-
-    def _squared_errors(self, X, k, path):
-        if path and self.transform_algorithm == "omp":
-            # The codes of fewer atoms are not the first ones of more.
-            k, threshold = k if isinstance(k, tuple) else (k, 0.0)
-            ends = [self._squared_errors(X, (t + 1, threshold), False) for t in range(k)]
-            return np.concatenate(ends)
-        return super()._squared_errors(X, k, path)
+        return super()._n_active(k, n_atoms, warn=warn, name=name)
 
 
 def _most(k, n_atoms):

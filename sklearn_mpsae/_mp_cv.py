@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any, Literal, Self
@@ -13,12 +12,13 @@ from numpy.typing import ArrayLike
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import check_cv
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval
 
 from ._arrays import FittedArray, learns_from_input
-from ._compat import fit_context
+from ._compat import Interval, fit_context, rows_at
 from ._docs import shared_docs
 from ._mp import MPSparseAutoencoder
+from ._warn import warn
+from .coding.checks import checked_counts
 from .sources import BatchStream, NpyFiles, RowsLike
 
 # Parameters of `MPSparseAutoencoder` that this has not: they belong to a single fit.
@@ -141,11 +141,11 @@ class MPSparseAutoencoderCV(MPSparseAutoencoder):
             for name, constraint in MPSparseAutoencoder._parameter_constraints.items()
             if name not in _FIXED
         },
-        "n_nonzero_coefs": ["array-like", Interval(Integral, 1, None, closed="left"), None],
+        "n_nonzero_coefs": ["array-like", Interval(Real, 1, None, closed="left"), None],
         "target_score": [Interval(Real, None, 1, closed="right"), None],
         "scoring": [callable, None],
         "cv": ["cv_object"],
-        "n_jobs": [Integral, None],
+        "n_jobs": [Interval(Integral, None, None, closed="neither"), None],
     }
 
     candidates_ = FittedArray()
@@ -244,7 +244,9 @@ class MPSparseAutoencoderCV(MPSparseAutoencoder):
         with self._unchanged_on_error():
             rows = self._validated(X, reset=True)
             self.candidates_ = self._candidates(rows.shape[1])
-            folds = list(check_cv(self.cv).split(rows, y))
+            folds = self._folds(rows, y)
+            if hasattr(self, "feature_names_in_"):
+                rows = X  # so that callbacks and scorers may be given names too
             root = self._init_callback_context(
                 max_subtasks=len(folds) + 1, sequential_subtasks=False
             )
@@ -259,7 +261,13 @@ class MPSparseAutoencoderCV(MPSparseAutoencoder):
             held_out, most = delayed(_held_out), self.candidates_[-1]
             self.cv_scores_ = np.array(
                 Parallel(n_jobs=self.n_jobs)(
-                    held_out(self, self._single(most, seed), rows[train], rows[test], context)
+                    held_out(
+                        self,
+                        self._single(most, seed),
+                        rows_at(rows, train),
+                        rows_at(rows, test),
+                        context,
+                    )
                     for (train, test), context in zip(folds, of_folds, strict=True)
                 )
             )
@@ -272,22 +280,30 @@ class MPSparseAutoencoderCV(MPSparseAutoencoder):
             root.call_on_fit_task_end(estimator=self, X=X, y=y, reconstruction_attributes={})
         return self
 
+    def _folds(self, rows, y):
+        try:
+            splits = check_cv(self.cv).split(rows, y)
+            return [tuple(map(np.asarray, split)) for split in splits]
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"cv={self.cv!r} cannot split these rows ({error}). If it needs classes, pass "
+                "them as y; if it needs groups, pass cv=list(splitter.split(X, y, groups))."
+            ) from error
+
     def _candidates(self, n_features):
         """The numbers of codes to choose from, rising."""
-        n_atoms, k = self.n_components or n_features, self.n_nonzero_coefs
+        k = self.n_nonzero_coefs
+        n_atoms = n_features if self.n_components is None else self.n_components
         if k is None:
             k = min(max(10, n_features // 10), n_features, n_atoms)
-        ks = np.arange(1, k + 1) if isinstance(k, Integral) else np.unique(k)
-        if not ks.size or not np.issubdtype(ks.dtype, np.integer) or ks[0] < 1:
-            raise ValueError(
-                f"n_nonzero_coefs must be whole numbers from 1, or one of them, got {k!r}."
-            )
+        ks = np.unique(checked_counts(k, "n_nonzero_coefs"))
+        if np.ndim(k) == 0:
+            ks = np.arange(1, ks[0] + 1)
         if ks[-1] > n_atoms:
-            warnings.warn(
+            warn(
                 f"n_nonzero_coefs={ks[-1]} is more than the {n_atoms} components there are: "
                 f"{n_atoms} is used.",
                 UserWarning,
-                stacklevel=5,
             )
         return np.unique(np.minimum(ks, n_atoms))
 
@@ -309,19 +325,17 @@ class MPSparseAutoencoderCV(MPSparseAutoencoder):
         if self.target_score is None:
             return np.argmax(means)
         if means.max() < self.target_score:
-            warnings.warn(
+            warn(
                 f"No number of codes reaches target_score={self.target_score}: the best mean "
                 f"score is {means.max():.3g}. The largest number is taken; raise "
                 "n_nonzero_coefs or n_components, or lower target_score.",
                 ConvergenceWarning,
-                stacklevel=5,
             )
             return len(means) - 1
         return np.argmax(means >= self.target_score)
 
-    def _transform_k(self):
-        k = self.transform_n_nonzero_coefs or self.n_nonzero_coefs_
-        return self._n_active(k, len(self.components_))
+    def _n_trained(self):
+        return self.n_nonzero_coefs_
 
 
 def _fit_one(search, sae, rows, context):

@@ -9,10 +9,10 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.utils._param_validation import Interval, StrOptions
 
 from ._arrays import FittedArray
 from ._base import BaseSparseAutoencoder
+from ._compat import Interval, StrOptions
 from .learning.trainer import Step
 
 # The share of the auxiliary loss in the loss (Gao et al. 2024), and how many times more
@@ -34,6 +34,8 @@ class BaseShallowSAE(BaseSparseAutoencoder):
 
     encoder_components_ = FittedArray()
     encoder_intercept_ = FittedArray()
+
+    _directions = frozenset({"components", "encoder"})
 
     # A bias shifts a latent for all rows at once, and an encoder moves without a sphere to
     # hold it: at the dictionary's own rate both overshoot, and latents die of it.
@@ -98,6 +100,8 @@ class BaseAverageSAE(BaseShallowSAE):
     }
     _parameter_constraints.pop("positive_code")
 
+    _full_rows = False
+
     def __init__(
         self,
         n_components: int | None = None,
@@ -139,8 +143,8 @@ class BaseAverageSAE(BaseShallowSAE):
         self.verbose = verbose
         self.random_state = random_state
 
-    def _transform_k(self):
-        return self.transform_n_nonzero_coefs
+    def _fitted_k(self):
+        return None
 
     def _floor(self, dtype):
         """What an output must exceed to be a code, shape (n_components,)."""
@@ -151,8 +155,9 @@ class BaseAverageSAE(BaseShallowSAE):
         floor = kernels.asarray(self._floor(dtype))
 
         def encode(X):
-            indices, values = kernels.by_size(*kernels.above(X, *weights, floor))
-            return indices[:, :k], values[:, :k]
+            for codes in kernels.above_in_parts(X, *weights, floor):
+                indices, values = kernels.by_size(*codes)
+                yield indices[:, :k], values[:, :k]
 
         return encode
 

@@ -17,6 +17,7 @@ from ._shallow import (
     gradients_of_error,
     largest_of_batch,
 )
+from .coding.checks import checked_counts
 from .learning.control import follow
 from .learning.trainer import Step
 
@@ -117,7 +118,7 @@ class TopKSAE(BaseShallowSAE):
 
     def _encoder(self, kernels, n_samples, k, dtype):
         weights = self._weights(kernels, dtype)
-        return lambda X: kernels.top_k(X, *weights, k, positive=self.positive_code)
+        return lambda X: [kernels.top_k(X, *weights, k, positive=self.positive_code)]
 
 
 @shared_docs
@@ -194,7 +195,7 @@ class BatchTopKSAE(BaseAverageSAE):
             return super()._encoder(kernels, n_samples, k, dtype)
         # Asked for a number, it counts: a threshold fits the number it was trained with.
         weights = self._weights(kernels, dtype)
-        return lambda X: kernels.top_k(X, *weights, k, positive=True)
+        return lambda X: [kernels.top_k(X, *weights, k, positive=True)]
 
 
 @shared_docs
@@ -326,11 +327,5 @@ class MatryoshkaSAE(BatchTopKSAE):
         if self.prefix_sizes is None:
             sizes = [max(1, n_components >> halvings) for halvings in range(5)]
         else:
-            sizes = np.asarray(self.prefix_sizes)
-            whole = sizes.ndim == 1 and np.issubdtype(sizes.dtype, np.integer)
-            if not whole or np.any((sizes < 1) | (sizes > n_components)):
-                raise ValueError(
-                    "prefix_sizes must be a list of whole numbers from 1 to the "
-                    f"{n_components} components there are, got {self.prefix_sizes!r}."
-                )
+            sizes = checked_counts(self.prefix_sizes, "prefix_sizes", n_components)
         return sorted({*map(int, sizes), n_components})

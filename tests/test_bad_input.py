@@ -87,10 +87,12 @@ def test_an_image_has_a_height_and_a_width(shape, small, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "sizes", [[0, 4], [9], [2.5], [[2, 4]], ["a"]], ids=lambda sizes: str(sizes)
+    "sizes", [[], [0, 4], [9], [2.5], [[2, 4]], ["a"], [True, 4]], ids=lambda sizes: str(sizes)
 )
 def test_bad_prefixes_are_refused_before_any_work(sizes, small):
-    with pytest.raises(ValueError, match="prefix_sizes must be a list of whole numbers from 1"):
+    with pytest.raises(
+        ValueError, match="prefix_sizes must be whole numbers from 1 to 8, at least"
+    ):
         MatryoshkaSAE(8, prefix_sizes=sizes).fit(small)
 
 

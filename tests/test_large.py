@@ -237,7 +237,7 @@ def test_many_atoms_train_without_their_gram_matrix(monkeypatch, path, precision
 def test_orthogonal_pursuit_of_too_many_atoms_says_what_to_do(monkeypatch):
     monkeypatch.setattr("sklearn_mpsae.coding.pursuit.ORTHOGONAL_BYTES", 1000)
     X, W = problem(20, 40, 8)
-    with pytest.raises(ValueError, match="transform_algorithm='mp'"):
+    with pytest.raises(ValueError, match="use matching_pursuit, which does without"):
         orthogonal_matching_pursuit(X, W, 3)
     sae = MPSparseAutoencoder(40, n_nonzero_coefs=3, transform_algorithm="omp", device="cpu")
     with pytest.raises(ValueError, match="transform_algorithm='mp'"):

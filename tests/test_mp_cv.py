@@ -123,7 +123,7 @@ def test_more_codes_than_atoms_are_clipped_with_a_warning(small):
     assert est.candidates_.tolist() == [2, 4]
 
 
-@pytest.mark.parametrize("numbers", [[], [0, 1], [1.5], ["two"], [[[1]]][:0]])
+@pytest.mark.parametrize("numbers", [[], [0, 1], [1.5], ["two"], [[1]], [True]])
 def test_candidates_that_are_no_numbers_of_codes(numbers, small):
     est = MPSparseAutoencoderCV(4, n_nonzero_coefs=numbers, cv=2)
     with pytest.raises(ValueError, match="must be whole numbers from 1"):

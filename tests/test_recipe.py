@@ -131,8 +131,8 @@ def test_an_average_that_was_missed_by_a_tenth_is_told(l0, penalty, is_missed):
 
 
 # ------------------------------------------------------------------------------- trainer
-def trainer(kernels, backward, W, **options):
-    parameters = {"components": W}
+def trainer(kernels, backward, W, *, parameters=None, **options):
+    parameters = parameters or {"components": W}
     return Trainer(
         kernels,
         backward,
@@ -141,6 +141,8 @@ def trainer(kernels, backward, W, **options):
         **{
             "learning_rate": 0.01,
             "shares": {},
+            "directions": {"components"},
+            "full_rows": True,
             "dead_after": None,
             "revive": False,
             "random_state": np.random.RandomState(0),
@@ -187,11 +189,51 @@ def test_an_atom_is_dead_after_so_many_steps_without_use(rng):
             assert training.last_used.tolist() == [n_steps, 0, n_steps, 0]
         training.step(np.zeros((3, 7)), FREE)
     # Atoms 1 and 3 are dead, but one row alone has something left: it goes to the first.
-    atoms = training.snapshot()[0]["components"]
-    np.testing.assert_allclose(atoms[1], residual[1] / np.linalg.norm(residual[1]))
+    # It is what is left of that row without its least code.
+    atoms, left = training.snapshot()[0]["components"], residual[1] + W[0]
+    np.testing.assert_allclose(atoms[1], left / np.linalg.norm(left))
     np.testing.assert_array_equal(atoms[[0, 2, 3]], W[[0, 2, 3]])
     assert training.last_used.tolist() == [3, 3, 3, 0]
     assert training.usage.tolist() == [9, 0, 9, 0]
+
+
+def test_a_new_atom_is_what_is_left_where_rows_share_their_codes(rng):
+    W, residual = rng.standard_normal((4, 7)), rng.standard_normal((1, 7))
+    with NativeKernels() as kernels:
+        model = using([0], np.zeros((4, 7)), residual)
+        training = trainer(kernels, model, W, dead_after=1, revive=True, full_rows=False)
+        training.step(np.zeros((1, 7)), FREE)
+    left = residual[0] / np.linalg.norm(residual[0])
+    np.testing.assert_allclose(training.snapshot()[0]["components"][1], left)
+
+
+def test_a_new_atom_is_no_code_that_only_does_harm(rng):
+    """Without that code nothing may be left of its row."""
+    W, residual = np.eye(4, 7), np.zeros((1, 7))
+    residual[0, 0] = -1
+    with NativeKernels() as kernels:
+        model = using([0], np.zeros((4, 7)), residual)
+        training = trainer(kernels, model, W, dead_after=1, revive=True)
+        training.step(np.zeros((1, 7)), FREE)
+    np.testing.assert_array_equal(training.snapshot()[0]["components"][1], residual[0])
+
+
+def test_only_directions_of_a_new_atom_point_somewhere(rng):
+    """A bias starts at zero, where a direction has one feature too."""
+    parameters = {name: np.ones((2, 1)) for name in ("components", "encoder", "bias")}
+    with NativeKernels() as kernels:
+        training = trainer(
+            kernels,
+            using([0], np.zeros((2, 1)), np.full((1, 1), 3.0)),
+            parameters["components"],
+            parameters=parameters,
+            directions={"components", "encoder"},
+            dead_after=1,
+            revive=True,
+        )
+        training.step(np.zeros((1, 1)), FREE)
+    learnt = training.snapshot()[0]
+    assert [learnt[name][1, 0] for name in parameters] == [1, 1, 0]
 
 
 def test_a_new_atom_has_no_momentum_and_steps_as_far_as_the_others(rng):

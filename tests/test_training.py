@@ -89,6 +89,22 @@ def test_dead_atoms_are_revived(Estimator, digits):
     assert (cured.atom_usage_ == 0).mean() < 0.05
 
 
+@pytest.mark.parametrize("n_components", [12, 20])
+@pytest.mark.parametrize("seed", [1, 2])
+def test_with_one_code_a_row_each_row_has_an_atom_where_there_are_enough(n_components, seed):
+    """An atom that points at a residual loses against the atom that left it."""
+    X = np.random.RandomState(seed).standard_normal((10, 8))
+    sae = MPSparseAutoencoder(
+        n_components,
+        n_nonzero_coefs=1,
+        positive_code=False,
+        dead_after=30,
+        max_iter=200,
+        random_state=seed,
+    )
+    assert sae.fit(X).score(X) == pytest.approx(1)
+
+
 def test_the_auxiliary_loss_brings_dead_latents_back(digits):
     X, atoms = half_dead_start(digits)
     options = {"n_nonzero_coefs": 4, "max_iter": 150, "random_state": 0, "dict_init": atoms}

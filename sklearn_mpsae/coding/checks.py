@@ -14,9 +14,29 @@ _LEAST_ENERGY = np.finfo(np.float64).tiny / np.finfo(np.float64).eps
 
 def check_count(value, name: str, largest: int | None = None) -> None:
     """Refuse what is no integer from 1 to `largest`."""
-    if not isinstance(value, Integral) or value < 1 or (largest and value > largest):
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
+    if not whole or value < 1 or (largest and value > largest):
         upper = "" if largest is None else f" and at most {largest}"
         raise ValueError(f"{name} must be an integer of at least 1{upper}, got {value!r}.")
+
+
+def as_whole(value):
+    """A float that is whole as an int, as np.linspace gives them; else the value itself."""
+    return int(value) if isinstance(value, float | np.floating) and value % 1 == 0 else value
+
+
+def checked_counts(values, name: str, largest: int | None = None) -> np.ndarray:
+    """A number, or a list of numbers, as integers from 1 to `largest`; a ValueError else."""
+    array = np.asarray(values, dtype=object)
+    numbers = [as_whole(each) for each in array.ravel()]
+    whole = all(isinstance(n, Integral) and not isinstance(n, bool) for n in numbers)
+    fit = numbers and whole and min(numbers) >= 1 and (not largest or max(numbers) <= largest)
+    if array.ndim > 1 or not fit:
+        upper = "" if largest is None else f" to {largest}"
+        raise ValueError(
+            f"{name} must be whole numbers from 1{upper}, at least one of them; got {values!r}."
+        )
+    return np.array(numbers, dtype=np.int64)
 
 
 def check_unmasked(X) -> None:

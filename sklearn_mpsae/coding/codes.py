@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,14 +63,12 @@ class Codes:
         codes : Codes
             Those of all rows.
         """
-        n_slots = max(part.indices.shape[1] for part in parts)
-
-        def stacked(arrays):
-            pads = [((0, 0), (0, n_slots - array.shape[1])) for array in arrays]
-            return np.concatenate([np.pad(*each) for each in zip(arrays, pads, strict=True)])
-
-        indices = stacked([part.indices for part in parts])
-        values = stacked([part.values for part in parts])
+        shape = sum(map(len, parts)), max(part.indices.shape[1] for part in parts)
+        indices = np.zeros(shape, np.result_type(*(part.indices for part in parts)))
+        values = np.zeros(shape, np.result_type(*(part.values for part in parts)))
+        for rows, part in _placed(parts):
+            indices[rows, : part.indices.shape[1]] = part.indices
+            values[rows, : part.values.shape[1]] = part.values
         return cls(indices, values, parts[0].n_components)
 
     def __len__(self) -> int:
@@ -99,11 +98,7 @@ class Codes:
         codes : ndarray of shape (n_samples, n_components)
             Zero for atoms that a row does not use.
         """
-        out = np.zeros((len(self), self.n_components), dtype=self.values.dtype)
-        rows = np.arange(len(self))
-        for indices, values in zip(self.indices.T, self.values.T, strict=True):
-            out[rows, indices] += values
-        return out
+        return stack_dense([self])
 
     def decode(self, dictionary: np.ndarray) -> np.ndarray:
         """The sums of atoms that the codes stand for.
@@ -129,3 +124,28 @@ class Codes:
             An atom that was taken twice counts once.
         """
         return np.diff(self.csr().indptr)
+
+
+def stack_dense(parts: Iterable[Codes]) -> np.ndarray:
+    """The rows of all parts as one array, which is allocated once."""
+    parts = list(parts)
+    shape = sum(map(len, parts)), parts[0].n_components
+    out = np.zeros(shape, np.result_type(*(part.values for part in parts)))
+    for rows, part in _placed(parts):
+        numbers = np.arange(rows.start, rows.stop)
+        for indices, values in zip(part.indices.T, part.values.T, strict=True):
+            out[numbers, indices] += values
+    return out
+
+
+def stack_csr(parts: Iterable[Codes]) -> sparse.csr_array:
+    """The rows of all parts as one sparse array; no part is padded for another."""
+    return sparse.vstack([part.csr() for part in parts], format="csr")
+
+
+def _placed(parts):
+    """The slice that each part's rows have among those of all, and the part."""
+    start = 0
+    for part in parts:
+        yield slice(start, start + len(part)), part
+        start += len(part)

@@ -10,8 +10,8 @@ from numpy.typing import ArrayLike
 from scipy.sparse import issparse, sparray, spmatrix
 from sklearn import config_context
 from sklearn.utils import check_array
-from sklearn.utils._param_validation import Interval, validate_parameter_constraints
 
+from .._compat import Interval, validate_parameter_constraints
 from .checks import check_size
 from .codes import Codes
 from .inputs import float_dtypes, tabled
@@ -80,14 +80,14 @@ def _rows_on_demand(picks, p, itemsize):
     return room * picks / until_full
 
 
-def check_orthogonal(kernels, W):
+def check_orthogonal(kernels, W, instead="use matching_pursuit"):
     """Refuse an orthogonal pursuit whose Gram matrix has no room, before any work."""
     p = len(W)
     if kernels.device == "cpu" and p * p * W.dtype.itemsize > ORTHOGONAL_BYTES:
         raise ValueError(
             f"Orthogonal matching pursuit needs the {p} x {p} Gram matrix of its atoms, more "
-            f"than the {ORTHOGONAL_BYTES >> 30} GiB it may take: use matching pursuit "
-            "(transform_algorithm='mp'), which does without, or fewer atoms."
+            f"than the {ORTHOGONAL_BYTES >> 30} GiB it may take: {instead}, which does "
+            "without, or fewer atoms."
         )
 
 

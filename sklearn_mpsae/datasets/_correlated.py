@@ -7,8 +7,8 @@ from numbers import Integral, Real
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 from sklearn.utils import Bunch
-from sklearn.utils._param_validation import Interval, validate_params
 
+from .._compat import Interval, validate_params
 from ._atoms import given_atoms, grouped_atoms
 from ._rows import draw_rows, float_dtype, own_stream, per_feature
 

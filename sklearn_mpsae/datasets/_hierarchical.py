@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 from sklearn.utils import Bunch
-from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 
+from .._compat import Interval, StrOptions, validate_params
 from ._atoms import given_atoms, grouped_atoms
 from ._rows import draw_rows, float_dtype, own_stream, per_feature
 from ._tree import checked_tree, fire

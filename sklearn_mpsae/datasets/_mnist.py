@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from sklearn.datasets import fetch_openml, get_data_home
 from sklearn.utils import Bunch
-from sklearn.utils._param_validation import validate_params
 
+from .._compat import validate_params
 from .._files import check_writable, replacing
 
 # Far more than MNIST takes, whatever its dtype; a small archive could claim any size.

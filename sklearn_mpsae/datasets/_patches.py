@@ -8,7 +8,8 @@ from numbers import Integral
 import numpy as np
 from sklearn.datasets import load_sample_images
 from sklearn.utils import Bunch, check_random_state
-from sklearn.utils._param_validation import Interval, validate_params
+
+from .._compat import Interval, validate_params
 
 # What ITU-R BT.601 has red, green and blue contribute to brightness.
 _LUMA = np.array([0.299, 0.587, 0.114])

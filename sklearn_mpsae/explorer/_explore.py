@@ -197,7 +197,8 @@ def _check_estimator(estimator):
     if not isinstance(estimator, BaseSparseAutoencoder):
         raise TypeError(
             f"estimator is {estimator!r}: explore knows the fitted estimators of this "
-            "package. Of a pipeline, pass its last step, and X as that step gets it."
+            "package. Of a pipeline, pass its last step, and X as that step gets it; of a "
+            "search, its best_estimator_."
         )
     check_is_fitted(estimator)
 

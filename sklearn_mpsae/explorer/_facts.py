@@ -13,10 +13,15 @@ from typing import NamedTuple
 import numpy as np
 
 from ..coding import Codes
+from ..learning.batches import Moments
 from ..learning.dictionary import unit_rows
 from ..metrics._inputs import batches
 
 N_BINS = 24
+
+# Places of a row beyond these count as one in what is expected by chance, so that a row with
+# very many codes costs no memory for each atom.
+_MOST_PLACES = 256
 
 
 class Uses(NamedTuple):
@@ -91,7 +96,7 @@ def facts_of(estimator, source, *, ordered: bool, n_examples: int, n_related: in
     """The facts of a fitted estimator, for the rows of a source."""
     W = estimator.components_
     n_atoms = len(W)
-    rows = _Pass(estimator)
+    rows, variance = _Pass(estimator), Moments.of(source.chunks()).energy
     parts = [rows.take(*part) for part in estimator._codes(source, estimator._transform_k())]
     uses = Uses(*map(np.concatenate, zip(*parts, strict=True)))
     usage = np.bincount(uses.atoms, minlength=n_atoms)
@@ -107,7 +112,7 @@ def facts_of(estimator, source, *, ordered: bool, n_examples: int, n_related: in
     return Facts(
         n_samples=rows.n,
         ordered=ordered,
-        r2=1 - _ratio(rows.errors.sum(), rows.variance),
+        r2=1 - _ratio(rows.errors.sum(), variance),
         l0=len(uses.rows) / rows.n,
         value_range=(rows.lowest, rows.highest),
         usage=usage,
@@ -115,7 +120,7 @@ def facts_of(estimator, source, *, ordered: bool, n_examples: int, n_related: in
         mean_step=_ratio(total(uses.steps), usage),
         energy=_ratio(energy, energy.sum()),
         removal=_ratio(rise, error),
-        r2_loss=_ratio(rise, rows.variance),
+        r2_loss=_ratio(rise, variance),
         coherence=np.abs(neighbors.cosines[:, 0]) if n_atoms > 1 else np.array([np.nan]),
         top_rows=top_rows,
         top_codes=top_codes,
@@ -139,13 +144,13 @@ def _ratio(a, b):
 
 # ------------------------------------------------------------------------- the pass
 class _Pass:
-    """One pass over the rows: their errors, and what the variance of all is made of."""
+    """One pass over the rows: their errors, and the range of their values."""
 
     def __init__(self, estimator):
         self._W = estimator.components_
         self._norms = np.square(self._W, dtype=float).sum(axis=1)
         self._center = estimator.intercept_
-        self._errors, self._sum, self._squares = [], 0.0, 0.0
+        self._errors = []
         self.n, self.lowest, self.highest = 0, np.inf, -np.inf
 
     def take(self, X, codes: Codes) -> Uses:
@@ -154,8 +159,6 @@ class _Pass:
         X_centered = X - self._center.astype(X.dtype, copy=False)
         residual = X_centered - codes.decode(W)
         self._errors.append(np.square(residual, dtype=float).sum(axis=1))
-        self._sum = self._sum + X_centered.sum(axis=0, dtype=float)
-        self._squares += np.square(X_centered, dtype=float).sum()
         self.lowest = min(self.lowest, float(X.min()))
         self.highest = max(self.highest, float(X.max()))
 
@@ -172,11 +175,6 @@ class _Pass:
     def errors(self):
         """The squared error of each row."""
         return np.concatenate(self._errors)
-
-    @property
-    def variance(self):
-        """The sum of squares of X about its mean."""
-        return self._squares - np.square(self._sum).sum() / self.n
 
 
 def uses_of(codes: Codes) -> tuple[np.ndarray, ...]:
@@ -252,12 +250,13 @@ def related_by(uses, usage, n_rows, n_related, *, ordered) -> dict[str, Related]
     the others. Ordered by rows alone, all lists would name the commonest atoms.
     """
     n_atoms = len(usage)
-    place = np.arange(len(uses.rows)) - np.searchsorted(uses.rows, uses.rows)
-    n_places = int(place.max(initial=0)) + 1
-    of_row = np.full((n_rows, n_places), -1)
-    of_row[uses.rows, place] = uses.atoms
+    n_uses = np.bincount(uses.rows, minlength=n_rows)
+    first = np.cumsum(n_uses) - n_uses
+    place = np.arange(len(uses.rows)) - first[uses.rows]
+    n_places = min(int(place.max(initial=0)) + 1, _MOST_PLACES)
     # In how many rows an atom is at a place, before it, and after it.
-    at = np.bincount(uses.atoms * n_places + place, minlength=n_atoms * n_places)
+    counted = uses.atoms * n_places + place.clip(max=n_places - 1)
+    at = np.bincount(counted, minlength=n_atoms * n_places)
     at = at.reshape(n_atoms, n_places)
     earlier = at.cumsum(axis=1) - at
     later = usage[:, None] - at - earlier
@@ -265,7 +264,6 @@ def related_by(uses, usage, n_rows, n_related, *, ordered) -> dict[str, Related]
     by_atom = np.argsort(uses.atoms, kind="stable")
     starts = np.concatenate([[0], np.cumsum(usage)])
 
-    places = np.arange(n_places)
     if ordered:
         chosen = {"before": np.less, "after": np.greater}
         by_chance = {"before": earlier / n_rows, "after": later / n_rows}
@@ -277,12 +275,17 @@ def related_by(uses, usage, n_rows, n_related, *, ordered) -> dict[str, Related]
         taken = by_atom[starts[block.start] : starts[block.stop]]
         for name, is_chosen in chosen.items():
             counts = np.zeros((block.stop - block.start) * n_atoms, dtype=np.int64)
-            for part in _parts(len(taken), n_places):
+            for part in _parts(len(taken), int(n_uses.max())):
                 use = taken[part]
-                others = of_row[uses.rows[use]]
-                cells = (uses.atoms[use] - block.start)[:, None] * n_atoms + others
-                there = is_chosen(places, place[use][:, None]) & (others >= 0)
-                counts += np.bincount(cells[there], minlength=len(counts))
+                # All uses of the rows of these uses, those of a row side by side.
+                n_others = n_uses[uses.rows[use]]
+                ends = np.cumsum(n_others)
+                shift = first[uses.rows[use]] - (ends - n_others)
+                others = np.arange(ends[-1]) + np.repeat(shift, n_others)
+                there = is_chosen(place[others], np.repeat(place[use], n_others))
+                atoms = np.repeat(uses.atoms[use] - block.start, n_others)[there]
+                cells = atoms * n_atoms + uses.atoms[others[there]]
+                counts += np.bincount(cells, minlength=len(counts))
             _keep_best(related[name], counts, block.start, at, by_chance[name])
     return related
 

@@ -12,7 +12,6 @@ import json
 import os
 import secrets
 import time
-import warnings
 import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -20,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from .._files import check_writable, remove_scratch, replacing
+from .._warn import warn
 from ..coding.kernels.loops import checksum_rows
 
 _KIND = "sklearn_mpsae checkpoint"
@@ -114,11 +114,10 @@ class Checkpoint:
                     raise FileExistsError("another fit has written it meanwhile")
         except OSError as error:
             still = "The file still has what was written before, if anything."
-            warnings.warn(
+            warn(
                 f"The checkpoint {self.path} could not be written ({error}), and the fit goes "
                 f"on. {_OWN_FILE if self._lost else still}",
                 RuntimeWarning,
-                stacklevel=2,
             )
         self._written = time.monotonic()
 

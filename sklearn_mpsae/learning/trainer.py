@@ -82,6 +82,12 @@ class Trainer:
     learning_rate : float
     shares : dict of str to float
         The share of the learning rate that each parameter takes; 1 where not named.
+    directions : set of str
+        The parameters that point where their atom does: a revived atom has them point at
+        its row. Others (biases) then start at zero.
+    full_rows : bool
+        Whether a row has no room for a further code, so that a revived atom has to take the
+        place of another one. Else rows share their codes.
     dead_after : int or None
         Steps without use after which an atom is dead; None for never.
     revive : bool
@@ -101,6 +107,8 @@ class Trainer:
         *,
         learning_rate,
         shares,
+        directions,
+        full_rows,
         dead_after,
         revive,
         random_state,
@@ -110,6 +118,9 @@ class Trainer:
         self.backward = backward
         self.learning_rate = learning_rate
         self.shares = shares
+        self.directions = directions
+        self.full_rows = full_rows
+        self.dtype = parameters["components"].dtype
         self.dead_after = dead_after
         self.revive = revive
         self.random_state = random_state
@@ -144,16 +155,18 @@ class Trainer:
                 f"learning_rate (now {self.learning_rate}), or rescale features whose "
                 "squares leave the range of X's dtype, or pass X as float64."
             )
-        self._descend(batch.gradients, plan)
         self.n_steps += 1
         self.usage += counts.astype(np.int64)
         self.last_used[counts > 0] = self.n_steps
-        if self.revive and plan.revive:
-            self._replace_dead(batch.residual, energies)
+        # What is left of the batch is of the atoms before the step.
+        revive = self.revive and plan.revive
+        dead, atoms = self._reborn(batch, energies) if revive else ([], None)
+        self._descend(batch.gradients, plan)
+        self._replace_dead(dead, atoms)
         return float(loss)
 
     def _descend(self, gradients, plan):
-        step = self.n_steps + 1
+        step = self.n_steps
         corrections = 1 / (1 - _BETA1**step), 1 / (1 - _BETA2**step)
         for name, gradient in gradients.items():
             gradient = self.ranks.sum(gradient)
@@ -174,40 +187,59 @@ class Trainer:
             return np.empty(0, np.int64)
         return np.flatnonzero(self.n_steps - self.last_used >= self.dead_after)
 
-    def _replace_dead(self, residual, energies):
-        """Point dead atoms at what the others leave of this batch.
+    def _reborn(self, batch, energies):
+        """Dead atoms that are to be replaced, and the unit vectors to replace them with.
 
-        Rows are drawn with probability proportional to their residual's energy. All
-        parameters of the model have one row per atom; those as wide as the atoms point
-        the same way, those of width one (biases) start at zero.
+        Rows are drawn with probability proportional to their residual's energy. An atom is
+        pointed at the residual; where rows are full, at what all codes of its row but the
+        least one leave: it has to take the place of that one, which leaves the residual and
+        so would win against it, with one code a row every time.
         """
         dead = self._dead()
         if not len(dead):
-            return
+            return dead, None
         parts = self.ranks.gather(energies)
         energies = np.concatenate(parts)
         dead = dead[: np.count_nonzero(energies)]
         if not len(dead):
-            return
+            return dead, None
         rows = self.random_state.choice(
             len(energies), len(dead), replace=False, p=energies / energies.sum()
         )
         rows -= sum(map(len, parts[: self.ranks.rank]))
-        atoms = unit_rows(self._rows_of_all(residual, rows))
+        own = (rows >= 0) & (rows < len(batch.residual))
+        targets = np.zeros((len(rows), batch.residual.shape[1]))
+        own_rows = rows[own]
+        if self.full_rows:
+            targets[own] = self._without_least(batch, own_rows)
+        else:
+            targets[own] = self.kernels.to_numpy(batch.residual[own_rows])
+        return dead, unit_rows(self.ranks.sum(targets))
+
+    def _without_least(self, batch, rows):
+        """What is left of rows of a batch by all codes but the least of each."""
+        arrays = (array[rows] for array in (batch.residual, batch.indices, batch.values))
+        residual, indices, values = map(self.kernels.to_numpy, arrays)
+        least = np.argmin(np.where(values != 0, np.abs(values), np.inf), axis=1)
+        slots = np.arange(len(rows)), least
+        atoms = self.kernels.to_numpy(self.parameters["components"][indices[slots]])
+        without = residual + values[slots][:, None] * atoms
+        # A code that only does harm is better left where it is: without it nothing may be left.
+        longer = np.square(without).sum(axis=1) > np.square(residual).sum(axis=1)
+        return np.where(longer[:, None], without, residual)
+
+    def _replace_dead(self, dead, atoms):
+        """Point dead atoms, and all parameters that are directions; others start at zero."""
+        if not len(dead):
+            return
         for name, array in self.parameters.items():
-            wide = array.shape[1] == atoms.shape[1]
-            array[dead] = self.kernels.asarray(atoms if wide else np.zeros_like(atoms[:, :1]))
+            shape = len(dead), array.shape[1]
+            new = atoms if name in self.directions else np.zeros(shape)
+            array[dead] = self.kernels.asarray(new.astype(self.dtype))
             mean, square = self.moments[name]
             mean[dead] = 0
             square[dead] = square.mean()
         self.last_used[dead] = self.n_steps
-
-    def _rows_of_all(self, array, rows):
-        """Rows of all ranks' arrays, by their number from this rank's first one."""
-        own = (rows >= 0) & (rows < len(array))
-        out = np.zeros((len(rows), array.shape[1]), self.kernels.to_numpy(array[:0]).dtype)
-        out[own] = self.kernels.to_numpy(array[rows[own]])
-        return self.ranks.sum(out)
 
     def snapshot(self) -> tuple[dict[str, np.ndarray], TrainingState]:
         """Copies of the parameters as they are, and of the state to go on from."""

@@ -81,8 +81,9 @@ def explained_variance(X: ArrayLike, X_reconstructed: ArrayLike) -> float:
     """Share of the variance of X that a reconstruction explains, R².
 
     ``1 - sum((X - X_reconstructed) ** 2) / sum((X - X.mean(axis=0)) ** 2)``, over all rows
-    and columns together: what `score` of the estimators gives, and scikit-learn's
-    ``r2_score(..., multioutput="variance_weighted")``.
+    and columns together: what `score` of the estimators gives. scikit-learn's
+    ``r2_score(..., multioutput="variance_weighted")`` is the same but for columns of X that
+    are constant: it leaves out their errors.
 
     Parameters
     ----------

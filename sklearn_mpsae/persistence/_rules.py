@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from sklearn.utils.validation import check_is_fitted
 
 from .._mp import MPSparseAutoencoder
 from .._topk import BatchTopKSAE, TopKSAE
@@ -54,7 +53,7 @@ def rule_of(estimator) -> Pursuit | Shallow:
         If it is of another class, or codes by orthogonal matching pursuit.
     """
     name_of(estimator)
-    check_is_fitted(estimator)
+    estimator._check_to_code()
     atoms, intercept = estimator.components_, estimator.intercept_
     k = estimator._transform_k()
     if isinstance(estimator, MPSparseAutoencoder):
@@ -69,7 +68,6 @@ def rule_of(estimator) -> Pursuit | Shallow:
     encoder = estimator.encoder_components_, estimator.encoder_intercept_
     if isinstance(estimator, TopKSAE):
         return Shallow(atoms, intercept, *encoder, None, k, estimator.positive_code)
-    k = None if k is None else min(k, len(atoms))
     # Asked for a number of codes, BatchTopK's threshold does not count.
     counted = k is not None and isinstance(estimator, BatchTopKSAE)
     floor = None if counted else estimator._floor(atoms.dtype)

@@ -9,7 +9,6 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from sklearn.utils.validation import check_is_fitted
 
 import sklearn_mpsae
 
@@ -83,7 +82,7 @@ def packed(estimator) -> tuple[dict, dict[str, np.ndarray]]:
         If it has what cannot be saved.
     """
     name = name_of(estimator)
-    check_is_fitted(estimator)
+    estimator._check_to_code()
     kind, attributes = KINDS[name], vars(estimator).copy()
     parameters, tensors = {}, dict[str, np.ndarray]()
     for key, value in estimator.get_params(deep=False).items():

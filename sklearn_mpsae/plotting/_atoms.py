@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.utils.validation import check_is_fitted
 
 from .._arrays import as_rows, on_numpy
 from ..coding.checks import check_count
-from ._base import BaseDisplay, check_atoms
+from ._base import BaseDisplay, check_atoms, check_estimator
 from ._mosaic import DIVERGING, as_images, bare, largest, shades, size_of, tile, with_alpha
 
 if TYPE_CHECKING:
@@ -103,6 +102,8 @@ class AtomsDisplay(BaseDisplay):
         ------
         NotFittedError
             If the estimator is not fitted.
+        TypeError
+            If it is another one, such as a pipeline or a search.
         ValueError
             If `image_shape` does not multiply to the number of features, `atoms` names one
             that does not exist, or a number is no integer of at least 1.
@@ -110,7 +111,7 @@ class AtomsDisplay(BaseDisplay):
             If matplotlib is not installed.
         """
         cls._check_matplotlib()
-        check_is_fitted(estimator)
+        check_estimator(estimator)
         check_count(n_atoms, "n_atoms")
         if atoms is None and hasattr(estimator, "atom_usage_"):
             atoms = np.argsort(-estimator.atom_usage_, kind="stable")[:n_atoms]

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.utils.validation import check_is_fitted
 
 from .._arrays import on_numpy
+from ..coding.codes import stack_csr
 from ..metrics import babel_function, coselected_babel
-from ._base import BaseDisplay, legend, line_style, name_of, whole_numbers
+from ._base import BaseDisplay, check_estimator, legend, line_style, name_of, whole_numbers
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -152,17 +152,19 @@ class BabelDisplay(BaseDisplay):
         ------
         NotFittedError
             If the estimator is not fitted.
+        TypeError
+            If it is another one, such as a pipeline or a search.
         ValueError
             As `metrics.babel_function` and `metrics.coselected_babel`.
         ImportError
             If matplotlib is not installed.
         """
         cls._check_matplotlib()
-        check_is_fitted(estimator)
+        check_estimator(estimator, "encode" if X is not None else None)
         dictionary = estimator.components_
         coselected = None
         if X is not None:
-            coselected = coselected_babel(estimator.encode(X), dictionary, r)
+            coselected = coselected_babel(stack_csr(estimator._encoded(X)), dictionary, r)
             r = len(coselected) or None
         babel = babel_function(dictionary, r)
         display = cls(babel, coselected=coselected, name=name_of(estimator, name))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from sklearn.utils.validation import check_is_fitted
 
 # Okabe and Ito's colours, which all eyes tell apart, without the yellow, too pale for a line.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -32,6 +33,19 @@ class BaseDisplay:
             _, ax = plt.subplots(figsize=figsize, layout="constrained")
         self.ax_, self.figure_ = ax, ax.figure
         return ax
+
+
+def check_estimator(estimator, method=None):
+    """Refuse what is not fitted, or has no dictionary, or not the method that is needed."""
+    if method is None or hasattr(estimator, method):
+        check_is_fitted(estimator)
+        if hasattr(estimator, "components_"):
+            return
+    wanted = "of this package" if method else "with components_"
+    raise TypeError(
+        f"estimator is {estimator!r}, not a fitted estimator {wanted}. Of a pipeline, pass the "
+        "last step, and X as that step gets it; of a search, its best_estimator_."
+    )
 
 
 def name_of(estimator, name):

@@ -189,7 +189,7 @@ class SparsityFrontierDisplay(BaseDisplay):
         NotFittedError
             If an estimator is not fitted.
         ValueError
-            If there is no estimator, or one has no parameter `at`.
+            If there is no estimator, or one has no parameter `at` of a single value.
         ImportError
             If matplotlib is not installed.
         """
@@ -199,7 +199,9 @@ class SparsityFrontierDisplay(BaseDisplay):
             for name, fitted in estimators.items()
             for estimator in (fitted if isinstance(fitted, (list, tuple)) else [fitted])
         ]
-        for _, estimator in pairs:
+        for name, estimator in pairs:
+            if not hasattr(estimator, "transform") or not hasattr(estimator, "get_params"):
+                raise TypeError(f"estimators[{name!r}] is {estimator!r}, not an estimator.")
             check_is_fitted(estimator)
         qualities = [_l0_and_r2(estimator, X) for _, estimator in pairs]
         results = {
@@ -299,7 +301,14 @@ def _parameter(estimator, name):
             f"{type(estimator).__name__} has no parameter {name!r}: name one by `at`, in "
             "which the points of a line differ."
         )
-    return params[name]
+    # What a search has chosen is what it codes by.
+    value = getattr(estimator, f"{name}_", params[name])
+    if np.ndim(value):
+        raise ValueError(
+            f"The parameter {name!r} of {type(estimator).__name__} is no single value, but "
+            f"{value!r}: name another by `at`."
+        )
+    return value
 
 
 def _l0_and_r2(estimator, X):

@@ -8,10 +8,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
-from sklearn.utils.validation import check_is_fitted
 
 from .._arrays import as_rows, on_numpy
-from ._base import BaseDisplay, check_atoms, whole_numbers
+from ._base import BaseDisplay, check_atoms, check_estimator, whole_numbers
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -153,10 +152,12 @@ class GramDisplay(BaseDisplay):
         ------
         NotFittedError
             If the estimator is not fitted.
+        TypeError
+            If it is another one, such as a pipeline or a search.
         ValueError, ImportError
             As for `from_dictionary`.
         """
-        check_is_fitted(estimator)
+        check_estimator(estimator)
         options = {"order": order, "parents": parents, "groups": groups, "ax": ax}
         return cls.from_dictionary(estimator.components_, **options, **image_kw)
 

@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.utils.validation import check_is_fitted
 
 from .._arrays import on_numpy
-from ._base import BaseDisplay, legend, line_style, name_of, whole_numbers
+from ._base import BaseDisplay, check_estimator, legend, line_style, name_of, whole_numbers
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -103,14 +102,15 @@ class ReconstructionPathDisplay(BaseDisplay):
         ------
         NotFittedError
             If the estimator is not fitted.
+        TypeError
+            If it is another one, such as a pipeline or a search.
         ImportError
             If matplotlib is not installed.
         """
         cls._check_matplotlib()
-        check_is_fitted(estimator)
+        check_estimator(estimator, "reconstruction_path")
         path = estimator.reconstruction_path(X, n_nonzero_coefs)
-        n_trained = estimator._n_active(estimator.n_nonzero_coefs, len(estimator.components_))
-        display = cls(path, n_trained=n_trained, name=name_of(estimator, name))
+        display = cls(path, n_trained=estimator._n_trained(), name=name_of(estimator, name))
         return display.plot(ax, quantity=quantity, **line_kw)
 
     def plot(

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.utils.validation import check_is_fitted
 
 from .._arrays import as_rows, on_numpy
 from ..coding import Codes
-from ._base import BaseDisplay
+from ._base import BaseDisplay, check_estimator
 from ._mosaic import DIVERGING, as_images, bare, shades, size_of, tile, with_alpha
 
 if TYPE_CHECKING:
@@ -121,6 +120,8 @@ class ProgressiveReconstructionDisplay(BaseDisplay):
         ------
         NotFittedError
             If the estimator is not fitted.
+        TypeError
+            If it is another one, such as a pipeline or a search.
         ValueError
             If `image_shape` does not multiply to the number of features, or a step is not
             between 1 and the number of atoms.
@@ -128,7 +129,7 @@ class ProgressiveReconstructionDisplay(BaseDisplay):
             If matplotlib is not installed.
         """
         cls._check_matplotlib()
-        check_is_fitted(estimator)
+        check_estimator(estimator, "encode")
         inputs = as_images(as_rows(X), image_shape)
         steps, codes = _codes_by_step(estimator, X, steps)
         W = estimator.components_
@@ -232,7 +233,7 @@ def _codes_by_step(estimator, X, steps):
     else:
         steps = _check_steps(steps, len(estimator.components_))
         codes = _encode(estimator, X, steps.max())
-    if getattr(estimator, "transform_algorithm", "mp") == "omp":
+    if not estimator._nested:
         return steps, [_encode(estimator, X, k) for k in steps]
     slots = codes.indices, codes.values
     return steps, [Codes(*(a[:, :k] for a in slots), codes.n_components) for k in steps]

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.utils.validation import check_is_fitted
 
 from .._arrays import on_numpy
+from ..coding.codes import stack_csr
 from ..metrics import atom_usage
-from ._base import BaseDisplay, legend, line_style, name_of
+from ._base import BaseDisplay, check_estimator, legend, line_style, name_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -95,16 +95,18 @@ class AtomUsageDisplay(BaseDisplay):
         ------
         NotFittedError
             If the estimator is not fitted.
+        TypeError
+            If it is another one, such as a pipeline or a search.
         ImportError
             If matplotlib is not installed.
         """
         cls._check_matplotlib()
-        check_is_fitted(estimator)
+        check_estimator(estimator, "encode")
         if X is None:
             usage, n_samples = estimator.atom_usage_, None
         else:
-            codes = estimator.encode(X)
-            usage, n_samples = atom_usage(codes), len(codes)
+            codes = stack_csr(estimator._encoded(X))
+            usage, n_samples = atom_usage(codes), codes.shape[0]
         display = cls(usage, n_samples=n_samples, name=name_of(estimator, name))
         return display.plot(ax, **line_kw)
 

@@ -1,4 +1,10 @@
-"""How many bytes a pursuit may take beyond its rows and codes."""
+"""How much memory a pursuit may take beyond its rows and codes, and codes beyond theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
 
 # A Gram matrix beyond this is not formed, whatever it would save.
 GRAM_BYTES = 2 << 30
@@ -10,3 +16,23 @@ ORTHOGONAL_BYTES = 8 << 30
 # X that wait for them.
 DEMAND_BYTES = 1 << 30
 WAITING_BYTES = 1 << 28
+
+# So many slots of codes may be empty whatever the number of codes.
+_FREE_SLOTS = 1 << 16
+
+
+def even_parts(counts: np.ndarray) -> Iterator[slice]:
+    """Slices of rows with so many codes, whose arrays are at most about half empty.
+
+    All rows of a part get as many slots as the one with the most codes.
+    """
+    if len(counts) * int(counts.max(initial=0)) <= 2 * int(counts.sum()) + _FREE_SLOTS:
+        yield slice(0, len(counts))
+        return
+    start, widest, total = 0, 0, 0
+    for row, count in enumerate(counts.tolist()):
+        widest, total = max(widest, count), total + count
+        if (row + 1 - start) * widest > 2 * total + _FREE_SLOTS and row > start:
+            yield slice(start, row)
+            start, widest, total = row, count, count
+    yield slice(start, len(counts))

@@ -6,7 +6,7 @@ import numpy as np
 from sklearn.utils import gen_batches
 
 from . import loops
-from .budget import DEMAND_BYTES, WAITING_BYTES
+from .budget import DEMAND_BYTES, WAITING_BYTES, even_parts
 from .gram_rows import CoarseGramRows, GramRows
 from .team import Team
 
@@ -236,6 +236,21 @@ class NativeKernels:
             In no order. s is the largest number that a row has, but at least 1; unused
             slots hold index 0 and value 0.
         """
+        return _slots(*self._above(X, W, bias, floor))
+
+    def above_in_parts(self, X, W, bias, floor):
+        """`above`, yielded for some rows after the others.
+
+        A row with many entries makes those of its part wide, not those of all rows.
+        """
+        counts, columns, entries = self._above(X, W, bias, floor)
+        ends = np.cumsum(counts)
+        for rows in even_parts(counts):
+            first = ends[rows.start] - counts[rows.start]
+            of_rows = slice(first, ends[rows.stop - 1])
+            yield _slots(counts[rows], columns[of_rows], entries[of_rows])
+
+    def _above(self, X, W, bias, floor):
         n, p = len(X), len(W)
         chunk = _chunk(p, X)
         parts = [None] * -(-n // chunk)
@@ -246,7 +261,7 @@ class NativeKernels:
             parts[a // chunk] = _entries(C, floor)
 
         self._team.share(work, n, p * X.shape[1], chunk=chunk)
-        return _slots(*map(np.concatenate, zip(*parts, strict=True)))
+        return tuple(map(np.concatenate, zip(*parts, strict=True)))
 
     def batch_top_k(self, X, W, bias, n_codes):
         """The `n_codes` largest entries above zero of the whole of X @ W.T + bias.

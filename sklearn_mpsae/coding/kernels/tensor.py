@@ -10,12 +10,11 @@ these where there is no Triton, which a warning says, are the operations of torc
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 import torch
 
-from .budget import GRAM_BYTES
+from ..._warn import warn
+from .budget import GRAM_BYTES, even_parts
 
 # Correlations of so many bytes at a time: large enough to fill a device.
 _CHUNK_BYTES = 1 << 28
@@ -210,6 +209,12 @@ class TensorKernels:
     def above(self, X, W, bias, floor):
         return _slots(torch.addmm(bias, X, W.T), floor)
 
+    def above_in_parts(self, X, W, bias, floor):
+        C = torch.addmm(bias, X, W.T)
+        counts = (torch.as_tensor(floor).clamp(min=0) < C).sum(1)
+        for rows in even_parts(counts.cpu().numpy()):
+            yield _slots(C[rows], floor)
+
     def batch_top_k(self, X, W, bias, n_codes):
         C = torch.addmm(bias, X, W.T)
         largest = torch.topk(C.ravel(), min(n_codes, C.numel())).values
@@ -313,12 +318,11 @@ def _fused_kernels(device):
     try:
         from . import fused
     except ImportError as error:
-        warnings.warn(
+        warn(
             f"Triton cannot be imported ({error}): matching pursuit runs on {device} as "
             "single operations of torch, which is several times slower. Install "
             "sklearn_mpsae[gpu].",
             RuntimeWarning,
-            stacklevel=2,
         )
         return None
     return fused

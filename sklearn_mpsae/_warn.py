@@ -1,0 +1,26 @@
+"""Warnings that point to the line of the user's program, however deep the call."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+
+# Between the user's line and a warning may stand this package, the decorators and loops of
+# scikit-learn, and what they are made of.
+_BETWEEN = {__package__, "sklearn", "joblib", "functools", "contextlib"}
+
+
+def warn(message: str, category: type[Warning]) -> None:
+    """Warn of the line that called the package, directly or through scikit-learn.
+
+    Where no other frame is there, as in a process of joblib, the line is the caller's.
+    """
+    # Python 3.12 has skip_file_prefixes for this.
+    frame, level = sys._getframe(1), 2
+    while frame is not None and _library(frame) in _BETWEEN:
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=2 if frame is None else level)
+
+
+def _library(frame):
+    return frame.f_globals.get("__name__", "").partition(".")[0]

@@ -52,24 +52,32 @@ def run(make_kernels, verb, X, W, *args, **options):
         return Codes(kernels.to_numpy(indices), kernels.to_numpy(values), len(W))
 
 
-STOP = pytest.mark.parametrize(
-    "stop",
-    [
-        {"tol": 0.0, "threshold": 0.0},
-        {"tol": 0.4, "threshold": 0.0},
-        {"tol": 0.0, "threshold": 1.2},
-    ],
-    ids=["never", "tol", "threshold"],
-)
+STOPS = {
+    "never": {"tol": 0.0, "threshold": 0.0},
+    "tol": {"tol": 0.4, "threshold": 0.0},
+    "threshold": {"tol": 0.0, "threshold": 1.2},
+    # For each feature, see `stops_of`. Some rows have less from the start: they have one code.
+    "atol": {"tol": 0.0, "threshold": 0.0, "atol": 0.5},
+    "both": {"tol": 0.4, "threshold": 0.0, "atol": 0.35},
+}
+REPEATS = STOPS | {
+    "repeat": {"tol": 0.0, "threshold": 0.0, "once": True},
+    "repeat, atol": {"tol": 0.0, "threshold": 0.0, "once": True, "atol": 0.2},
+}
+
+
+def stops_of(stop, d):
+    return stop | {"atol": d * stop["atol"]} if "atol" in stop else stop
 
 
 @KERNELS
 @SIGN
 @SHAPES
 @pytest.mark.parametrize("domain", ["gram", "residual"])
-@STOP
+@pytest.mark.parametrize("stop", REPEATS.values(), ids=REPEATS)
 def test_matching_pursuit_is_the_reference(make_kernels, positive, p, d, k, domain, stop):
     X, W = problem(p, d)
+    k, stop = 3 * k if "once" in stop else k, stops_of(stop, d)
     codes = run(make_kernels, "matching_pursuit", X, W, domain, k, **stop, positive=positive)
     expected, supports = reference_codes(
         reference.matching_pursuit, X, W, k, **stop, positive=positive
@@ -84,9 +92,10 @@ def test_matching_pursuit_is_the_reference(make_kernels, positive, p, d, k, doma
 @KERNELS
 @SIGN
 @SHAPES
-@STOP
+@pytest.mark.parametrize("stop", STOPS.values(), ids=STOPS)
 def test_orthogonal_pursuit_is_the_reference(make_kernels, positive, p, d, k, stop):
     X, W = problem(p, d)
+    stop = stops_of(stop, d)
     codes = run(make_kernels, "orthogonal_pursuit", X, W, "gram", k, **stop, positive=positive)
     expected, supports = reference_codes(
         reference.orthogonal_matching_pursuit, X, W, k, **stop, positive=positive
@@ -281,6 +290,7 @@ def test_bad_input_is_refused(X, dictionary, k, match):
     [
         *[("n_nonzero_coefs", value) for value in (0, -1, 2.5, "2", None, np.nan)],
         *[("tol", value) for value in (-1, 1, np.nan, "0.1", None)],
+        *[("atol", value) for value in (-1, np.nan, np.inf, "0.1", None, [1.0, 2.0])],
         *[("threshold", value) for value in (-1, np.nan, "0.1", None)],
         *[("positive", value) for value in (2, "yes", None)],
         ("device", None),
@@ -298,3 +308,61 @@ def test_parameters_out_of_range_are_refused(pursuit, name, value):
 def test_options_have_names(pursuit):
     with pytest.raises(TypeError, match="positional"):
         pursuit([[1.0, 2.0]], np.eye(2), 1, 0.5)
+
+
+@pytest.mark.parametrize("verb", ["matching_pursuit", "blocked_pursuit", "coarse_pursuit"])
+@KERNELS
+def test_rows_stop_by_what_is_left_of_them_however_little(make_kernels, verb):
+    """In float32 the account of a residual is off by more than a small one has."""
+    X, W = (a.astype(np.float32) for a in problem(64, 16, n=100))
+    args = ("gram", 60) if verb == "matching_pursuit" else (60,)
+    options = {"tol": 0.0, "threshold": 0.0, "positive": False}
+    left = run(make_kernels, verb, X, W, *args, **options)
+    atol = 1e-7 if verb != "coarse_pursuit" else 1e-4
+    codes = run(make_kernels, verb, X, W, *args, **options, atol=atol)
+    residual, expected = X.astype(float), np.zeros_like(codes.values)
+    going = np.ones(len(X), bool)
+    for t in range(60):
+        expected[going, t] = left.values[going, t]
+        residual = residual - left.values[:, t, None].astype(float) * W[left.indices[:, t]]
+        going &= (residual**2).sum(axis=1) > atol
+    assert not going.all()
+    # A residual within rounding of it may stop a step earlier or later.
+    assert ((codes.values != 0) != (expected != 0)).sum() <= 3
+    assert (codes.l0() < left.l0()).any()
+
+
+@KERNELS
+@pytest.mark.parametrize("verb", ["blocked_pursuit", "coarse_pursuit"])
+def test_every_way_ends_with_an_atom_that_a_row_has_already(make_kernels, verb):
+    X, W = problem(20, 6)
+    codes = run(make_kernels, verb, X, W, 40, tol=0, threshold=0, positive=True, once=True)
+    repeats = [
+        len(s) - len(set(s))
+        for s in (i[v != 0] for i, v in zip(codes.indices, codes.values, strict=True))
+    ]
+    assert max(repeats) == 1
+    for indices, values in zip(codes.indices, codes.values, strict=True):
+        taken = indices[values != 0]
+        assert len(set(taken[:-1])) == len(taken) - 1
+    if verb == "blocked_pursuit":
+        expected, _ = reference_codes(reference.matching_pursuit, X, W, 40, once=True)
+        np.testing.assert_allclose(codes.dense(), expected, atol=1e-12)
+
+
+def test_stopping_by_name():
+    """`atol` is a squared norm in units of X; it is looked at after each atom."""
+    X = [[3.0, 2.0, 1.0], [0.1, 0.0, 0.0]]
+    for pursuit in (matching_pursuit, orthogonal_matching_pursuit):
+        assert pursuit(X, np.eye(3), 3, atol=1.0).l0().tolist() == [2, 1]
+        assert pursuit(X, np.eye(3), 3, atol=np.nextafter(1, 0)).l0().tolist() == [3, 1]
+    W = np.array([[1.0, 0], [0.6, 0.8]])
+    codes = matching_pursuit([[1.0, 3.0]], W, 9, positive=False, stop_on_repeat=True)
+    assert codes.indices[0, :3].tolist() == [1, 0, 1]
+    assert not codes.values[0, 3:].any()
+
+
+@pytest.mark.parametrize("value", [2, "yes", None])
+def test_stop_on_repeat_is_a_boolean(value):
+    with pytest.raises(ValueError, match="'stop_on_repeat' parameter"):
+        matching_pursuit([[1.0, 2.0]], np.eye(2), 1, stop_on_repeat=value)

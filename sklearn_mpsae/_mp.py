@@ -14,6 +14,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from ._base import BaseSparseAutoencoder
 from ._docs import shared_docs
 from .coding.pursuit import cheapest_path, check_orthogonal, pursue
+from .coding.rules import Pursuit
 from .learning.control import control, start
 from .learning.trainer import Step
 
@@ -273,6 +274,25 @@ class MPSparseAutoencoder(BaseSparseAutoencoder):
         if orthogonal or cheapest_path(n_samples, *W.shape, k, dtype.itemsize) == "gram":
             gram = kernels.gram(W)
         return lambda X: self._pursue(kernels, X, W, k, threshold, orthogonal, gram=gram)
+
+    def _rule(self):
+        if self.transform_algorithm == "omp":
+            raise ValueError(
+                "Orthogonal matching pursuit refits its codes with each atom, which has no "
+                "counterpart there: set transform_algorithm='mp'."
+            )
+        k = self._transform_k()
+        k, threshold = k if isinstance(k, tuple) else (k, 0.0)
+        return Pursuit(
+            self.components_,
+            self.intercept_,
+            k,
+            tol=self.tol,
+            atol=self.atol,
+            once=self.stop_on_repeat,
+            threshold=threshold,
+            positive=self.positive_code,
+        )
 
     def _transform_k(self):
         """A number of steps, or a largest number and the threshold to stop by."""

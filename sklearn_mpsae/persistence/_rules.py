@@ -9,7 +9,15 @@ from ..coding.rules import Pursuit, Shallow
 from ._state import name_of
 
 # What codes depend on that a rule does not ask the estimator for.
-_CODING = ("_encoder", "_pursue", "_weights", "_codes", "encode", "transform")
+_CODING = (
+    "_encoder",
+    "_pursue",
+    "_weights",
+    "_codes",
+    "encode",
+    "transform",
+    "inverse_transform",
+)
 
 
 def rule_of(estimator) -> Pursuit | Shallow:

@@ -299,8 +299,8 @@ def _checked(config):
     architecture = config.get("architecture")
     if not isinstance(architecture, str) or architecture not in _OWN:
         raise ValueError(
-            f"its architecture is {architecture!r}; those known here are {', '.join(_OWN)}, "
-            "and batchtopk and matryoshka_batchtopk where save_inference_model of SAELens wrote it"
+            f"its architecture is {architecture!r}; those known here are {', '.join(_OWN)}; "
+            "batchtopk and matryoshka_batchtopk are, once save_inference_model has written them"
         )
     known = {"architecture", "d_in", "d_sae", "dtype"}
     unknown = set(config) - known - set(_PLAIN) - _NO_MATTER - set(_OWN[architecture])

@@ -7,8 +7,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.linear_model import orthogonal_mp_gram
+from sklearn.linear_model import orthogonal_mp, orthogonal_mp_gram
 
+from sklearn_mpsae import MPSparseAutoencoder, MPSparseAutoencoderCV
 from sklearn_mpsae.coding import Codes, matching_pursuit, orthogonal_matching_pursuit
 from sklearn_mpsae.coding.kernels import reference
 from sklearn_mpsae.coding.kernels.native import NativeKernels
@@ -366,3 +367,90 @@ def test_stopping_by_name():
 def test_stop_on_repeat_is_a_boolean(value):
     with pytest.raises(ValueError, match="'stop_on_repeat' parameter"):
         matching_pursuit([[1.0, 2.0]], np.eye(2), 1, stop_on_repeat=value)
+
+
+def test_atol_is_scikit_learns_tol():
+    X, W = problem(40, 12)
+    for x in X[:5]:
+        (ours,) = orthogonal_matching_pursuit([x], W, 12, atol=2.0).dense()
+        np.testing.assert_allclose(ours, orthogonal_mp(W.T, x, tol=2.0), atol=1e-9)
+
+
+# ------------------------------------------------------------- of estimators, by all doors
+FAST = {"n_components": 16, "n_nonzero_coefs": 8, "max_iter": 2, "random_state": 0}
+ATOL = 0.3
+
+
+def learn(est, X, door):
+    return est.partial_fit(X[:40]).partial_fit(X[40:]) if door == "stream" else est.fit(X)
+
+
+@pytest.mark.parametrize("door", ["fit", "stream"])
+@pytest.mark.parametrize("scale", [2.0**-10, 2.0**10])
+@pytest.mark.parametrize("sparsity", ["row", "average"])
+def test_atol_has_the_unit_of_the_data_in_training_too(small, door, scale, sparsity):
+    params = FAST | {"sparsity": sparsity, "n_nonzero_coefs": 4}
+    one, other, free = (
+        learn(MPSparseAutoencoder(**params, atol=atol), X, door)
+        for atol, X in [(ATOL, small), (ATOL * scale**2, small * scale), (0.0, small)]
+    )
+    np.testing.assert_allclose(other.components_, one.components_, atol=1e-12)
+    assert abs(one.components_ - free.components_).max() > 1e-3
+    np.testing.assert_allclose(other.transform(small * scale), scale * one.transform(small))
+
+
+@pytest.mark.parametrize("stop", [{"atol": 1e9}, {"stop_on_repeat": True}], ids=str)
+def test_training_stops_rows_as_transform_does(small, stop):
+    est = MPSparseAutoencoder(**FAST | {"dead_atoms": "keep", "n_components": 8}, **stop)
+    est.fit(small)
+    if "atol" in stop:
+        assert est.atom_usage_.sum() == len(small)  # one atom each
+    else:
+        free = MPSparseAutoencoder(**est.get_params() | {"stop_on_repeat": False}).fit(small)
+        assert est.atom_usage_.sum() < free.atom_usage_.sum()
+
+
+@pytest.mark.parametrize("algorithm", ["mp", "omp"])
+@pytest.mark.parametrize("sparsity", ["row", "average"])
+@pytest.mark.parametrize("device", ["cpu", "cpu:0"])
+def test_rows_within_atol_take_no_further_atom(small, algorithm, sparsity, device):
+    est = MPSparseAutoencoder(**FAST, sparsity=sparsity, device=device).fit(small)
+    est.set_params(transform_algorithm=algorithm, atol=ATOL, stop_on_repeat=True)
+    codes = est.encode(small)
+    assert len(set(codes.l0())) > 1
+    left = (small - codes.decode(est.components_) - est.intercept_) ** 2
+    enough = left.sum(axis=1) <= ATOL
+    assert enough.any()
+    path = est.reconstruction_path(small)
+    assert (np.diff(path) <= 1e-12).all()
+    assert 1 - path[-1] == pytest.approx(est.score(small), rel=1e-9)
+    # One atom fewer would not have been enough.
+    if algorithm == "mp":
+        for row in np.flatnonzero(enough):
+            used = np.flatnonzero(codes.values[row])
+            last = codes.values[row, used[-1]] * est.components_[codes.indices[row, used[-1]]]
+            before = small[row] - est.intercept_ - codes.decode(est.components_)[row] + last
+            assert len(used) == 1 or before @ before > ATOL
+
+
+def test_a_search_stops_rows_in_all_its_fits(small):
+    est = MPSparseAutoencoderCV(
+        16, n_nonzero_coefs=6, max_iter=1, cv=2, target_score=None, random_state=0,
+        scoring=lambda est, X: (est.atol, est.stop_on_repeat) == (ATOL, True),
+        atol=ATOL, stop_on_repeat=True,
+    ).fit(small)  # fmt: skip
+    assert est.best_score_ == 1
+
+
+@pytest.mark.parametrize("Cls", [MPSparseAutoencoder, MPSparseAutoencoderCV])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *[("atol", value) for value in (-1.0, np.nan, np.inf, "0.1", None, [1.0] * 60)],
+        *[("stop_on_repeat", value) for value in (2, "yes", None)],
+    ],
+    ids=str,
+)
+def test_estimators_refuse_bad_stopping(small, Cls, name, value):
+    with pytest.raises(ValueError, match=f"'{name}' parameter of {Cls.__name__} must be"):
+        Cls(16, **{name: value}).fit(small)

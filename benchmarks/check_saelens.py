@@ -15,18 +15,37 @@ import torch
 from harness import Bar
 from sae_lens import (
     SAE,
+    BatchTopKTrainingSAE,
+    BatchTopKTrainingSAEConfig,
+    JumpReLUTrainingSAE,
+    JumpReLUTrainingSAEConfig,
     MatchingPursuitTrainingSAE,
     MatchingPursuitTrainingSAEConfig,
+    MatryoshkaBatchTopKTrainingSAE,
+    MatryoshkaBatchTopKTrainingSAEConfig,
+    StandardTrainingSAE,
+    StandardTrainingSAEConfig,
     TopKTrainingSAE,
     TopKTrainingSAEConfig,
 )
 from sae_lens.saes.abstopk_sae import AbsTopKSAE, AbsTopKSAEConfig
+from sae_lens.saes.jumprelu_sae import JumpReLUSAE as TheirJumpReLUSAE
+from sae_lens.saes.jumprelu_sae import JumpReLUSAEConfig
 from sae_lens.saes.matching_pursuit_sae import MatchingPursuitSAE, MatchingPursuitSAEConfig
+from sae_lens.saes.sae import TrainStepInput
+from sae_lens.saes.standard_sae import StandardSAE, StandardSAEConfig
 from sae_lens.saes.topk_sae import TopKSAE as TheirTopKSAE
 from sae_lens.saes.topk_sae import TopKSAEConfig
 from sklearn.datasets import load_digits
 
-from sklearn_mpsae import BatchTopKSAE, MPSparseAutoencoder, TopKSAE
+from sklearn_mpsae import (
+    BatchTopKSAE,
+    JumpReLUSAE,
+    MatryoshkaSAE,
+    MPSparseAutoencoder,
+    ReLUSAE,
+    TopKSAE,
+)
 from sklearn_mpsae.persistence import export_saelens, import_saelens
 
 P, K = 256, 12
@@ -37,9 +56,16 @@ OURS = {
     "MP, average, coded by k": MPSparseAutoencoder(
         P, n_nonzero_coefs=K, sparsity="average", transform_n_nonzero_coefs=K
     ),
+    "MP, atol": MPSparseAutoencoder(P, n_nonzero_coefs=60, atol=0.01),
+    "MP, each atom once": MPSparseAutoencoder(P, n_nonzero_coefs=60, stop_on_repeat=True),
     "TopK": TopKSAE(P, n_nonzero_coefs=K),
     "TopK, signed": TopKSAE(P, n_nonzero_coefs=K, positive_code=False),
     "BatchTopK, coded by k": BatchTopKSAE(P, n_nonzero_coefs=K, transform_n_nonzero_coefs=K),
+    "BatchTopK": BatchTopKSAE(P, n_nonzero_coefs=K),
+    "Matryoshka": MatryoshkaSAE(P, n_nonzero_coefs=K),
+    "JumpReLU": JumpReLUSAE(P, n_nonzero_coefs=K),
+    "JumpReLU, not centred": JumpReLUSAE(P, n_nonzero_coefs=K, center=False),
+    "ReLU": ReLUSAE(P, n_nonzero_coefs=K),
 }
 
 
@@ -71,7 +97,7 @@ def exported(estimator, X, folder):
 def imported(sae, X, folder):
     """An SAE of theirs, and the estimator that reads its folder."""
     getattr(sae, "save_inference_model", sae.save_model)(folder)
-    return compared(X, import_saelens(folder), sae)
+    return compared(X, import_saelens(folder), SAE.load_from_disk(folder))
 
 
 def compared(X, estimator, sae):
@@ -81,6 +107,9 @@ def compared(X, estimator, sae):
         their_codes = sae.encode(torch.from_numpy(X))
         their_rows = sae.decode(their_codes)
     rows, their_codes = estimator.inverse_transform(codes), their_codes.numpy()
+    if isinstance(sae, TheirJumpReLUSAE | StandardSAE):
+        # Codes here are in units of unit atoms.
+        their_codes = their_codes * sae.W_dec.norm(dim=1).detach().numpy()
     return {
         "codes": float(np.abs(codes - their_codes).max()),
         "reconstructions": float(np.abs(rows - their_rows.numpy()).max()),
@@ -105,16 +134,29 @@ def theirs(X):
         ),
         "TopK, b_dec not subtracted": TheirTopKSAE(TopKSAEConfig(**plain, k=K, **shift)),
         "AbsTopK": AbsTopKSAE(AbsTopKSAEConfig(**plain, k=K)),
+        "MP, as it comes": MatchingPursuitSAE(MatchingPursuitSAEConfig(**plain)),
+        "JumpReLU": TheirJumpReLUSAE(JumpReLUSAEConfig(**plain)),
+        "JumpReLU, b_dec not subtracted": TheirJumpReLUSAE(JumpReLUSAEConfig(**plain, **shift)),
+        "standard": StandardSAE(StandardSAEConfig(**plain)),
+        "standard, b_dec not subtracted": StandardSAE(StandardSAEConfig(**plain, **shift)),
     }
+    for threshold in (0.1, 0.5):
+        for once in (False, True):
+            stops = {"residual_threshold": threshold, "stop_on_duplicate_support": once}
+            saes[f"MP, residual {threshold}{', no atom again' * once}"] = MatchingPursuitSAE(
+                MatchingPursuitSAEConfig(**plain, **stops)
+            )
     with torch.no_grad():
         for name, sae in saes.items():
             sae.b_dec.copy_(torch.from_numpy(X.mean(axis=0)))
             # Norms away from 1, but small enough for a pursuit to get closer.
             norms = 0.8 + 0.3 * torch.rand(P, 1, dtype=sae.dtype)
             sae.W_dec.mul_(norms / sae.W_dec.norm(dim=1, keepdim=True))
-            if "TopK" in name:
+            if not name.startswith("MP"):
                 sae.W_enc.copy_(sae.W_dec.T)
                 sae.b_enc.uniform_(-0.1, 0.1)
+            if name.startswith("JumpReLU"):
+                sae.threshold.uniform_(0, 0.5)
     saes["MP, trained"] = trained(
         MatchingPursuitTrainingSAE(
             MatchingPursuitTrainingSAEConfig(**pursuit, decoder_init_norm=1.0)
@@ -122,16 +164,37 @@ def theirs(X):
         X,
     )
     saes["TopK, trained"] = trained(TopKTrainingSAE(TopKTrainingSAEConfig(**plain, k=K)), X)
+    widths = {"matryoshka_widths": [P // 4, P]}
+    for by_norm in (False, True):
+        batch = plain | {"k": K, "rescale_acts_by_decoder_norm": by_norm}
+        which = f", {'by decoder norms, ' * by_norm}trained"
+        saes["BatchTopK" + which] = trained(
+            BatchTopKTrainingSAE(BatchTopKTrainingSAEConfig(**batch)), X
+        )
+        saes["Matryoshka" + which] = trained(
+            MatryoshkaBatchTopKTrainingSAE(
+                MatryoshkaBatchTopKTrainingSAEConfig(**batch, **widths)
+            ),
+            X,
+        )
+    saes["JumpReLU, trained"] = trained(
+        JumpReLUTrainingSAE(JumpReLUTrainingSAEConfig(**plain)), X, l0=1e-3
+    )
+    saes["standard, trained"] = trained(
+        StandardTrainingSAE(StandardTrainingSAEConfig(**plain)), X, l1=1e-2
+    )
     return saes
 
 
-def trained(sae, X, epochs=10):
-    """By plain gradient steps on their reconstruction error."""
+def trained(sae, X, epochs=10, **coefficients):
+    """By plain gradient steps on their loss."""
     adam = torch.optim.Adam(sae.parameters(), lr=1e-2)
-    for batch in harness.batches(X, 256, epochs, seed=0):
+    for step, batch in enumerate(harness.batches(X, 256, epochs, seed=0)):
         adam.zero_grad()
         rows = torch.from_numpy(batch)
-        (sae(rows) - rows).square().sum(1).mean().backward()
+        sae.training_forward_pass(
+            TrainStepInput(rows, coefficients, None, step, is_logging_step=False)
+        ).loss.backward()
         adam.step()
     return sae
 

@@ -150,7 +150,7 @@ class LearnerMixin:
             EXPLORE if warm else 0, 1, n_iter * batches.per_epoch, endpoint=False
         )
         fit = Fit(
-            self._trainer(kernels, parameters, state, random_state, ranks),
+            self._trainer(kernels, parameters, state, random_state, ranks, scale),
             batches,
             lambda step: fit_plan(progress[step], k, n_atoms, free_norms=self._free_norms),
             n_iter,
@@ -273,7 +273,7 @@ class LearnerMixin:
                 parameters = self._fitted_parameters(scale)
             batches = Batches(source, center, scale, rows_of_ranks, self.batch_size)
             with open_kernels(self.device, source.dtype) as kernels:
-                trainer = self._trainer(kernels, parameters, state, random_state, ranks)
+                trainer = self._trainer(kernels, parameters, state, random_state, ranks, scale)
                 for batch in batches.epoch(ranks.order(random_state), kernels):
                     trainer.step(batch, stream_plan(trainer.n_steps, k, n_atoms))
                 fitted = *trainer.finish(), trainer.usage
@@ -364,7 +364,7 @@ class LearnerMixin:
             atoms = random_atoms(*shape, random_state, source.dtype)
         return self._initial_parameters(atoms)
 
-    def _trainer(self, kernels, parameters, state, random_state, ranks):
+    def _trainer(self, kernels, parameters, state, random_state, ranks, scale):
         return Trainer(
             kernels,
             self._backward,
@@ -378,6 +378,7 @@ class LearnerMixin:
             revive=self.dead_atoms == "revive",
             random_state=random_state,
             ranks=ranks,
+            scale=scale,
         )
 
     def _fitted(self, parameters, state, usage, center, scale, n_samples_seen):

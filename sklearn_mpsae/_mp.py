@@ -14,6 +14,7 @@ from ._base import BaseSparseAutoencoder
 from ._compat import Interval, StrOptions
 from ._docs import shared_docs
 from .coding.pursuit import cheapest_path, check_orthogonal, pursue
+from .coding.rules import Pursuit
 from .learning.control import control, start
 from .learning.trainer import Step
 
@@ -53,6 +54,15 @@ class MPSparseAutoencoder(BaseSparseAutoencoder):
     tol : float, default=0.0
         A row takes no further atom once its squared residual is at most `tol` times its
         squared norm (after centring); so it does not depend on the data's scale.
+    atol : float, default=0.0
+        A row takes no further atom once its squared residual is at most `atol`, in squared
+        units of the data (after centring): what scikit-learn's OMP calls `tol`, SPAMS
+        `eps`, and the square of SAELens's ``residual_threshold``. As there, it is looked at
+        after each atom: a row that is smaller than that has one code.
+    stop_on_repeat : bool, default=False
+        Whether a row ends with an atom that it has already: the code of that atom is
+        updated, and is the last. For matching pursuit; an orthogonal one takes no atom
+        twice.
     transform_algorithm : {{"mp", "omp"}}, default="mp"
         The pursuit of `transform`. "mp": matching pursuit, the encoder that is trained; its
         codes are nested, and an atom may be taken again. "omp": orthogonal matching
@@ -127,6 +137,8 @@ class MPSparseAutoencoder(BaseSparseAutoencoder):
         "n_nonzero_coefs": [Interval(Real, 0, None, closed="neither"), None],
         "sparsity": [StrOptions({"row", "average"})],
         "tol": [Interval(Real, 0, 1, closed="left")],
+        "atol": [Interval(Real, 0, None, closed="left")],
+        "stop_on_repeat": ["boolean"],
         "transform_algorithm": [StrOptions({"mp", "omp"})],
         "precision": [StrOptions({"full", "bfloat16"})],
     }
@@ -141,6 +153,8 @@ class MPSparseAutoencoder(BaseSparseAutoencoder):
         n_nonzero_coefs: float | None = None,
         sparsity: Literal["row", "average"] = "row",
         tol: float = 0.0,
+        atol: float = 0.0,
+        stop_on_repeat: bool = False,
         transform_algorithm: Literal["mp", "omp"] = "mp",
         transform_n_nonzero_coefs: int | None = None,
         positive_code: bool = True,
@@ -165,6 +179,8 @@ class MPSparseAutoencoder(BaseSparseAutoencoder):
         self.n_nonzero_coefs = n_nonzero_coefs
         self.sparsity = sparsity
         self.tol = tol
+        self.atol = atol
+        self.stop_on_repeat = stop_on_repeat
         self.transform_algorithm = transform_algorithm
         self.transform_n_nonzero_coefs = transform_n_nonzero_coefs
         self.positive_code = positive_code
@@ -217,7 +233,9 @@ class MPSparseAutoencoder(BaseSparseAutoencoder):
             if running["threshold"] == 0:
                 running["threshold"] = self._first_threshold(kernels, X, W, now)
             k, threshold = _most(k, len(W)), running["threshold"]
-        indices, values = self._pursue(kernels, X, W, k, threshold, orthogonal, coarse)
+        indices, values = self._pursue(
+            kernels, X, W, k, threshold, orthogonal, coarse, scale=now.scale
+        )
         if average:
             control(now, "threshold", _GAIN, values)
         if orthogonal:
@@ -227,13 +245,18 @@ class MPSparseAutoencoder(BaseSparseAutoencoder):
             residual, gradient = kernels.pursuit_gradient(X, W, indices, values)
         return Step(indices, values, residual, {"components": gradient})
 
-    def _pursue(self, kernels, X, W, k, threshold, orthogonal, coarse=False, gram=None):
+    def _pursue(
+        self, kernels, X, W, k, threshold, orthogonal, coarse=False, gram=None, scale=1.0
+    ):
+        """Codes of X, whose unit is `scale` of the data's."""
         return pursue(
             kernels,
             X,
             W,
             k,
             tol=self.tol,
+            atol=self.atol / scale / scale,
+            stop_on_repeat=self.stop_on_repeat,
             threshold=threshold,
             positive=self.positive_code,
             orthogonal=orthogonal,
@@ -244,7 +267,8 @@ class MPSparseAutoencoder(BaseSparseAutoencoder):
     def _first_threshold(self, kernels, X, W, now):
         """What the codes of a batch must exceed to be as many as planned on average."""
         k = ceil(now.plan.n_nonzero_coefs)
-        _, values = self._pursue(kernels, X, W, _most(k, len(W)), 0.0, False)
+        most = _most(k, len(W))
+        _, values = self._pursue(kernels, X, W, most, 0.0, False, scale=now.scale)
         parts = now.ranks.gather(np.abs(kernels.to_numpy(values)).ravel())
         sizes = np.sort(np.concatenate(parts))[::-1]
         n_codes = round(k * now.totals(len(X))[0])
@@ -260,6 +284,25 @@ class MPSparseAutoencoder(BaseSparseAutoencoder):
         if orthogonal or cheapest_path(n_samples, *W.shape, k, dtype.itemsize) == "gram":
             gram = kernels.gram(W)
         return lambda X: [self._pursue(kernels, X, W, k, threshold, orthogonal, gram=gram)]
+
+    def _rule(self):
+        if self.transform_algorithm == "omp":
+            raise ValueError(
+                "Orthogonal matching pursuit refits its codes with each atom, which has no "
+                "counterpart there: set transform_algorithm='mp'."
+            )
+        k = self._transform_k()
+        k, threshold = k if isinstance(k, tuple) else (k, 0.0)
+        return Pursuit(
+            self.components_,
+            self.intercept_,
+            k,
+            tol=self.tol,
+            atol=self.atol,
+            once=self.stop_on_repeat,
+            threshold=threshold,
+            positive=self.positive_code,
+        )
 
     def _fitted_k(self):
         """A number of steps, or a largest number and the threshold to stop by."""

@@ -67,7 +67,7 @@ class MPSparseAutoencoderCV(MPSparseAutoencoder):
     n_jobs : int, default=None
         How many folds are fitted at a time, each in a process. None for 1, -1 for all
         processors.
-    tol, transform_algorithm : object
+    tol, atol, stop_on_repeat, transform_algorithm : object
         As for `MPSparseAutoencoder`, in all fits. With ``transform_algorithm="omp"`` codes
         are not nested, and held-out rows are encoded for each number of codes.
     transform_n_nonzero_coefs : int, default=None
@@ -164,6 +164,8 @@ class MPSparseAutoencoderCV(MPSparseAutoencoder):
         cv: Any = None,
         n_jobs: int | None = None,
         tol: float = 0.0,
+        atol: float = 0.0,
+        stop_on_repeat: bool = False,
         transform_algorithm: Literal["mp", "omp"] = "mp",
         transform_n_nonzero_coefs: int | None = None,
         positive_code: bool = True,
@@ -187,6 +189,8 @@ class MPSparseAutoencoderCV(MPSparseAutoencoder):
         self.cv = cv
         self.n_jobs = n_jobs
         self.tol = tol
+        self.atol = atol
+        self.stop_on_repeat = stop_on_repeat
         self.transform_algorithm = transform_algorithm
         self.transform_n_nonzero_coefs = transform_n_nonzero_coefs
         self.positive_code = positive_code

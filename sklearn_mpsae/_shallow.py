@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from ._arrays import FittedArray
 from ._base import BaseSparseAutoencoder
 from ._compat import Interval, StrOptions
+from .coding.rules import Shallow
 from .learning.trainer import Step
 
 # The share of the auxiliary loss in the loss (Gao et al. 2024), and how many times more
@@ -84,6 +85,11 @@ class BaseShallowSAE(BaseSparseAutoencoder):
             for name, gradient in gradients.items():
                 step.gradients[name][dead] += _AUXILIARY * gradient
         return step
+
+    def _shallow_rule(self, floor, k, positive):
+        encoder = self.encoder_components_, self.encoder_intercept_
+        k = None if k is None else min(k, len(self.components_))
+        return Shallow(self.components_, self.intercept_, *encoder, floor, k, positive)
 
     def _weights(self, kernels, dtype):
         """The encoder's weights and bias on the device."""
@@ -160,6 +166,12 @@ class BaseAverageSAE(BaseShallowSAE):
                 yield indices[:, :k], values[:, :k]
 
         return encode
+
+    def _rule(self):
+        floor, k = np.maximum(self._floor(self.components_.dtype), 0), self._transform_k()
+        # The largest outputs, of those above zero: they need no threshold.
+        floor = floor if k is None or floor.any() else None
+        return self._shallow_rule(floor, k, True)
 
 
 def largest_of_batch(kernels, X, encoder, bias, now):

@@ -120,6 +120,9 @@ class TopKSAE(BaseShallowSAE):
         weights = self._weights(kernels, dtype)
         return lambda X: [kernels.top_k(X, *weights, k, positive=self.positive_code)]
 
+    def _rule(self):
+        return self._shallow_rule(None, self._transform_k(), self.positive_code)
+
 
 @shared_docs
 class BatchTopKSAE(BaseAverageSAE):
@@ -196,6 +199,10 @@ class BatchTopKSAE(BaseAverageSAE):
         # Asked for a number, it counts: a threshold fits the number it was trained with.
         weights = self._weights(kernels, dtype)
         return lambda X: [kernels.top_k(X, *weights, k, positive=True)]
+
+    def _rule(self):
+        k = self._transform_k()
+        return super()._rule() if k is None else self._shallow_rule(None, k, True)
 
 
 @shared_docs

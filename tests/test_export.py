@@ -8,33 +8,48 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from conftest import ESTIMATORS, SEARCHING
 from sklearn.exceptions import NotFittedError
 
-import sklearn_mpsae
+from sklearn_mpsae import BatchTopKSAE, JumpReLUSAE, MPSparseAutoencoder, ReLUSAE, TopKSAE
+from sklearn_mpsae._shallow import BaseShallowSAE
 from sklearn_mpsae.coding.kernels import open_kernels
-from sklearn_mpsae.persistence import to_onnx, to_torch_module
+from sklearn_mpsae.persistence import (
+    export_saelens,
+    import_saelens,
+    push_to_hub,
+    save,
+    to_onnx,
+    to_torch_module,
+)
 
 # What a search over few codes comes to is of no matter here.
 pytestmark = pytest.mark.filterwarnings(
     "ignore:No number of codes reaches:sklearn.exceptions.ConvergenceWarning"
 )
 
-CODERS = {
-    "MP": ("MPSparseAutoencoder", {}),
-    "MP, signed": ("MPSparseAutoencoder", {"positive_code": False}),
-    "MP, tol": ("MPSparseAutoencoder", {"tol": 0.2}),
-    "MP, average": ("MPSparseAutoencoder", {"sparsity": "average"}),
-    "MP, not centred": ("MPSparseAutoencoder", {"center": False}),
-    "MP, other k": ("MPSparseAutoencoder", {"transform_n_nonzero_coefs": 3}),
-    "MP, chosen": ("MPSparseAutoencoderCV", {"cv": 2}),
-    "TopK": ("TopKSAE", {}),
-    "TopK, signed": ("TopKSAE", {"positive_code": False}),
-    "BatchTopK": ("BatchTopKSAE", {}),
-    "BatchTopK, k": ("BatchTopKSAE", {"transform_n_nonzero_coefs": 3}),
-    "Matryoshka": ("MatryoshkaSAE", {}),
-    "JumpReLU": ("JumpReLUSAE", {}),
-    "JumpReLU, k": ("JumpReLUSAE", {"transform_n_nonzero_coefs": 3}),
-    "ReLU": ("ReLUSAE", {}),
+# Every estimator there is, as it comes, and what its parameters change in its rule.
+CODERS = {cls.__name__: (cls, {}) for cls in ESTIMATORS}
+CODERS |= {cls.__name__: (cls, {"cv": 2}) for cls in SEARCHING}
+CODERS |= {
+    "MP, signed": (MPSparseAutoencoder, {"positive_code": False}),
+    "MP, tol": (MPSparseAutoencoder, {"tol": 0.2}),
+    "MP, atol": (MPSparseAutoencoder, {"atol": 1.0, "transform_n_nonzero_coefs": 20}),
+    "MP, no atom again": (
+        MPSparseAutoencoder,
+        {"stop_on_repeat": True, "transform_n_nonzero_coefs": 20, "positive_code": False},
+    ),
+    "MP, all stops": (
+        MPSparseAutoencoder,
+        {"tol": 0.02, "atol": 0.4, "stop_on_repeat": True, "transform_n_nonzero_coefs": 20},
+    ),
+    "MP, average": (MPSparseAutoencoder, {"sparsity": "average"}),
+    "MP, not centred": (MPSparseAutoencoder, {"center": False}),
+    "MP, other k": (MPSparseAutoencoder, {"transform_n_nonzero_coefs": 3}),
+    "TopK, signed": (TopKSAE, {"positive_code": False}),
+    "BatchTopK, k": (BatchTopKSAE, {"transform_n_nonzero_coefs": 3}),
+    "JumpReLU, k": (JumpReLUSAE, {"transform_n_nonzero_coefs": 3}),
+    "ReLU, k": (ReLUSAE, {"transform_n_nonzero_coefs": 3}),
 }
 ATOL = {np.float32: 1e-5, np.float64: 1e-12}
 CODER = pytest.mark.parametrize("name", CODERS)
@@ -56,9 +71,7 @@ def fitted(X):
     def fitted(name, dtype=np.float64):
         if (name, dtype) not in fits:
             cls, params = CODERS[name]
-            est = getattr(sklearn_mpsae, cls)(
-                80, n_nonzero_coefs=6, max_iter=4, random_state=0, **params
-            )
+            est = cls(80, n_nonzero_coefs=6, max_iter=4, random_state=0, **params)
             fits[name, dtype] = est.fit(X.astype(dtype))
         return copy.deepcopy(fits[name, dtype])
 
@@ -118,7 +131,7 @@ def test_values_are_differentiable(name, X, fitted):
 
 
 def test_the_gradient_of_a_pursuit_is_the_one_it_was_trained_with(X, fitted):
-    est = fitted("MP")
+    est = fitted("MPSparseAutoencoder")
     module = to_torch_module(est)
     rows = torch.from_numpy(X)
     (rows - module.decode(module(rows))).square().sum().div(2).backward()
@@ -130,7 +143,7 @@ def test_the_gradient_of_a_pursuit_is_the_one_it_was_trained_with(X, fitted):
         np.testing.assert_allclose(module.components.grad.numpy(), expected, atol=1e-10)
 
 
-@pytest.mark.parametrize("name", ["MP, tol", "TopK, signed", "JumpReLU, k", "ReLU"])
+@pytest.mark.parametrize("name", ["MP, all stops", "TopK, signed", "JumpReLU, k", "ReLUSAE"])
 def test_a_module_exports_with_any_number_of_rows(name, X, fitted):
     est = fitted(name)
     if name.startswith("MP"):
@@ -144,7 +157,7 @@ def test_a_module_exports_with_any_number_of_rows(name, X, fitted):
 
 
 def test_a_module_has_copies(X, fitted):
-    est = fitted("TopK")
+    est = fitted("TopKSAE")
     before = est.transform(X)
     with torch.no_grad():
         for parameter in to_torch_module(est).parameters():
@@ -154,7 +167,7 @@ def test_a_module_has_copies(X, fitted):
 
 @pytest.mark.parametrize("spoil", [lambda x: x.float(), lambda x: x[:, 1:]])
 def test_rows_that_do_not_fit_a_module_are_named(spoil, X, fitted):
-    module = to_torch_module(fitted("MP"))
+    module = to_torch_module(fitted("MPSparseAutoencoder"))
     with pytest.raises(ValueError, match=r"Rows must have 64 features of torch.float64, got"):
         module(spoil(torch.from_numpy(X)))
 
@@ -175,7 +188,7 @@ def test_onnxruntime_codes_as_transform_does(name, dtype, X, fitted, tmp_path):
 
 
 def test_an_onnx_model_has_the_shapes_it_says(fitted, tmp_path):
-    model = onnx.load(to_onnx(fitted("MP"), tmp_path / "model.onnx"))
+    model = onnx.load(to_onnx(fitted("MPSparseAutoencoder"), tmp_path / "model.onnx"))
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
     assert [(x.name, x.shape) for x in session.get_inputs()] == [("X", ["N", 64])]
     assert [(x.name, x.shape) for x in session.get_outputs()] == [("codes", ["N", 80])]
@@ -184,7 +197,7 @@ def test_an_onnx_model_has_the_shapes_it_says(fitted, tmp_path):
 
 
 def test_an_onnx_model_does_not_grow_with_the_number_of_codes(fitted, tmp_path):
-    est = fitted("MP")
+    est = fitted("MPSparseAutoencoder")
     sizes = [
         to_onnx(est.set_params(transform_n_nonzero_coefs=k), tmp_path / "a").stat().st_size
         for k in (1, 64)
@@ -195,7 +208,7 @@ def test_an_onnx_model_does_not_grow_with_the_number_of_codes(fitted, tmp_path):
 def test_an_onnx_model_takes_the_place_of_an_older_one_when_it_is_whole(
     fitted, tmp_path, monkeypatch
 ):
-    path = to_onnx(fitted("TopK"), tmp_path / "model.onnx")
+    path = to_onnx(fitted("TopKSAE"), tmp_path / "model.onnx")
     before = path.read_bytes()
 
     def full(model, path):
@@ -204,7 +217,7 @@ def test_an_onnx_model_takes_the_place_of_an_older_one_when_it_is_whole(
 
     monkeypatch.setattr(onnx, "save_model", full)
     with pytest.raises(OSError, match="No space"):
-        to_onnx(fitted("MP"), path)
+        to_onnx(fitted("MPSparseAutoencoder"), path)
     assert [path] == list(tmp_path.iterdir())
     assert path.read_bytes() == before
 
@@ -212,13 +225,13 @@ def test_an_onnx_model_takes_the_place_of_an_older_one_when_it_is_whole(
 def test_a_model_too_large_for_onnx_is_refused(fitted, tmp_path, monkeypatch):
     monkeypatch.setattr("sklearn_mpsae.persistence._onnx._MOST_BYTES", 1000)
     with pytest.raises(ValueError, match="more than the 2 GiB that an ONNX file can have"):
-        to_onnx(fitted("TopK"), tmp_path / "model.onnx")
+        to_onnx(fitted("TopKSAE"), tmp_path / "model.onnx")
 
 
 def test_a_missing_onnx_is_named(fitted, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(ImportError, match=r'pip install "sklearn_mpsae\[onnx\]"'):
-        to_onnx(fitted("TopK"), tmp_path / "model.onnx")
+        to_onnx(fitted("TopKSAE"), tmp_path / "model.onnx")
 
 
 # --------------------------------------------------------------------------------- both
@@ -236,10 +249,102 @@ def test_an_unfitted_estimator_is_refused(Estimator, export):
 @EXPORT
 def test_an_orthogonal_pursuit_is_refused(export, fitted):
     with pytest.raises(ValueError, match="set transform_algorithm='mp'"):
-        export(fitted("MP").set_params(transform_algorithm="omp"))
+        export(fitted("MPSparseAutoencoder").set_params(transform_algorithm="omp"))
 
 
 @EXPORT
 def test_others_are_refused(export):
     with pytest.raises(ValueError, match=r"none of the estimators that can be .* exported"):
         export(object())
+
+
+# ----------------------------------------------------------------- rules of their own
+class Gated(TopKSAE):
+    """The outputs of every second atom alone: another rule than the class it derives from."""
+
+    def _encoder(self, kernels, n_samples, k, dtype):
+        weights = self._weights(kernels, dtype)
+        floor = np.where(np.arange(len(self.components_)) % 2, np.inf, 0)
+        return lambda X: kernels.above(X, *weights, kernels.asarray(floor.astype(dtype)))
+
+
+class Plain(BaseShallowSAE):
+    """As docs/add_an_encoder.md has it, without a rule."""
+
+    __init__, _step, _encoder = TopKSAE.__init__, TopKSAE._step, TopKSAE._encoder
+
+
+class Declared(Gated):
+    def _rule(self):
+        floor = np.where(np.arange(len(self.components_)) % 2, np.inf, 0)
+        return self._shallow_rule(floor.astype(self.components_.dtype), None, True)
+
+
+class Named(TopKSAE):
+    """Codes as its parent does."""
+
+    def l0(self, X):
+        return (self.transform(X) != 0).sum(axis=1)
+
+
+class Rotated(TopKSAE):
+    """Codes otherwise by a door further out."""
+
+    def transform(self, X):
+        return super().transform(X[:, ::-1])
+
+
+TOYS = {"n_components": 20, "n_nonzero_coefs": 3, "max_iter": 1, "random_state": 0}
+DOORS = {
+    "torch": lambda est, path: to_torch_module(est),
+    "onnx": to_onnx,
+    "SAELens": export_saelens,
+}
+KEEPERS = {"save": save, "hub": lambda est, path: push_to_hub(est, "me/toy")}
+
+
+@pytest.mark.parametrize("cls", [Gated, Plain, Rotated])
+@pytest.mark.parametrize("door", [*DOORS, *KEEPERS])
+def test_a_rule_that_is_not_declared_is_no_rule_of_a_parent(cls, door, X, tmp_path):
+    est = cls(**TOYS).fit(X)
+    match = f"{cls.__name__} (encodes by a rule of its own|is none of the estimators that)"
+    with pytest.raises(ValueError, match=match):
+        (DOORS | KEEPERS)[door](est, tmp_path / "x")
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("cls", [Declared, Named])
+def test_a_rule_that_is_declared_crosses(cls, X, tmp_path):
+    est = cls(**TOYS).fit(X)
+    codes = to_torch_module(est)(torch.from_numpy(X)).detach().numpy()
+    assert_same_codes(codes, est, X)
+    session = onnxruntime.InferenceSession(to_onnx(est, tmp_path / "x.onnx"))
+    assert_same_codes(session.run(["codes"], {"X": X})[0], est, X)
+
+
+# ------------------------------------------------------------------------------ ties
+@DTYPE
+@pytest.mark.parametrize("cls", [BatchTopKSAE, JumpReLUSAE, ReLUSAE], ids=lambda c: c.__name__)
+def test_an_output_on_its_threshold_is_no_code_anywhere(cls, dtype, tmp_path):
+    """Sums of whole numbers, which every program adds up alike."""
+    rng = np.random.default_rng(0)
+    X = rng.integers(-4, 5, (40, 6)).astype(dtype)
+    est = cls(12, n_nonzero_coefs=3, max_iter=1, random_state=0).fit(X)
+    est.intercept_ = np.ones(6, dtype)
+    est.components_ = np.repeat(np.eye(6, dtype=dtype), 2, axis=0)
+    est.encoder_components_ = rng.integers(-2, 3, (12, 6)).astype(dtype)
+    est.encoder_intercept_ = rng.integers(-2, 3, 12).astype(dtype)
+    if cls is not ReLUSAE:
+        each = rng.integers(0, 6, 12).astype(dtype)
+        est.threshold_ = each if cls is JumpReLUSAE else 3.0
+    floor = 0 if cls is ReLUSAE else est.threshold_
+    outputs = (X - 1) @ est.encoder_components_.T + est.encoder_intercept_
+    assert (outputs == floor).sum() > 10
+    expected = np.where(outputs > floor, outputs, 0)
+    np.testing.assert_array_equal(est.transform(X), expected)
+    module = to_torch_module(est)(torch.from_numpy(X)).detach().numpy()
+    np.testing.assert_array_equal(module, expected)
+    session = onnxruntime.InferenceSession(to_onnx(est, tmp_path / "x.onnx"))
+    np.testing.assert_array_equal(session.run(["codes"], {"X": X})[0], expected)
+    back = import_saelens(export_saelens(est, tmp_path / "saelens"))
+    np.testing.assert_array_equal(back.transform(X), expected)

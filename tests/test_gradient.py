@@ -58,21 +58,26 @@ def assert_close(actual, expected, tol):
 @KERNELS
 @DTYPES
 @SIGN
-@pytest.mark.parametrize("norm", [0.8, 1.0, 1.15], ids="norm={}".format)
-def test_gradient_of_the_unrolled_pursuit(kind, dtype, tol, positive, norm, rng):
+@pytest.mark.parametrize(
+    ("norm", "stop"),
+    [(0.8, {}), (1.0, {}), (1.15, {}), (0.8, {"once": True}), (1.0, {"atol": 12.0})],
+    ids=str,
+)
+def test_gradient_of_the_unrolled_pursuit(kind, dtype, tol, positive, norm, stop, rng):
     """Through every step, for atoms on the sphere and off it."""
     X, W = problem(rng, norms=norm)
     k = 9
 
     def encode(x, W):
-        return reference.matching_pursuit(x, W, k, positive=positive)
+        return reference.matching_pursuit(x, W, k, positive=positive, **stop)
 
     loss, expected = loss_and_gradients(encode, X, W=W)
     with open_kernels(kind, dtype) as kernels:
         X, W = kernels.asarray(X.astype(dtype)), kernels.asarray(W.astype(dtype))
         codes = kernels.matching_pursuit(
-            X, W, kernels.gram(W), k, tol=0.0, threshold=0.0, positive=positive
+            X, W, kernels.gram(W), k, tol=0.0, threshold=0.0, positive=positive, **stop
         )
+        assert (kernels.to_numpy(codes[1])[:, -1] == 0).any() == bool(stop)
         residual, gradient = kernels.pursuit_gradient(X, W, *codes)
         assert kernels.energies(residual).sum() / 2 == pytest.approx(loss, rel=tol)
         assert_close(kernels.to_numpy(gradient), expected["W"], tol)

@@ -8,8 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
-from sklearn.linear_model import orthogonal_mp_gram
+from sklearn.linear_model import orthogonal_mp, orthogonal_mp_gram
 
+from sklearn_mpsae import MPSparseAutoencoder, MPSparseAutoencoderCV
 from sklearn_mpsae.coding import Codes, matching_pursuit, orthogonal_matching_pursuit
 from sklearn_mpsae.coding.kernels import reference
 from sklearn_mpsae.coding.kernels.native import NativeKernels
@@ -53,24 +54,32 @@ def run(make_kernels, verb, X, W, *args, **options):
         return Codes(kernels.to_numpy(indices), kernels.to_numpy(values), len(W))
 
 
-STOP = pytest.mark.parametrize(
-    "stop",
-    [
-        {"tol": 0.0, "threshold": 0.0},
-        {"tol": 0.4, "threshold": 0.0},
-        {"tol": 0.0, "threshold": 1.2},
-    ],
-    ids=["never", "tol", "threshold"],
-)
+STOPS = {
+    "never": {"tol": 0.0, "threshold": 0.0},
+    "tol": {"tol": 0.4, "threshold": 0.0},
+    "threshold": {"tol": 0.0, "threshold": 1.2},
+    # For each feature, see `stops_of`. Some rows have less from the start: they have one code.
+    "atol": {"tol": 0.0, "threshold": 0.0, "atol": 0.5},
+    "both": {"tol": 0.4, "threshold": 0.0, "atol": 0.35},
+}
+REPEATS = STOPS | {
+    "repeat": {"tol": 0.0, "threshold": 0.0, "once": True},
+    "repeat, atol": {"tol": 0.0, "threshold": 0.0, "once": True, "atol": 0.2},
+}
+
+
+def stops_of(stop, d):
+    return stop | {"atol": d * stop["atol"]} if "atol" in stop else stop
 
 
 @KERNELS
 @SIGN
 @SHAPES
 @pytest.mark.parametrize("domain", ["gram", "residual"])
-@STOP
+@pytest.mark.parametrize("stop", REPEATS.values(), ids=REPEATS)
 def test_matching_pursuit_is_the_reference(make_kernels, positive, p, d, k, domain, stop):
     X, W = problem(p, d)
+    k, stop = 3 * k if "once" in stop else k, stops_of(stop, d)
     codes = run(make_kernels, "matching_pursuit", X, W, domain, k, **stop, positive=positive)
     expected, supports = reference_codes(
         reference.matching_pursuit, X, W, k, **stop, positive=positive
@@ -85,9 +94,10 @@ def test_matching_pursuit_is_the_reference(make_kernels, positive, p, d, k, doma
 @KERNELS
 @SIGN
 @SHAPES
-@STOP
+@pytest.mark.parametrize("stop", STOPS.values(), ids=STOPS)
 def test_orthogonal_pursuit_is_the_reference(make_kernels, positive, p, d, k, stop):
     X, W = problem(p, d)
+    stop = stops_of(stop, d)
     codes = run(make_kernels, "orthogonal_pursuit", X, W, "gram", k, **stop, positive=positive)
     expected, supports = reference_codes(
         reference.orthogonal_matching_pursuit, X, W, k, **stop, positive=positive
@@ -282,6 +292,7 @@ def test_bad_input_is_refused(X, dictionary, k, match):
     [
         *[("n_nonzero_coefs", value) for value in (0, -1, 2.5, "2", None, np.nan)],
         *[("tol", value) for value in (-1, 1, np.nan, "0.1", None)],
+        *[("atol", value) for value in (-1, np.nan, np.inf, "0.1", None, [1.0, 2.0])],
         *[("threshold", value) for value in (-1, np.nan, "0.1", None)],
         *[("positive", value) for value in (2, "yes", None)],
         ("device", None),
@@ -322,3 +333,148 @@ def test_rows_and_atoms_may_be_what_estimators_take(kind, pursuit):
 def test_sparse_tensors_are_refused():
     with pytest.raises(ValueError, match="to_dense"):
         matching_pursuit(torch.eye(3).to_sparse(), np.eye(3), 2)
+
+
+@pytest.mark.parametrize("verb", ["matching_pursuit", "blocked_pursuit", "coarse_pursuit"])
+@KERNELS
+def test_rows_stop_by_what_is_left_of_them_however_little(make_kernels, verb):
+    """In float32 the account of a residual is off by more than a small one has."""
+    X, W = (a.astype(np.float32) for a in problem(64, 16, n=100))
+    args = ("gram", 60) if verb == "matching_pursuit" else (60,)
+    options = {"tol": 0.0, "threshold": 0.0, "positive": False}
+    left = run(make_kernels, verb, X, W, *args, **options)
+    atol = 1e-7 if verb != "coarse_pursuit" else 1e-4
+    codes = run(make_kernels, verb, X, W, *args, **options, atol=atol)
+    residual, expected = X.astype(float), np.zeros_like(codes.values)
+    going = np.ones(len(X), bool)
+    for t in range(60):
+        expected[going, t] = left.values[going, t]
+        residual = residual - left.values[:, t, None].astype(float) * W[left.indices[:, t]]
+        going &= (residual**2).sum(axis=1) > atol
+    assert not going.all()
+    # A residual within rounding of it may stop a step earlier or later.
+    assert ((codes.values != 0) != (expected != 0)).sum() <= 3
+    assert (codes.l0() < left.l0()).any()
+
+
+@KERNELS
+@pytest.mark.parametrize("verb", ["blocked_pursuit", "coarse_pursuit"])
+def test_every_way_ends_with_an_atom_that_a_row_has_already(make_kernels, verb):
+    X, W = problem(20, 6)
+    codes = run(make_kernels, verb, X, W, 40, tol=0, threshold=0, positive=True, once=True)
+    repeats = [
+        len(s) - len(set(s))
+        for s in (i[v != 0] for i, v in zip(codes.indices, codes.values, strict=True))
+    ]
+    assert max(repeats) == 1
+    for indices, values in zip(codes.indices, codes.values, strict=True):
+        taken = indices[values != 0]
+        assert len(set(taken[:-1])) == len(taken) - 1
+    if verb == "blocked_pursuit":
+        expected, _ = reference_codes(reference.matching_pursuit, X, W, 40, once=True)
+        np.testing.assert_allclose(codes.dense(), expected, atol=1e-12)
+
+
+def test_stopping_by_name():
+    """`atol` is a squared norm in units of X; it is looked at after each atom."""
+    X = [[3.0, 2.0, 1.0], [0.1, 0.0, 0.0]]
+    for pursuit in (matching_pursuit, orthogonal_matching_pursuit):
+        assert pursuit(X, np.eye(3), 3, atol=1.0).l0().tolist() == [2, 1]
+        assert pursuit(X, np.eye(3), 3, atol=np.nextafter(1, 0)).l0().tolist() == [3, 1]
+    W = np.array([[1.0, 0], [0.6, 0.8]])
+    codes = matching_pursuit([[1.0, 3.0]], W, 9, positive=False, stop_on_repeat=True)
+    assert codes.indices[0, :3].tolist() == [1, 0, 1]
+    assert not codes.values[0, 3:].any()
+
+
+@pytest.mark.parametrize("value", [2, "yes", None])
+def test_stop_on_repeat_is_a_boolean(value):
+    with pytest.raises(ValueError, match="'stop_on_repeat' parameter"):
+        matching_pursuit([[1.0, 2.0]], np.eye(2), 1, stop_on_repeat=value)
+
+
+def test_atol_is_scikit_learns_tol():
+    X, W = problem(40, 12)
+    for x in X[:5]:
+        (ours,) = orthogonal_matching_pursuit([x], W, 12, atol=2.0).dense()
+        np.testing.assert_allclose(ours, orthogonal_mp(W.T, x, tol=2.0), atol=1e-9)
+
+
+# ------------------------------------------------------------- of estimators, by all doors
+FAST = {"n_components": 16, "n_nonzero_coefs": 8, "max_iter": 2, "random_state": 0}
+ATOL = 0.3
+
+
+def learn(est, X, door):
+    return est.partial_fit(X[:40]).partial_fit(X[40:]) if door == "stream" else est.fit(X)
+
+
+@pytest.mark.parametrize("door", ["fit", "stream"])
+@pytest.mark.parametrize("scale", [2.0**-10, 2.0**10])
+@pytest.mark.parametrize("sparsity", ["row", "average"])
+def test_atol_has_the_unit_of_the_data_in_training_too(small, door, scale, sparsity):
+    params = FAST | {"sparsity": sparsity, "n_nonzero_coefs": 4}
+    one, other, free = (
+        learn(MPSparseAutoencoder(**params, atol=atol), X, door)
+        for atol, X in [(ATOL, small), (ATOL * scale**2, small * scale), (0.0, small)]
+    )
+    np.testing.assert_allclose(other.components_, one.components_, atol=1e-12)
+    assert abs(one.components_ - free.components_).max() > 1e-3
+    np.testing.assert_allclose(other.transform(small * scale), scale * one.transform(small))
+
+
+@pytest.mark.parametrize("stop", [{"atol": 1e9}, {"stop_on_repeat": True}], ids=str)
+def test_training_stops_rows_as_transform_does(small, stop):
+    est = MPSparseAutoencoder(**FAST | {"dead_atoms": "keep", "n_components": 8}, **stop)
+    est.fit(small)
+    if "atol" in stop:
+        assert est.atom_usage_.sum() == len(small)  # one atom each
+    else:
+        free = MPSparseAutoencoder(**est.get_params() | {"stop_on_repeat": False}).fit(small)
+        assert est.atom_usage_.sum() < free.atom_usage_.sum()
+
+
+@pytest.mark.parametrize("algorithm", ["mp", "omp"])
+@pytest.mark.parametrize("sparsity", ["row", "average"])
+@pytest.mark.parametrize("device", ["cpu", "cpu:0"])
+def test_rows_within_atol_take_no_further_atom(small, algorithm, sparsity, device):
+    est = MPSparseAutoencoder(**FAST, sparsity=sparsity, device=device).fit(small)
+    est.set_params(transform_algorithm=algorithm, atol=ATOL, stop_on_repeat=True)
+    codes = est.encode(small)
+    assert len(set(codes.l0())) > 1
+    left = (small - codes.decode(est.components_) - est.intercept_) ** 2
+    enough = left.sum(axis=1) <= ATOL
+    assert enough.any()
+    path = est.reconstruction_path(small)
+    assert (np.diff(path) <= 1e-12).all()
+    assert 1 - path[-1] == pytest.approx(est.score(small), rel=1e-9)
+    # One atom fewer would not have been enough.
+    if algorithm == "mp":
+        for row in np.flatnonzero(enough):
+            used = np.flatnonzero(codes.values[row])
+            last = codes.values[row, used[-1]] * est.components_[codes.indices[row, used[-1]]]
+            before = small[row] - est.intercept_ - codes.decode(est.components_)[row] + last
+            assert len(used) == 1 or before @ before > ATOL
+
+
+def test_a_search_stops_rows_in_all_its_fits(small):
+    est = MPSparseAutoencoderCV(
+        16, n_nonzero_coefs=6, max_iter=1, cv=2, target_score=None, random_state=0,
+        scoring=lambda est, X: (est.atol, est.stop_on_repeat) == (ATOL, True),
+        atol=ATOL, stop_on_repeat=True,
+    ).fit(small)  # fmt: skip
+    assert est.best_score_ == 1
+
+
+@pytest.mark.parametrize("Cls", [MPSparseAutoencoder, MPSparseAutoencoderCV])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *[("atol", value) for value in (-1.0, np.nan, np.inf, "0.1", None, [1.0] * 60)],
+        *[("stop_on_repeat", value) for value in (2, "yes", None)],
+    ],
+    ids=str,
+)
+def test_estimators_refuse_bad_stopping(small, Cls, name, value):
+    with pytest.raises(ValueError, match=f"'{name}' parameter of {Cls.__name__} must be"):
+        Cls(16, **{name: value}).fit(small)

@@ -10,8 +10,14 @@ import pytest
 from safetensors.numpy import load_file, save_file
 from sklearn.exceptions import NotFittedError
 
-import sklearn_mpsae
-from sklearn_mpsae import BatchTopKSAE, MPSparseAutoencoder, TopKSAE
+from sklearn_mpsae import (
+    BatchTopKSAE,
+    JumpReLUSAE,
+    MatryoshkaSAE,
+    MPSparseAutoencoder,
+    ReLUSAE,
+    TopKSAE,
+)
 from sklearn_mpsae.persistence import export_saelens, import_saelens, load, save
 
 ROOT = Path(__file__).parents[1]
@@ -24,10 +30,22 @@ EXPORTED = {
     "MP, average": MPSparseAutoencoder(
         24, sparsity="average", transform_n_nonzero_coefs=3, **FAST
     ),
+    "MP, atol": MPSparseAutoencoder(24, transform_n_nonzero_coefs=20, atol=0.5, **FAST),
+    "MP, no atom again": MPSparseAutoencoder(
+        24, transform_n_nonzero_coefs=20, stop_on_repeat=True, **FAST
+    ),
     "TopK": TopKSAE(24, **FAST),
     "TopK, signed": TopKSAE(24, positive_code=False, **FAST),
-    "BatchTopK": BatchTopKSAE(24, transform_n_nonzero_coefs=3, **FAST),
+    "BatchTopK, k": BatchTopKSAE(24, transform_n_nonzero_coefs=3, **FAST),
+    "BatchTopK": BatchTopKSAE(24, **FAST),
+    "Matryoshka": MatryoshkaSAE(24, prefix_sizes=[6, 12], **FAST),
+    "JumpReLU": JumpReLUSAE(24, **FAST),
+    "JumpReLU, not centred": JumpReLUSAE(24, center=False, **FAST),
+    "ReLU": ReLUSAE(24, **FAST),
+    "ReLU, k": ReLUSAE(24, transform_n_nonzero_coefs=3, **FAST),
 }
+# What comes back as another class, since its codes are those of that.
+OTHERS = {"BatchTopK, k": TopKSAE, "ReLU, k": TopKSAE}
 
 
 @pytest.fixture
@@ -42,10 +60,12 @@ def their_codes(folder, X):
     w = load_file(folder / "sae_weights.safetensors")
     centred = X - w["b_dec"] * cfg["apply_b_dec_to_input"]
     if cfg["architecture"] == "matching_pursuit":
-        assert cfg["residual_threshold"] == 0
-        assert not cfg["stop_on_duplicate_support"]
-        return np.stack([pursued(x, w["W_dec"], cfg["max_iterations"]) for x in centred])
+        stops = cfg["residual_threshold"], cfg["stop_on_duplicate_support"]
+        steps = cfg["max_iterations"]
+        return np.stack([pursued(x, w["W_dec"], steps, *stops) for x in centred])
     scores = centred @ w["W_enc"] + w["b_enc"]
+    if cfg["architecture"] in ("jumprelu", "standard"):
+        return np.maximum(scores, 0) * (scores > w.get("threshold", 0))
     norms = np.linalg.norm(w["W_dec"], axis=1)
     scores = scores * norms if cfg["rescale_acts_by_decoder_norm"] else scores
     sizes = abs(scores) if cfg["architecture"] == "abstopk" else np.maximum(scores, 0)
@@ -53,13 +73,16 @@ def their_codes(folder, X):
     return np.where((sizes >= floor) & (sizes > 0), scores, 0)
 
 
-def pursued(residual, W, steps):
+def pursued(residual, W, steps, threshold=0.0, once=False):
     codes = np.zeros(len(W), W.dtype)
-    for _ in range(steps):
+    for _ in range(len(residual) if steps is None else steps):
         i = np.argmax(W @ residual)
         value = max(W[i] @ residual, 0)
+        again = codes[i] != 0
         codes[i] += value
         residual = residual - value * W[i]
+        if np.linalg.norm(residual) < threshold or (once and again):
+            break
     return codes
 
 
@@ -76,6 +99,18 @@ def test_both_ways_by_their_definition(name, dtype, small, folder):
     np.testing.assert_array_equal(back.components_, est.components_)
     np.testing.assert_array_equal(back.intercept_, est.intercept_)
     assert back.components_.dtype == dtype
+    assert type(back) is OTHERS.get(name, type(est))
+    np.testing.assert_allclose(back.inverse_transform(codes), est.inverse_transform(codes))
+    again = export_saelens(back, folder.with_name("again"))
+    np.testing.assert_array_equal(import_saelens(again).transform(X), back.transform(X))
+
+
+def test_a_batch_autoencoder_comes_back_as_what_it_was(small, folder, tmp_path):
+    est = MatryoshkaSAE(24, prefix_sizes=[6, 12], **FAST | {"n_nonzero_coefs": 2.5}).fit(small)
+    back = import_saelens(export_saelens(est, folder))
+    assert (back.n_nonzero_coefs, back.prefix_sizes) == (2.5, [6, 12, 24])
+    assert back.threshold_ == est.threshold_
+    np.testing.assert_array_equal(back.encoder_components_, est.encoder_components_)
 
 
 def test_a_folder_has_what_saelens_reads(small, folder):
@@ -105,6 +140,7 @@ def test_a_folder_has_what_saelens_reads(small, folder):
 REFUSED = {
     "average": ({"sparsity": "average"}, "set transform_n_nonzero_coefs"),
     "tol": ({"tol": 0.1}, "set tol=0"),
+    "tol and atol": ({"tol": 0.1, "atol": 0.1}, "set tol=0"),
     "signed": ({"positive_code": False}, "may have negative codes"),
     "omp": ({"transform_algorithm": "omp"}, "set transform_algorithm='mp'"),
 }
@@ -118,10 +154,9 @@ def test_pursuits_that_would_code_otherwise_are_not_exported(name, small, folder
     assert not folder.exists()
 
 
-@pytest.mark.parametrize("name", ["BatchTopKSAE", "MatryoshkaSAE", "ReLUSAE", "JumpReLUSAE"])
-def test_thresholds_are_not_exported(name, small, folder):
-    est = getattr(sklearn_mpsae, name)(24, **FAST).fit(small)
-    with pytest.raises(ValueError, match=f"This {name} cannot be exported: it keeps outputs"):
+def test_a_number_of_outputs_above_thresholds_is_not_exported(small, folder):
+    est = JumpReLUSAE(24, transform_n_nonzero_coefs=3, **FAST).fit(small)
+    with pytest.raises(ValueError, match="Set transform_n_nonzero_coefs=None to export"):
         export_saelens(est, folder)
     assert not folder.exists()
 
@@ -151,7 +186,12 @@ def theirs(folder, kind, rng, real=np.float64, **cfg):
         }
     else:
         weights |= {"W_enc": rng.standard_normal((10, 24)), "b_enc": rng.standard_normal(24)}
+    if kind.endswith("topk"):
         facts |= {"k": 5, "rescale_acts_by_decoder_norm": False}
+    if kind == "jumprelu":
+        weights["threshold"] = rng.uniform(
+            -0.1, 2, 24
+        )  # of some nothing is asked but to be > 0
     facts |= {
         "dtype": np.dtype(real).name,
         "device": "cuda",
@@ -178,6 +218,27 @@ IMPORTED = {
         {"rescale_acts_by_decoder_norm": True, "apply_b_dec_to_input": False},
     ),
     "AbsTopK": ("abstopk", {}),
+    "MP, residual": ("matching_pursuit", {"residual_threshold": 4.0, "max_iterations": 24}),
+    "MP, no atom again": (
+        "matching_pursuit",
+        {"stop_on_duplicate_support": True, "max_iterations": 24},
+    ),
+    "MP, as it comes": (
+        "matching_pursuit",
+        {
+            "residual_threshold": 0.01,
+            "stop_on_duplicate_support": True,
+            "max_iterations": None,
+        },
+    ),
+    "MP, a threshold below zero": ("matching_pursuit", {"residual_threshold": -1}),
+    "JumpReLU": ("jumprelu", {}),
+    "JumpReLU, not centred": ("jumprelu", {"apply_b_dec_to_input": False}),
+    "JumpReLU, training": ("jumprelu", {"jumprelu_bandwidth": 0.1, "l0_coefficient": 1.0}),
+    "standard": ("standard", {}),
+    "standard, not centred": ("standard", {"apply_b_dec_to_input": False, "lp_norm": 1.0}),
+}
+IMPORTED |= {
     "training": ("topk", {"decoder_init_norm": 0.1, "aux_loss_coefficient": 1.0}),
 }
 
@@ -189,26 +250,103 @@ def test_theirs_code_the_same_here(name, dtype, small, folder, rng):
     theirs(folder, architecture, rng, dtype, **cfg)
     est, X = import_saelens(folder), small.astype(dtype)
     codes = their_codes(folder, X)
-    np.testing.assert_allclose(est.transform(X), codes, atol=1e-5)
-    # And decode the same: by the atoms, which are unit ones where codes were scaled.
     w = load_file(folder / "sae_weights.safetensors")
+    norms = np.linalg.norm(w["W_dec"], axis=1)
+    scaled = architecture in ("jumprelu", "standard")
+    if scaled:
+        np.testing.assert_allclose(np.linalg.norm(est.components_, axis=1), 1, atol=1e-6)
+    here = est.transform(X)
+    np.testing.assert_allclose(here, codes * norms if scaled else codes, atol=1e-5)
+    np.testing.assert_array_equal(here != 0, codes != 0)
+    # And decode the same: by the atoms, which are unit ones where codes were scaled.
     if cfg.get("rescale_acts_by_decoder_norm"):
-        codes = codes / np.linalg.norm(w["W_dec"], axis=1)
+        codes = codes / norms
     used = architecture != "matching_pursuit" or cfg.get("apply_b_dec_to_input", True)
     rows = codes @ w["W_dec"] + w["b_dec"] * used
     np.testing.assert_allclose(est.inverse_transform(est.transform(X)), rows, atol=1e-4)
 
 
+def trained_as(folder, architecture, threshold, **details):
+    """Unit atoms, one threshold, and what trained them, as save_inference_model writes it."""
+    path = folder / "sae_weights.safetensors"
+    w = load_file(path)
+    w["W_dec"] /= np.linalg.norm(w["W_dec"], axis=1, keepdims=True)
+    save_file(w | {"threshold": np.full_like(w["b_enc"], threshold)}, path)
+    cfg = json.loads((folder / "cfg.json").read_text())
+    cfg["metadata"] |= {
+        "training_architecture": architecture,
+        "training_architecture_details": details,
+    }
+    (folder / "cfg.json").write_text(json.dumps(cfg))
+
+
+TRAINED = {
+    "batchtopk": ("batchtopk", {"k": 4.5}, BatchTopKSAE, {"n_nonzero_coefs": 4.5}),
+    "matryoshka": (
+        "matryoshka_batchtopk",
+        {"k": 4, "matryoshka_widths": [8, 24]},
+        MatryoshkaSAE,
+        {"n_nonzero_coefs": 4, "prefix_sizes": [8, 24]},
+    ),
+    "widths that are none": (
+        "matryoshka_batchtopk",
+        {"k": "4", "matryoshka_widths": [8, 99]},
+        MatryoshkaSAE,
+        {"n_nonzero_coefs": None, "prefix_sizes": None},
+    ),
+    "another": ("gated", {"k": 4}, JumpReLUSAE, {"n_nonzero_coefs": None}),
+}
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_the_metadata_say_what_trained_one_threshold(name, folder, rng, small):
+    architecture, details, cls, params = TRAINED[name]
+    theirs(folder, "jumprelu", rng)
+    trained_as(folder, architecture, 0.75, **details)
+    est = import_saelens(folder)
+    assert type(est) is cls
+    assert est.get_params().items() >= params.items()
+    np.testing.assert_allclose(est.transform(small), their_codes(folder, small), atol=1e-12)
+
+
+def test_several_thresholds_are_those_of_a_jumprelu(folder, rng):
+    theirs(folder, "jumprelu", rng)
+    cfg = json.loads((folder / "cfg.json").read_text())
+    cfg["metadata"]["training_architecture"] = "batchtopk"
+    (folder / "cfg.json").write_text(json.dumps(cfg))
+    assert type(import_saelens(folder)) is JumpReLUSAE
+
+
+def test_a_row_of_exactly_the_residual_threshold_goes_on(folder, rng):
+    """Theirs stops below it."""
+    theirs(folder, "matching_pursuit", rng, np.float32, residual_threshold=1.0)
+    path = folder / "sae_weights.safetensors"
+    W = np.eye(24, 10, dtype=np.float32)
+    save_file({"W_dec": W, "b_dec": np.zeros(10, np.float32)}, path)
+    X = np.zeros((3, 10), np.float32)
+    X[:, :2] = [[3, 1], [3, np.nextafter(np.float32(1), np.float32(0))], [0.5, 0.25]]
+    est = import_saelens(folder)
+    assert (est.transform(X) != 0).sum(axis=1).tolist() == [2, 1, 1]
+    assert ((their_codes(folder, X) != 0) == (est.transform(X) != 0)).all()
+    back = json.loads((export_saelens(est, folder.with_name("b")) / "cfg.json").read_text())
+    assert back["residual_threshold"] == 1.0
+
+
 def test_an_imported_one_can_be_saved_and_learnt_on_from(small, folder, rng, tmp_path):
-    for name, architecture in [("a", "matching_pursuit"), ("b", "topk")]:
-        est = import_saelens(theirs(tmp_path / name, architecture, rng))
+    for name in ("matching_pursuit", "topk", "jumprelu", "standard", "batchtopk"):
+        architecture = "jumprelu" if name == "batchtopk" else name
+        folder = theirs(tmp_path / name, architecture, rng)
+        if name == "batchtopk":
+            trained_as(folder, name, threshold=0.5)
+        est = import_saelens(folder)
         est = load(save(est, tmp_path / f"{name}.safetensors"))
         codes = est.transform(small)
         with pytest.raises(ValueError, match="set warm_start=True and call fit"):
             est.partial_fit(small)
         np.testing.assert_array_equal(est.transform(small), codes)
         before = est.score(small)
-        est.set_params(warm_start=True, max_iter=20, random_state=0).fit(small)
+        est.set_params(n_nonzero_coefs=5, warm_start=True, max_iter=20, random_state=0)
+        est.fit(small)
         assert est.score(small) > before
         assert est.partial_fit(small).n_steps_ == 21
 
@@ -222,15 +360,12 @@ NOT_IMPORTED = {
     "dtype": ({"dtype": "bfloat16"}, "computes in bfloat16; load it in SAELens as float32"),
     "sizes": ({"d_sae": -1}, r"\(d_sae, d_in\) are \(-1, 10\)"),
     "other sizes": ({"d_sae": 25}, r"tensors have shapes .*, not"),
-    "steps": ({"max_iterations": 0}, "it has 0 codes per row"),
+    "steps": ({"max_iterations": 0}, "takes up to 0 atoms of 24"),
     "steps as text": ({"max_iterations": "5"}, "max_iterations is '5'"),
     "threshold as text": ({"residual_threshold": "0"}, "residual_threshold is '0'"),
-    "more steps than atoms": ({"max_iterations": 30}, "max_iterations=30 for 24 atoms"),
-    "residual": ({"residual_threshold": 0.01}, "stops by residual_threshold=0.01, which no"),
-    "duplicates": (
-        {"stop_on_duplicate_support": True},
-        "stop_on_duplicate_support=True, which no .* pass ignore_stopping=True",
-    ),
+    "more steps than atoms": ({"max_iterations": 30}, "30 atoms of 24, .* from 1 to 24"),
+    "infinite threshold": ({"residual_threshold": np.inf}, "the number Infinity"),
+    "training": ({"architecture": "batchtopk"}, "once save_inference_model has written them"),
 }
 
 
@@ -247,18 +382,9 @@ def test_their_defaults_are_what_a_config_without_them_means(folder, rng):
     for key in ("max_iterations", "residual_threshold", "stop_on_duplicate_support"):
         del cfg[key]
     (folder / "cfg.json").write_text(json.dumps(cfg))
-    with pytest.raises(ValueError, match=r"residual_threshold=0.01, stop_on_dup"):
-        import_saelens(folder)
-
-
-def test_their_stopping_can_be_left_out_if_that_is_said(folder, rng, small):
-    stopping = {"residual_threshold": 0.01, "stop_on_duplicate_support": True}
-    theirs(folder, "matching_pursuit", rng, max_iterations=None, **stopping)
-    est = import_saelens(folder, ignore_stopping=True)
-    assert est.n_nonzero_coefs == 10
-    w = load_file(folder / "sae_weights.safetensors")
-    codes = [pursued(x, w["W_dec"], 10) for x in small - w["b_dec"]]
-    np.testing.assert_allclose(est.transform(small), codes, atol=1e-5)
+    est = import_saelens(folder)
+    assert (est.n_nonzero_coefs, est.stop_on_repeat) == (10, True)
+    assert est.atol == pytest.approx(1e-4, rel=1e-12)
 
 
 def test_damaged_weights_are_refused(folder, rng):

@@ -34,6 +34,8 @@ _SHARING_ROWS = 64
 _CONSTRAINTS = {
     "n_nonzero_coefs": [Interval(Integral, 1, None, closed="left")],
     "tol": [Interval(Real, 0, 1, closed="left")],
+    "atol": [Interval(Real, 0, None, closed="left")],
+    "stop_on_repeat": ["boolean"],
     "threshold": [Interval(Real, 0, None, closed="left")],
     "positive": ["boolean"],
     "device": [str],
@@ -100,21 +102,25 @@ def pursue(
     tol,
     threshold,
     positive,
+    atol=0.0,
+    stop_on_repeat=False,
     orthogonal=False,
     coarse=False,
     gram=None,
 ):
     """Codes of X, as (indices, values) arrays of the kernels' kind.
 
+    stop_on_repeat : of a matching pursuit; an orthogonal one has no atom twice
     coarse : choose atoms by products in bfloat16; a matching pursuit only
     gram : the Gram matrix of W where the caller has it; else it is formed if it pays.
     """
-    options = {"tol": tol, "threshold": threshold, "positive": positive}
+    options = {"tol": tol, "threshold": threshold, "positive": positive, "atol": atol}
     if orthogonal:
         check_orthogonal(kernels, W)
         if gram is None:
             gram = kernels.gram(W)
         return kernels.orthogonal_pursuit(X, W, gram, k, **options)
+    options["once"] = stop_on_repeat
     if coarse:
         return kernels.coarse_pursuit(X, W, k, **options)
     if gram is None:
@@ -132,6 +138,8 @@ def matching_pursuit(
     n_nonzero_coefs: int,
     *,
     tol: float = 0.0,
+    atol: float = 0.0,
+    stop_on_repeat: bool = False,
     threshold: float = 0.0,
     positive: bool = True,
     device: str = "auto",
@@ -153,6 +161,13 @@ def matching_pursuit(
     tol : float, default=0.0
         A row stops once its squared residual is at most `tol` times its squared norm; from
         0 to below 1.
+    atol : float, default=0.0
+        A row takes no further atom once its squared residual is at most `atol`, in squared
+        units of X, as in scikit-learn's OMP (`tol`) and SPAMS (`eps`); at least 0. It is
+        looked at after each atom, so that a row of less than that has one code.
+    stop_on_repeat : bool, default=False
+        Whether a row stops after an atom that it had already: the code of that atom is
+        updated, and is the last.
     threshold : float, default=0.0
         A row stops before an atom whose correlation with what is left is no larger (in
         magnitude, unless `positive`); at least 0.
@@ -180,7 +195,8 @@ def matching_pursuit(
     it leave, to within ``4 * (1 + sqrt(k)) * eps * |x|`` after k steps, and no other atom
     correlates better by more than twice that, whatever the coherence of the atoms
     (tests/test_numerics.py, for k up to four times the number of features). Squared
-    residuals are known to ``4 * k * eps`` of the row's: a smaller `tol` has no meaning.
+    residuals are known to ``4 * k * eps`` of the row's: a smaller `tol` has no meaning. For
+    `atol` they are computed from the residual itself, to rounding errors of that.
 
     References
     ----------
@@ -194,7 +210,8 @@ def matching_pursuit(
     >>> matching_pursuit([[3.0, 1.0]], np.eye(2), 2).dense()
     array([[3., 1.]])
     """
-    options = {"tol": tol, "threshold": threshold, "positive": positive}
+    options = {"tol": tol, "atol": atol, "threshold": threshold, "positive": positive}
+    options["stop_on_repeat"] = stop_on_repeat
     return _encode(X, dictionary, n_nonzero_coefs, device, orthogonal=False, **options)
 
 
@@ -204,6 +221,7 @@ def orthogonal_matching_pursuit(
     n_nonzero_coefs: int,
     *,
     tol: float = 0.0,
+    atol: float = 0.0,
     threshold: float = 0.0,
     positive: bool = False,
     device: str = "auto",
@@ -226,6 +244,10 @@ def orthogonal_matching_pursuit(
     tol : float, default=0.0
         A row stops once its squared residual is at most `tol` times its squared norm; from
         0 to below 1.
+    atol : float, default=0.0
+        A row takes no further atom once its squared residual is at most `atol`, in squared
+        units of X, as in scikit-learn's OMP (`tol`) and SPAMS (`eps`); at least 0. It is
+        looked at after each atom, so that a row of less than that has one code.
     threshold : float, default=0.0
         A row stops before an atom whose correlation with what is left is no larger (in
         magnitude, unless `positive`); at least 0.
@@ -248,7 +270,8 @@ def orthogonal_matching_pursuit(
     Notes
     -----
     What is left of a row x correlates with none of its atoms by more than
-    ``4 * eps * (|x| + sum of |values|)`` (tests/test_numerics.py).
+    ``4 * eps * (|x| + sum of |values|)`` (tests/test_numerics.py). Squared residuals are
+    known to some ``k * eps`` of the row's: a smaller `tol` or `atol` has no meaning.
 
     References
     ----------
@@ -265,7 +288,7 @@ def orthogonal_matching_pursuit(
     >>> orthogonal_matching_pursuit([[3.0, -1.0]], np.eye(2), 2).dense()
     array([[ 3., -1.]])
     """
-    options = {"tol": tol, "threshold": threshold, "positive": positive}
+    options = {"tol": tol, "atol": atol, "threshold": threshold, "positive": positive}
     return _encode(X, dictionary, n_nonzero_coefs, device, orthogonal=True, **options)
 
 

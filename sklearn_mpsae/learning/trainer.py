@@ -25,6 +25,8 @@ class Now(NamedTuple):
     """Numbers the model keeps account of, to be updated."""
     ranks: Alone | Ranks
     """Each has some rows of the batch."""
+    scale: float = 1.0
+    """What the data were divided by."""
 
     def totals(self, *numbers) -> np.ndarray:
         """Sums over ranks."""
@@ -96,6 +98,8 @@ class Trainer:
         In the same state on all ranks.
     ranks : Alone or Ranks
         Who has a part of each batch.
+    scale : float
+        What the data were divided by.
     """
 
     def __init__(
@@ -113,6 +117,7 @@ class Trainer:
         revive,
         random_state,
         ranks,
+        scale=1.0,
     ):
         self.kernels = kernels
         self.backward = backward
@@ -125,6 +130,7 @@ class Trainer:
         self.revive = revive
         self.random_state = random_state
         self.ranks = ranks
+        self.scale = scale
         self.n_steps = state.n_steps
         self.last_used = state.last_used.copy()
         self.running = dict(state.running)
@@ -143,7 +149,7 @@ class Trainer:
         FloatingPointError
             If that sum is not finite.
         """
-        now = Now(plan, self._dead(), self.running, self.ranks)
+        now = Now(plan, self._dead(), self.running, self.ranks, self.scale)
         batch = self.backward(self.kernels, self.parameters, X, now)
         energies = self.kernels.energies(batch.residual)
         counts = self.kernels.count(batch.indices, batch.values, len(self.last_used))

@@ -11,8 +11,9 @@ import numpy as np
 
 from .._arrays import on_numpy
 from .._files import replacing
+from ..coding.rules import Pursuit
 from ._optional import needed
-from ._rules import Pursuit, rule_of
+from ._rules import rule_of
 
 # Operators of 2022, and the file format of that time: onnxruntime 1.14 and later read them.
 _OPSET, _IR = 18, 8
@@ -20,34 +21,47 @@ _OPSET, _IR = 18, 8
 # A protobuf message has at most so many bytes.
 _MOST_BYTES = 2**31 - 1
 
-# Matching pursuit, as a loop over steps. A row that has stopped takes nothing, so that it
-# stays stopped.
+# Matching pursuit, as a loop over steps; `open` says which rows go on.
 _PURSUIT = """
     R0 = Sub (X, intercept)
     energy = ReduceSumSquare <keepdims = 1> (R0, last)
     norm = Sqrt (energy)
     drowned = Mul (norm, noise)
     least = Max (drowned, threshold)
-    enough = Mul (energy, tol)
+    share = Mul (energy, tol)
+    enough = Max (share, atol)
     start = Expand (zero, shape)
-    R, codes = Loop (k, go, R0, start) <body = step (
-        int64 t, bool go_in, real[N, d] R_in, real[N, p] codes_in
-    ) => (bool go_out, real[N, d] R_out, real[N, p] codes_out) {
+    all = GreaterOrEqual (energy, zero)
+    R, codes, open = Loop (k, go, R0, start, all) <body = step (
+        int64 t, bool go_in, real[N, d] R_in, real[N, p] codes_in, bool[N, 1] open_in
+    ) => (bool go_out, real[N, d] R_out, real[N, p] codes_out, bool[N, 1] open_out) {
         correlations = MatMul (R_in, atoms_T)
         scores = SCORE (correlations)
         best, i = TopK (scores, one)
         value = GatherElements <axis = 1> (correlations, i)
-        left = ReduceSumSquare <keepdims = 1> (R_in, last)
         strong = Greater (best, least)
-        open = RUNNING
-        going = And (strong, open)
+        going = And (strong, open_in)
         taken = Where (going, value, zero)
         codes_out = ScatterElements <axis = 1, reduction = "add"> (codes_in, i, taken)
         atom = GatherND (atoms, i)
         part = Mul (taken, atom)
         R_out = Sub (R_in, part)
+        STOPPING
         go_out = Identity (go_in)
     }>
+"""
+
+# What ends a row after a step.
+_ALWAYS = "open_out = Identity (going)"
+_WITHIN = """
+        left = ReduceSumSquare <keepdims = 1> (R_out, last)
+        more = Greater (left, enough)
+        open_out = And (going, more)
+"""
+_ONCE = """
+        earlier = GatherElements <axis = 1> (codes_in, i)
+        new = Equal (earlier, zero)
+        fresh = And (going, new)
 """
 
 _LINEAR = """
@@ -113,8 +127,9 @@ def to_onnx(
     NotFittedError
         If the estimator is not fitted.
     ValueError
-        If it codes by orthogonal matching pursuit, is none of this package's, or has
-        2 GiB of arrays or more, for which the format has no room.
+        If it codes by orthogonal matching pursuit, is no such estimator, is of a class of
+        yours that encodes by a rule of its own and does not declare it, or has 2 GiB of
+        arrays or more, for which the format has no room.
 
     Examples
     --------
@@ -155,7 +170,10 @@ def to_onnx(
 def _pursuit(rule):
     real = rule.atoms.dtype.type
     text = _SHAPE + _PURSUIT.replace("SCORE", "Identity" if rule.positive else "Abs")
-    text = text.replace("RUNNING", "Greater (left, enough)" if rule.tol else "Identity (go_in)")
+    stopping = _WITHIN if rule.tol or rule.atol else _ALWAYS
+    if rule.once:
+        stopping = _ONCE + stopping.replace("going", "fresh")
+    text = text.replace("STOPPING", stopping)
     constants = {
         "atoms": rule.atoms,
         "atoms_T": rule.atoms.T,
@@ -167,6 +185,7 @@ def _pursuit(rule):
         "noise": real(4 * np.finfo(real).eps),
         "threshold": real(rule.threshold),
         "tol": real(rule.tol),
+        "atol": real(rule.atol),
     }
     return text, constants
 

@@ -1,45 +1,21 @@
-"""What `transform` does with a row, as numbers: all that another program has to know."""
+"""What `transform` of a fitted estimator does with a row, as its class declares it."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
-import numpy as np
-
-from .._mp import MPSparseAutoencoder
-from .._topk import BatchTopKSAE, TopKSAE
+from .._base import BaseSparseAutoencoder
+from ..coding.rules import Pursuit, Shallow
 from ._state import name_of
 
-
-class Pursuit(NamedTuple):
-    """Matching pursuit of a centred row.
-
-    Each step takes the atom with the largest correlation (in magnitude, unless `positive`)
-    and subtracts it; the row stops once its squared residual is at most `tol` times its
-    energy, or before a correlation of at most `threshold`, or of rounding noise.
-    """
-
-    atoms: np.ndarray
-    intercept: np.ndarray
-    k: int
-    tol: float
-    threshold: float
-    positive: bool
-
-
-class Shallow(NamedTuple):
-    """The outputs of a linear encoder of a centred row that are above `floor`, or all.
-
-    With k, the k largest of these (in magnitude, unless `positive`).
-    """
-
-    atoms: np.ndarray
-    intercept: np.ndarray
-    encoder: np.ndarray
-    bias: np.ndarray
-    floor: np.ndarray | None
-    k: int | None
-    positive: bool
+# What codes depend on that a rule does not ask the estimator for.
+_CODING = (
+    "_encoder",
+    "_pursue",
+    "_weights",
+    "_codes",
+    "encode",
+    "transform",
+    "inverse_transform",
+)
 
 
 def rule_of(estimator) -> Pursuit | Shallow:
@@ -50,25 +26,20 @@ def rule_of(estimator) -> Pursuit | Shallow:
     NotFittedError
         If it is not fitted.
     ValueError
-        If it is of another class, or codes by orthogonal matching pursuit.
+        If its class declares none, or codes otherwise than the class that does; or if it
+        codes by orthogonal matching pursuit.
     """
-    name_of(estimator)
+    if not isinstance(estimator, BaseSparseAutoencoder):
+        name_of(estimator)
+    coding = next(
+        cls for cls in type(estimator).__mro__ if not vars(cls).keys().isdisjoint(_CODING)
+    )
+    declaring = next((cls for cls in type(estimator).__mro__ if "_rule" in vars(cls)), None)
+    if declaring is None or not issubclass(declaring, coding):
+        raise ValueError(
+            f"{type(estimator).__name__} encodes by a rule of its own: {coding.__name__} says "
+            "how, and nothing says it as numbers. It cannot be exported before it declares "
+            "them: by a method _rule, beside its _encoder (see sklearn_mpsae.coding.rules)."
+        )
     estimator._check_to_code()
-    atoms, intercept = estimator.components_, estimator.intercept_
-    k = estimator._transform_k()
-    if isinstance(estimator, MPSparseAutoencoder):
-        if estimator.transform_algorithm == "omp":
-            raise ValueError(
-                "Orthogonal matching pursuit refits its codes with each atom, which has no "
-                "counterpart there: set transform_algorithm='mp'."
-            )
-        k, threshold = k if isinstance(k, tuple) else (k, 0.0)
-        positive = estimator.positive_code
-        return Pursuit(atoms, intercept, k, estimator.tol, threshold, positive)
-    encoder = estimator.encoder_components_, estimator.encoder_intercept_
-    if isinstance(estimator, TopKSAE):
-        return Shallow(atoms, intercept, *encoder, None, k, estimator.positive_code)
-    # Asked for a number of codes, BatchTopK's threshold does not count.
-    counted = k is not None and isinstance(estimator, BatchTopKSAE)
-    floor = None if counted else estimator._floor(atoms.dtype)
-    return Shallow(atoms, intercept, *encoder, floor, k, True)
+    return estimator._rule()

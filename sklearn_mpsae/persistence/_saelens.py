@@ -3,17 +3,25 @@
 Theirs, for a row x of d_in features (sae_lens 6, `SAE.load_from_disk`)::
 
     matching_pursuit    r = x - b_dec; max_iterations times: i = argmax relu(W_dec r),
-                        v = relu(<W_dec[i], r>), codes[i] += v, r -= v W_dec[i]
+                        v = relu(<W_dec[i], r>), codes[i] += v, r -= v W_dec[i]; until
+                        |r| < residual_threshold, if that is above 0, or, with
+                        stop_on_duplicate_support, codes[i] was not 0 before
     topk                the k largest of relu((x - b_dec) W_enc + b_enc)
     abstopk             the k largest in magnitude of (x - b_dec) W_enc + b_enc
+    jumprelu            those of relu((x - b_dec) W_enc + b_enc) that exceed `threshold`
+    standard            relu((x - b_dec) W_enc + b_enc)
 
-`b_dec` is subtracted with ``apply_b_dec_to_input`` only. What else a cfg.json can ask for
-changes codes in ways that the estimators here do not have, and is refused.
+`b_dec` is subtracted with ``apply_b_dec_to_input`` only. BatchTopK and Matryoshka SAEs are
+saved as jumprelu, with one threshold; the metadata say what trained them. What else a
+cfg.json can ask for changes codes in ways that the estimators here do not have, and is
+refused.
 """
 
 from __future__ import annotations
 
 import os
+import sys
+from math import sqrt
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +30,9 @@ import numpy as np
 from .._arrays import on_numpy
 from .._files import new_folder
 from .._mp import MPSparseAutoencoder
-from .._topk import TopKSAE
+from .._threshold import JumpReLUSAE, ReLUSAE
+from .._topk import BatchTopKSAE, MatryoshkaSAE, TopKSAE
+from ..coding.rules import Pursuit
 from ._disk import (
     damaged,
     described,
@@ -31,7 +41,7 @@ from ._disk import (
     write_json,
     write_tensors,
 )
-from ._rules import Pursuit, rule_of
+from ._rules import rule_of
 from ._state import is_number, without_training
 
 _CONFIG, _WEIGHTS = "cfg.json", "sae_weights.safetensors"
@@ -45,7 +55,16 @@ _STOPPING = _CENTRING | {
 }
 _CHOOSING = _CENTRING | {"k": 100, "rescale_acts_by_decoder_norm": False}
 _WHOLE = {"k", "max_iterations"}
-_OWN = {"matching_pursuit": _STOPPING, "topk": _CHOOSING, "abstopk": _CHOOSING}
+_OWN = {
+    "matching_pursuit": _STOPPING,
+    "topk": _CHOOSING,
+    "abstopk": _CHOOSING,
+    "jumprelu": _CENTRING,
+    "standard": _CENTRING,
+}
+
+# What an SAE was trained as that is saved as jumprelu.
+_TRAINED = {"batchtopk": "BatchTopKSAE", "matryoshka_batchtopk": "MatryoshkaSAE"}
 
 # What must be so for the rows that come in to be those that are coded.
 _PLAIN = {"normalize_activations": "none", "reshape_activations": "none"}
@@ -54,6 +73,10 @@ _PLAIN = {"normalize_activations": "none", "reshape_activations": "none"}
 _NO_MATTER = {
     *("device", "metadata", "decoder_init_norm"),
     *("use_sparse_activations", "aux_loss_coefficient"),
+    *("l1_coefficient", "lp_norm", "l1_warm_up_steps", "l0_coefficient", "l0_warm_up_steps"),
+    *("jumprelu_init_threshold", "jumprelu_bandwidth", "jumprelu_sparsity_loss_mode"),
+    *("jumprelu_tanh_scale", "jumprelu_ste_to_input", "pre_act_loss_coefficient"),
+    "target_l0",
 }
 
 
@@ -63,14 +86,16 @@ def export_saelens(estimator: Any, folder: str | os.PathLike[str]) -> Path:
 
     ``sae_lens.SAE.load_from_disk(folder)`` gives an SAE with the same codes: a
     "matching_pursuit" one for `MPSparseAutoencoder`, a "topk" one for `TopKSAE`, or with
-    ``positive_code=False`` an "abstopk" one. `intercept_` is its ``b_dec``. Where codes
-    would differ, nothing is written.
+    ``positive_code=False`` an "abstopk" one, a "standard" one for `ReLUSAE`, and a
+    "jumprelu" one for `JumpReLUSAE`, `BatchTopKSAE` and `MatryoshkaSAE`, which SAELens saves
+    so too; where `transform_n_nonzero_coefs` is set, the last two and `ReLUSAE` are "topk".
+    `intercept_` is its ``b_dec``. Where codes would differ, nothing is written.
 
     Needs ``pip install "sklearn_mpsae[share]"``, but not SAELens.
 
     Parameters
     ----------
-    estimator : MPSparseAutoencoder or TopKSAE
+    estimator : estimator of this package
         Fitted.
     folder : path-like
         Must not exist; it appears when both files are in it.
@@ -85,8 +110,9 @@ def export_saelens(estimator: Any, folder: str | os.PathLike[str]) -> Path:
     NotFittedError
         If the estimator is not fitted.
     ValueError
-        If SAELens has no encoder like it: another class; a pursuit that is orthogonal, may
-        have negative codes, or stops by `tol` or `threshold_`.
+        If SAELens has no encoder like it: a class of yours that does not declare its rule; a
+        pursuit that is orthogonal, may have negative codes, or stops by `tol` or
+        `threshold_`; a JumpReLU encoder that keeps a number of codes.
     FileExistsError
         Where the folder exists.
 
@@ -109,8 +135,10 @@ def export_saelens(estimator: Any, folder: str | os.PathLike[str]) -> Path:
     if isinstance(rule, Pursuit):
         own = _exported_pursuit(rule)
     else:
-        own = _exported_top_k(rule, type(estimator).__name__)
+        own = _exported_shallow(rule)
         tensors |= {"W_enc": rule.encoder.T, "b_enc": rule.bias}
+        if own["architecture"] == "jumprelu":
+            tensors["threshold"] = rule.floor
     p, d = rule.atoms.shape
     config = (
         own
@@ -122,7 +150,8 @@ def export_saelens(estimator: Any, folder: str | os.PathLike[str]) -> Path:
             "device": "cpu",
             "apply_b_dec_to_input": True,
             # The format that this is; SAELens takes a config without a version for an old one.
-            "metadata": {"sae_lens_version": "6.0.0", "exported_by": "sklearn_mpsae"},
+            "metadata": {"sae_lens_version": "6.0.0", "exported_by": "sklearn_mpsae"}
+            | _training(estimator),
         }
     )
     with new_folder(folder) as beside:
@@ -142,22 +171,40 @@ def _exported_pursuit(rule):
         if there:
             raise ValueError(
                 f"This pursuit cannot be exported: it {obstacle}. SAELens's has codes from "
-                "zero up and stops after a number of atoms, or by an absolute residual."
+                "zero up and stops after a number of atoms, by an absolute residual (atol), "
+                "or after a repeated atom (stop_on_repeat)."
             )
     return {
         "architecture": "matching_pursuit",
         "max_iterations": int(rule.k),
-        "residual_threshold": 0.0,
-        "stop_on_duplicate_support": False,
+        "residual_threshold": _norm_above(rule.atol, rule.atoms.dtype.type),
+        "stop_on_duplicate_support": bool(rule.once),
     }
 
 
-def _exported_top_k(rule, name):
-    if rule.k is None or rule.floor is not None:
-        raise ValueError(
-            f"This {name} cannot be exported: it keeps outputs above a threshold, and only "
-            "matching pursuits and encoders that keep the k largest of each row are."
-        )
+def _norm_above(atol, real):
+    """What a norm is less than where its square is at most atol; 0 where that is 0."""
+    root = real(sqrt(atol))
+    above = np.nextafter(root, real(np.inf)) if float(root) ** 2 <= atol else root
+    return float(above) if atol else 0.0
+
+
+def _square_below(norm, real):
+    """The inverse: what the squares of smaller norms are at most."""
+    with np.errstate(over="ignore"):
+        square = np.square(np.float64(real(norm)))
+    return float(np.nextafter(square, 0)) if norm > 0 else 0.0
+
+
+def _exported_shallow(rule):
+    if rule.floor is not None:
+        if rule.k is not None:
+            raise ValueError(
+                "This encoder cannot be exported: it keeps outputs above a threshold, and of "
+                "these a number; SAELens's do one or the other. Set "
+                "transform_n_nonzero_coefs=None to export its threshold."
+            )
+        return {"architecture": "jumprelu" if rule.floor.any() else "standard"}
     return {
         "architecture": "topk" if rule.positive else "abstopk",
         "k": int(rule.k),
@@ -165,15 +212,38 @@ def _exported_top_k(rule, name):
     }
 
 
-def import_saelens(folder: str | os.PathLike[str], *, ignore_stopping: bool = False) -> Any:
+def _training(estimator):
+    """The metadata that say what trained a jumprelu SAE."""
+    for architecture, name in _TRAINED.items():
+        if type(estimator).__name__ == name:
+            k = estimator._n_active(estimator.n_nonzero_coefs, len(estimator.components_))
+            details = {"k": float(k)}
+            if hasattr(estimator, "prefix_sizes"):
+                details["matryoshka_widths"] = estimator._prefixes(len(estimator.components_))
+            return {
+                "training_architecture": architecture,
+                "training_architecture_details": details,
+            }
+    return {}
+
+
+def import_saelens(folder: str | os.PathLike[str]) -> Any:
     """Load an SAE that SAELens has saved, as an estimator with the same codes.
 
-    Its "matching_pursuit" becomes an `MPSparseAutoencoder`, "topk" and "abstopk" a `TopKSAE`.
-    Where codes would differ, it is refused. Atoms have the norms they have there, which
-    codes depend on; only with ``rescale_acts_by_decoder_norm`` they become unit ones.
+    Its "matching_pursuit" becomes an `MPSparseAutoencoder`, "topk" and "abstopk" a `TopKSAE`,
+    "standard" a `ReLUSAE` and "jumprelu" a `JumpReLUSAE`; or, where its metadata say that
+    it was trained so and it has one threshold, a `BatchTopKSAE` or a `MatryoshkaSAE`.
+    Where codes would differ, it is refused.
+
+    Atoms of a matching pursuit, "topk" and "abstopk" have the norms they have there, which
+    codes depend on. With ``rescale_acts_by_decoder_norm``, and for "jumprelu" and "standard",
+    they become unit ones: a code is then multiplied by the norm that its atom had, and so
+    are weights, biases and thresholds.
 
     There is no optimizer to go on with: ``set_params(warm_start=True).fit(X)`` learns on from
-    the atoms, and `partial_fit` says so.
+    the atoms, and `partial_fit` says so. Where no file says how many codes rows had on
+    average, `n_nonzero_coefs` is None: set it before that. The `penalty_` of a `ReLUSAE` is
+    0, since SAELens does not save it.
 
     Needs ``pip install "sklearn_mpsae[share]"``, but not SAELens.
 
@@ -182,16 +252,10 @@ def import_saelens(folder: str | os.PathLike[str], *, ignore_stopping: bool = Fa
     folder : path-like
         A folder that ``save_model`` or ``save_inference_model`` of SAELens 6 wrote, with
         weights of float32 or float64 (or float16 weights for one of these).
-    ignore_stopping : bool, default=False
-        SAELens's pursuit can stop where its residual falls below an absolute
-        ``residual_threshold``, or where it takes an atom again
-        (``stop_on_duplicate_support``); both are its default, and no estimator here does so.
-        False to refuse that. True to leave it out: rows then have up to
-        ``max_iterations`` codes (None there: as many as features), more than there.
 
     Returns
     -------
-    estimator : MPSparseAutoencoder or TopKSAE
+    estimator : estimator of this package
         Fitted.
 
     Raises
@@ -211,30 +275,32 @@ def import_saelens(folder: str | os.PathLike[str], *, ignore_stopping: bool = Fa
     try:
         architecture, p, d, dtype = _checked(config)
         own = _own(config, _OWN[architecture])
-        pursuit = architecture == "matching_pursuit"
-        k = _steps(own, p, d, ignore_stopping) if pursuit else own["k"]
-        if not 0 < k <= p:
-            raise ValueError(f"it has {k} codes per row of {p} atoms")
+        if "k" in own and not 0 < own["k"] <= p:
+            raise ValueError(f"it has {own['k']} codes per row of {p} atoms")
+        if architecture == "matching_pursuit":
+            own["max_iterations"] = _steps(own["max_iterations"], p, d)
     except ValueError as error:
         raise ValueError(f"{folder} cannot be imported: {error}.") from error
     shapes = {"W_dec": [p, d], "b_dec": [d]}
-    if not pursuit:
+    if architecture != "matching_pursuit":
         shapes |= {"W_enc": [d, p], "b_enc": [p]}
+    if architecture == "jumprelu":
+        shapes["threshold"] = [p]
     weights = _weights(folder / _WEIGHTS, shapes, dtype)
-    centred = own["apply_b_dec_to_input"]
-    if pursuit:
-        return _imported_pursuit(weights, k, centred)
-    return _imported_top_k(
-        weights, k, centred, own["rescale_acts_by_decoder_norm"], architecture == "topk"
-    )
+    if architecture == "matching_pursuit":
+        return _imported_pursuit(weights, own)
+    if architecture in ("topk", "abstopk"):
+        return _imported_top_k(weights, own, architecture == "topk")
+    return _imported_threshold(weights, own["apply_b_dec_to_input"], config.get("metadata"))
 
 
 def _checked(config):
     """Its architecture, atoms, features and dtype, if it is one that can be imported."""
     architecture = config.get("architecture")
-    if architecture not in _OWN:
+    if not isinstance(architecture, str) or architecture not in _OWN:
         raise ValueError(
-            f"its architecture is {architecture!r}; those known here are {', '.join(_OWN)}"
+            f"its architecture is {architecture!r}; those known here are {', '.join(_OWN)}; "
+            "batchtopk and matryoshka_batchtopk are, once save_inference_model has written them"
         )
     known = {"architecture", "d_in", "d_sae", "dtype"}
     unknown = set(config) - known - set(_PLAIN) - _NO_MATTER - set(_OWN[architecture])
@@ -265,28 +331,22 @@ def _own(config, usual):
         if isinstance(usual[key], bool):
             ok = isinstance(value, bool)
         else:
-            ok = is_number(value, whole=key in _WHOLE) or value is usual[key] is None
+            ok = is_number(value, whole=key in _WHOLE) and abs(value) <= sys.float_info.max
+            ok = ok or value is usual[key] is None
         if not ok:
             raise ValueError(f"its {key} is {value!r}")
     return own
 
 
-def _steps(own, p, d, ignore_stopping):
-    """The steps of its pursuit, where these are all that ends it."""
-    steps = d if own["max_iterations"] is None else own["max_iterations"]
-    stops = {
-        "residual_threshold": own["residual_threshold"] > 0,
-        "stop_on_duplicate_support": own["stop_on_duplicate_support"],
-    }
-    stopping = ", ".join(f"{key}={own[key]!r}" for key, acts in stops.items() if acts)
-    if steps > p:
-        stopping = f"max_iterations={steps} for {p} atoms" + (stopping and f", {stopping}")
-    if stopping and not ignore_stopping:
+def _steps(steps, p, d):
+    """How many atoms its pursuit may take."""
+    steps = d if steps is None else steps
+    if not 0 < steps <= p:
         raise ValueError(
-            f"its pursuit stops by {stopping}, which no estimator here does, so that codes "
-            "would differ; pass ignore_stopping=True to take its atoms without"
+            f"its pursuit takes up to {steps} atoms of {p}, which no estimator here does; "
+            f"write a max_iterations from 1 to {p} in its cfg.json to take it with that"
         )
-    return min(steps, p)
+    return steps
 
 
 def _weights(path, shapes, dtype):
@@ -309,28 +369,92 @@ def _weights(path, shapes, dtype):
     return weights
 
 
-def _imported_pursuit(weights, k, centred):
+def _imported_pursuit(weights, own):
     atoms, b_dec = weights["W_dec"], weights["b_dec"]
-    estimator = MPSparseAutoencoder(len(atoms), n_nonzero_coefs=k, center=centred)
+    centred = own["apply_b_dec_to_input"]
+    estimator = MPSparseAutoencoder(
+        len(atoms),
+        n_nonzero_coefs=own["max_iterations"],
+        atol=_square_below(own["residual_threshold"], atoms.dtype.type),
+        stop_on_repeat=own["stop_on_duplicate_support"],
+        center=centred,
+    )
     # It is decoded without b_dec too, where that is not subtracted.
     intercept = b_dec if centred else np.zeros_like(b_dec)
     return _fitted(estimator, atoms, intercept, threshold_=0.0)
 
 
-def _imported_top_k(weights, k, centred, rescale, positive):
+def _imported_top_k(weights, own, positive):
+    norms = _norms(weights["W_dec"]) if own["rescale_acts_by_decoder_norm"] else None
+    atoms, encoder, bias = _encoder(weights, own["apply_b_dec_to_input"], norms)
+    estimator = TopKSAE(len(atoms), n_nonzero_coefs=own["k"], positive_code=positive)
+    return _fitted(estimator, atoms, weights["b_dec"], **encoder, **bias)
+
+
+def _imported_threshold(weights, centred, metadata):
+    norms = _norms(weights["W_dec"])
+    atoms, encoder, bias = _encoder(weights, centred, norms)
+    learnt = encoder | bias
+    if "threshold" not in weights:
+        estimator, own = ReLUSAE(len(atoms)), {"penalty_": 0.0}
+        return _fitted(estimator, atoms, weights["b_dec"], **learnt, **own)
+    threshold = weights["threshold"] * norms
+    estimator = _trained(metadata, len(atoms)) if np.ptp(threshold) == 0 else None
+    if estimator is not None:
+        own = {"threshold_": float(threshold[0])}
+    else:
+        estimator = JumpReLUSAE(len(atoms))
+        own = {"threshold_": threshold, "_log_threshold": _logs(threshold)[:, None]}
+    return _fitted(estimator, atoms, weights["b_dec"], **learnt, **own)
+
+
+def _norms(atoms):
+    """The norms of atoms; exactly 1 where they are that but for rounding."""
+    norms = np.linalg.norm(atoms, axis=1)
+    norms[abs(norms - 1) < 8 * np.finfo(atoms.dtype).eps] = 1
+    return norms
+
+
+def _encoder(weights, centred, norms):
+    """Atoms, weights and bias of an encoder; in units of unit atoms, where norms are given."""
     atoms, b_dec = weights["W_dec"], weights["b_dec"]
     encoder, bias = np.ascontiguousarray(weights["W_enc"].T), weights["b_enc"]
     if not centred:
         # Outputs of x itself, from those of x - b_dec.
         bias = bias + encoder @ b_dec
-    if rescale:
-        norms = np.linalg.norm(atoms, axis=1)
+    if norms is not None:
         encoder, bias = encoder * norms[:, None], bias * norms
         atoms = atoms / np.where(norms > 0, norms, 1)[:, None]
-    estimator = TopKSAE(len(atoms), n_nonzero_coefs=k, positive_code=positive)
-    return _fitted(
-        estimator, atoms, b_dec, encoder_components_=encoder, encoder_intercept_=bias
-    )
+    return atoms, {"encoder_components_": encoder}, {"encoder_intercept_": bias}
+
+
+def _trained(metadata, p):
+    """An estimator of the class that trained an SAE of one threshold, if that is known."""
+    metadata = metadata if isinstance(metadata, dict) else {}
+    details = metadata.get("training_architecture_details")
+    details = details if isinstance(details, dict) else {}
+    k, widths = details.get("k"), details.get("matryoshka_widths")
+    k = k if is_number(k) and 0 < k <= sys.float_info.max else None
+    match metadata.get("training_architecture"):
+        case "batchtopk":
+            return BatchTopKSAE(p, n_nonzero_coefs=k)
+        case "matryoshka_batchtopk":
+            known = isinstance(widths, list) and widths
+            known = known and all(is_number(w, whole=True) and 0 < w <= p for w in widths)
+            return MatryoshkaSAE(p, n_nonzero_coefs=k, prefix_sizes=widths if known else None)
+    return None
+
+
+def _logs(threshold):
+    """The logarithms of thresholds around their mean, where learning goes on from.
+
+    One that is not positive has none, and takes the smallest.
+    """
+    positive = threshold > 0
+    if not positive.any():
+        return np.zeros_like(threshold)
+    logs = np.log(np.where(positive, threshold, threshold[positive].min()))
+    return logs - logs.mean()
 
 
 def _fitted(estimator, atoms, intercept, **attributes):

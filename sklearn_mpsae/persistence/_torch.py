@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from .._arrays import on_numpy
-from ._rules import Pursuit, rule_of
+from ..coding.rules import Pursuit
+from ._rules import rule_of
 
 
 @on_numpy
@@ -40,7 +41,8 @@ def to_torch_module(estimator: Any) -> nn.Module:
     NotFittedError
         If the estimator is not fitted.
     ValueError
-        If it codes by orthogonal matching pursuit, or is none of this package's.
+        If it codes by orthogonal matching pursuit, is no such estimator, or is of a class
+        of yours that encodes by a rule of its own and does not declare it.
 
     Examples
     --------
@@ -91,7 +93,8 @@ class _Pursuit(_Encoder):
 
     def __init__(self, rule):
         super().__init__(rule)
-        self.tol, self.threshold = rule.tol, rule.threshold
+        self.tol, self.atol, self.once = rule.tol, rule.atol, rule.once
+        self.threshold = rule.threshold
 
     def _codes(self, residual):
         W = self.components
@@ -100,6 +103,8 @@ class _Pursuit(_Encoder):
         energy = _energy(residual)
         noise = 4 * torch.finfo(residual.dtype).eps
         least = (noise * energy.sqrt()).clamp(min=self.threshold)
+        enough = (self.tol * energy).clamp(min=self.atol)
+        going = torch.ones_like(energy, dtype=torch.bool)
         for _ in range(self.k):
             # Choosing has no gradient, so nothing of this product is kept for it.
             correlations = residual.detach() @ W.detach().T
@@ -107,12 +112,15 @@ class _Pursuit(_Encoder):
             best, i = scores.max(-1, keepdim=True)
             atom = W[i.squeeze(-1)]
             value = (residual * atom).sum(-1, keepdim=True)
-            going = best > least
-            if self.tol:
-                going = going & (_energy(residual) > self.tol * energy)
+            going = going & (best > least)
             value = torch.where(going, value, 0)
+            new = codes.detach().gather(-1, i) == 0
             codes = codes.scatter_add(-1, i, value)
             residual = residual - value * atom
+            if self.tol or self.atol:
+                going = going & (_energy(residual) > enough)
+            if self.once:
+                going = going & new
         return codes
 
 

@@ -32,7 +32,7 @@ _CHUNK_BYTES = 1 << 28
 _ENTRIES, _COLUMNS = 16, 128
 
 
-def pursue(C, G, stops, weights, k, *, positive):
+def pursue(C, G, stops, weights, k, *, positive, once=False):
     """Matching pursuit on correlations C (n, p), which may be overwritten.
 
     Parameters
@@ -42,6 +42,7 @@ def pursue(C, G, stops, weights, k, *, positive):
         Energies of the rows; what is left of them when they stop; what the square of a
         correlation must exceed.
     weights : float64 (p,), energies of the atoms
+    once : a row ends with an atom that it has already
 
     Returns
     -------
@@ -55,7 +56,9 @@ def pursue(C, G, stops, weights, k, *, positive):
     on_chip = width * C.element_size() <= _ON_CHIP_BYTES
     width = width if on_chip else _TILE
     kernel = _pursue_on_chip if on_chip else _pursue_in_tiles
-    _launch(kernel, (n,), width, C, G, stops, weights, indices, values, p, k, positive)
+    slots = triton.next_power_of_2(k) if once else 0
+    options = p, k, positive, slots
+    _launch(kernel, (n,), width, C, G, stops, weights, indices, values, *options)
     return indices, values
 
 
@@ -148,11 +151,22 @@ def _device(like):
 # Choosing atoms
 #
 # A pick of value 0 stands for none: no stop rule lets it pass. So padding of zeros
-# is never picked, nor is a NaN.
+# is never picked, nor is a NaN. With SLOTS, of which a row fills k at most, it ends with an
+# atom that it has already.
 # --------------------------------------------------------------------------- #
 @triton.jit
 def _pursue_on_chip(
-    C, G, stops, weights, indices, values, p, k, positive: tl.constexpr, WIDTH: tl.constexpr
+    C,
+    G,
+    stops,
+    weights,
+    indices,
+    values,
+    p,
+    k,
+    positive: tl.constexpr,
+    SLOTS: tl.constexpr,
+    WIDTH: tl.constexpr,
 ):
     row = tl.program_id(0).to(tl.int64)
     atoms = tl.arange(0, WIDTH)
@@ -163,11 +177,19 @@ def _pursue_on_chip(
     i, v = _best(c, atoms, positive)
     square = v.to(tl.float64) * v
     t = tl.zeros((), tl.int32)
+    if SLOTS > 0:
+        slots = tl.arange(0, SLOTS)
+        taken = tl.full((SLOTS,), -1, tl.int32)
     while (t < k) & (remaining > floor) & (square > least):
         tl.store(indices + row * k + t, i.to(tl.int64))
         tl.store(values + row * k + t, v)
         remaining -= square * (2 - tl.load(weights + i))
-        t += 1
+        if SLOTS > 0:
+            again = tl.max((taken == i).to(tl.int32), axis=0)
+            taken = tl.where(slots == t, i, taken)
+            t = tl.where(again > 0, k, t + 1)
+        else:
+            t += 1
         ahead = tl.where(t < k, p, 0)  # the last step needs no update
         g = tl.load(G + i.to(tl.int64) * p + atoms, mask=atoms < ahead, other=0)
         c -= v * g.to(c.dtype)
@@ -189,7 +211,17 @@ def _best(c, atoms, positive: tl.constexpr):
 
 @triton.jit
 def _pursue_in_tiles(
-    C, G, stops, weights, indices, values, p, k, positive: tl.constexpr, WIDTH: tl.constexpr
+    C,
+    G,
+    stops,
+    weights,
+    indices,
+    values,
+    p,
+    k,
+    positive: tl.constexpr,
+    SLOTS: tl.constexpr,
+    WIDTH: tl.constexpr,
 ):
     row = tl.program_id(0).to(tl.int64)
     remaining = tl.load(stops + 3 * row)
@@ -199,11 +231,19 @@ def _pursue_in_tiles(
     i, v = _sweep(c, G, tl.load(c) * 0, p, positive, WIDTH)
     square = v.to(tl.float64) * v
     t = tl.zeros((), tl.int32)
+    if SLOTS > 0:
+        slots = tl.arange(0, SLOTS)
+        taken = tl.full((SLOTS,), -1, tl.int32)
     while (t < k) & (remaining > floor) & (square > least):
         tl.store(indices + row * k + t, i.to(tl.int64))
         tl.store(values + row * k + t, v)
         remaining -= square * (2 - tl.load(weights + i))
-        t += 1
+        if SLOTS > 0:
+            again = tl.max((taken == i).to(tl.int32), axis=0)
+            taken = tl.where(slots == t, i, taken)
+            t = tl.where(again > 0, k, t + 1)
+        else:
+            t += 1
         i, v = _sweep(c, G + i.to(tl.int64) * p, v, p, positive, WIDTH)
         square = v.to(tl.float64) * v
 

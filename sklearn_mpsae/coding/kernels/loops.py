@@ -99,7 +99,42 @@ def _best(c, top, positive):
 
 
 @jit
-def pursue_rows(C, G, energy, floor, least, k, positive, indices, values):
+def _taken(indices, t):
+    """Whether the atom in slot t is in an earlier one too."""
+    s = 0
+    while indices[s] != indices[t]:
+        s += 1
+    return s < t
+
+
+@jit
+def end_rows(X, W, atol, indices, values):
+    """Give up the codes of a row after the first that leaves an energy of at most atol."""
+    n, k = indices.shape
+    left = np.empty(X.shape[1], X.dtype)
+    for r in range(n):
+        for j in range(len(left)):
+            left[j] = X[r, j]
+        ended = False
+        for t in range(k):
+            if ended:
+                indices[r, t] = 0
+                values[r, t] = 0
+                continue
+            v = values[r, t]
+            if v == 0:
+                break
+            w = W[indices[r, t]]
+            energy = 0.0
+            for j in range(len(left)):
+                left[j] -= v * w[j]
+                energy += np.float64(left[j]) * left[j]
+            ended = energy <= atol
+
+
+@jit
+def pursue_rows(C, G, energy, floor, least, k, positive, once, indices, values):
+    """Matching pursuit in correlations. With `once`, a row ends with an atom that it has."""
     n, p = C.shape
     top = np.empty(min(LANES, p), C.dtype)
     for r in range(n):
@@ -118,6 +153,8 @@ def pursue_rows(C, G, energy, floor, least, k, positive, indices, values):
                 break
             indices[r, t] = i
             values[r, t] = v
+            if once and _taken(indices[r], t):
+                break
             remaining -= square * (2 - np.float64(G[i, i]))
             if t + 1 < k:
                 _sweep(c, G[i], v, top, positive)
@@ -180,6 +217,7 @@ def advance_rows(
     least,
     k,
     positive,
+    once,
     coarse,
     steps,
     indices,
@@ -191,6 +229,7 @@ def advance_rows(
     steps[r] is how many atoms row r has, the last of them still in its correlations; -1
     once it is done.
 
+    once : as in `pursue_rows`
     coarse : C and rows are rounded. Atoms are then told apart, and valued, by their exact
         correlations with the residuals R, which they leave. A row also stops where rounding
         hides what it has left: where the atom chosen has nothing to take.
@@ -228,7 +267,7 @@ def advance_rows(
                 w = W[i]
                 for j in range(len(res)):
                     res[j] -= v * w[j]
-            if t + 1 < k:
+            if t + 1 < k and not (once and _taken(indices[r], t)):
                 steps[r] = t + 1
 
 

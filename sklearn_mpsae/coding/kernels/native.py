@@ -16,6 +16,9 @@ _CHUNK_BYTES = 1 << 20
 _CHUNK_ROWS = 256
 _LEAST_CHUNK_ROWS = 64
 
+# The largest share of an energy that is less than it.
+_BELOW = 1 - np.finfo(np.float64).epsneg
+
 # Rows that wait for rows of the Gram matrix, per turn of a thread.
 _WAITING_ROWS = 16
 
@@ -86,7 +89,7 @@ class NativeKernels:
         )
         return G
 
-    def matching_pursuit(self, X, W, G, k, *, tol, threshold, positive):
+    def matching_pursuit(self, X, W, G, k, *, tol, threshold, positive, atol=0.0, once=False):
         """Matching pursuit with k steps, for every row of X.
 
         Parameters
@@ -97,6 +100,9 @@ class NativeKernels:
         k : steps
         tol : a row stops once its squared residual is at most tol times its energy
         threshold : a row stops before an atom whose correlation is no larger
+        atol : a row stops after the first atom that leaves at most so much energy, by the
+            residual itself: updated correlations would not tell a small one
+        once : a row stops after an atom that it had already
         positive : choose the largest correlation, else the largest in magnitude
 
         Returns
@@ -105,29 +111,47 @@ class NativeKernels:
         values : (n, k)
             Unused slots hold index 0 and value 0.
         """
+        late = _late(k, atol, X)
         if G is None:
-            return self._residual_pursuit(X, W, k, tol, threshold, positive)
-        return self._gram_pursuit(loops.pursue_rows, X, W, G, k, k, tol, threshold, positive)
+            codes = self._residual_pursuit(X, W, k, tol, threshold, late, positive, once)
+        else:
+            rows, sweeps = loops.pursue_rows, k
+            stop = tol, threshold, late
+            codes = self._gram_pursuit(rows, X, W, G, k, sweeps, stop, positive, once)
+        return self._ended(X, W, *codes, atol)
 
-    def orthogonal_pursuit(self, X, W, G, k, *, tol, threshold, positive):
-        """Orthogonal matching pursuit; as `matching_pursuit`, with unit-norm atoms."""
+    def orthogonal_pursuit(self, X, W, G, k, *, tol, threshold, positive, atol=0.0):
+        """Orthogonal matching pursuit; as `matching_pursuit`, with unit-norm atoms.
+
+        Energies are known to rounding errors of the row's, for `atol` too.
+        """
         rows = loops.orthogonal_rows_positive if positive else loops.orthogonal_rows
-        return self._gram_pursuit(rows, X, W, G, k, k * k / 2, tol, threshold)
+        return self._gram_pursuit(rows, X, W, G, k, k * k / 2, (tol, threshold, (atol, 0.0)))
 
-    def _gram_pursuit(self, rows, X, W, G, k, sweeps, tol, threshold, *options):
+    def _ended(self, X, W, indices, values, atol):
+        """Codes of a matching pursuit up to the one that comes within atol."""
+        if atol:
+            self._team.share(
+                lambda a, b: loops.end_rows(X[a:b], W, atol, indices[a:b], values[a:b]),
+                len(X),
+                2 * indices.shape[1] * X.shape[1],
+            )
+        return indices, values
+
+    def _gram_pursuit(self, rows, X, W, G, k, sweeps, stop, *options):
         n, p = len(X), len(W)
         indices, values = _empty_codes(n, k, X)
 
         def work(a, b):
             C = X[a:b] @ W.T
             energy = _energies(X[a:b])
-            stops = _stops(energy, tol, threshold, X)
+            stops = _stops(energy, *stop, X)
             rows(C, G, energy, *stops, k, *options, indices[a:b], values[a:b])
 
         self._team.share(work, n, p * (X.shape[1] + sweeps), chunk=_chunk(p, X))
         return indices, values
 
-    def _residual_pursuit(self, X, W, k, tol, threshold, positive):
+    def _residual_pursuit(self, X, W, k, tol, threshold, late, positive, once):
         n, p = len(X), len(W)
         indices, values = _empty_codes(n, k, X)
         weights = _energies(W)
@@ -135,7 +159,7 @@ class NativeKernels:
         def work(a, b):
             R = X[a:b].copy()
             remaining = _energies(R)
-            stops = _stops(remaining, tol, threshold, X)
+            stops = _stops(remaining, tol, threshold, late, X)
             for t in range(k):
                 C = R @ W.T
                 i, v = indices[a:b, t], values[a:b, t]
@@ -144,11 +168,14 @@ class NativeKernels:
                     break
                 R -= v[:, None] * W[i]
                 remaining -= np.square(v, dtype=np.float64) * (2 - weights[i])
+                if once:
+                    again = (indices[a:b, :t] == i[:, None]).any(axis=1)
+                    remaining[again] = -np.inf
 
         self._team.share(work, n, p * X.shape[1] * k, chunk=_chunk(p, X))
         return indices, values
 
-    def blocked_pursuit(self, X, W, k, *, tol, threshold, positive):
+    def blocked_pursuit(self, X, W, k, *, tol, threshold, positive, atol=0.0, once=False):
         """`matching_pursuit` by rows of the Gram matrix, each once an atom is first chosen.
 
         For dictionaries whose Gram matrix would not fit. Many rows of X go on together,
@@ -156,9 +183,11 @@ class NativeKernels:
         multiplied at once. They stay until their memory is full.
         """
         gram = GramRows(self._team, W, self._demanded(W, W.dtype))
-        return self._pursue_on_demand(gram, X, W, k, tol, threshold, positive)
+        stop = tol, threshold, _late(k, atol, X)
+        codes = self._pursue_on_demand(gram, X, W, k, stop, positive, once)
+        return self._ended(X, W, *codes, atol)
 
-    def coarse_pursuit(self, X, W, k, *, tol, threshold, positive):
+    def coarse_pursuit(self, X, W, k, *, tol, threshold, positive, atol=0.0, once=False):
         """`matching_pursuit` that chooses atoms by correlations in bfloat16.
 
         Values are exact, in X's dtype, along the atoms chosen. Atoms whose correlations
@@ -168,7 +197,9 @@ class NativeKernels:
         gram = CoarseGramRows(self._team, W, self._demanded(W, np.uint16))
         if gram.holds_all and len(X) * k > len(W):
             gram.fetch_all()
-        return self._pursue_on_demand(gram, X, W, k, tol, threshold, positive)
+        stop = tol, threshold, _late(k, atol, X)
+        codes = self._pursue_on_demand(gram, X, W, k, stop, positive, once)
+        return self._ended(X, W, *codes, atol)
 
     def _demanded(self, W, dtype):
         """Memory for as many rows of W's Gram matrix as there is room for."""
@@ -176,7 +207,7 @@ class NativeKernels:
         most = max(1, DEMAND_BYTES // (p * np.dtype(dtype).itemsize))
         return self._buffer("demanded", (min(p, most), p), dtype)
 
-    def _pursue_on_demand(self, gram, X, W, k, tol, threshold, positive):
+    def _pursue_on_demand(self, gram, X, W, k, stop, positive, once):
         n, p = len(X), len(W)
         indices, values = _empty_codes(n, k, X)
         weights = _energies(W)
@@ -186,12 +217,12 @@ class NativeKernels:
             C = self._buffer("waiting", (size, p), gram.dtype)[: len(R)]
             gram.correlate(R, C)
             remaining = _energies(R)
-            stops = _stops(remaining, tol, threshold, X)
+            stops = _stops(remaining, *stop, X)
             state = R, C, remaining, *stops, indices[rows], values[rows]
-            self._advance(gram, W, weights, state, k, positive)
+            self._advance(gram, W, weights, state, k, positive, once)
         return indices, values
 
-    def _advance(self, gram, W, weights, state, k, positive):
+    def _advance(self, gram, W, weights, state, k, positive, once):
         """Take rows of X to the end of their pursuit."""
         steps = np.zeros(len(state[0]), np.int32)
 
@@ -199,7 +230,7 @@ class NativeKernels:
             R, C, remaining, floor, least, indices, values = (x[a:b] for x in state)
             loops.advance_rows(
                 *(R, W, C, gram.rows, gram.place, weights),
-                *(remaining, floor, least, k, positive, gram.coarse),
+                *(remaining, floor, least, k, positive, once, gram.coarse),
                 *(steps[a:b], indices, values),
             )
 
@@ -411,14 +442,30 @@ def _energies(X):
     return out
 
 
-def _stops(energy, tol, threshold, X):
+def _late(k, atol, X):
+    """An absolute floor, and by how much of a row's energy it may be missed after k steps.
+
+    The account of what a row has left is known to that; its last codes are then given up
+    by what is left itself.
+    """
+    return atol, 4 * k * float(np.finfo(X.dtype).eps)
+
+
+def _stops(energy, tol, threshold, late, X):
     """Where rows stop: once their squared residual is no more than the first array, or
     before an atom whose squared correlation is no more than the second.
 
-    Without `tol` a row never stops by its residual, the account of which has rounding
+    Without a floor a row never stops by its residual, the account of which has rounding
     errors, but where its correlations drown in theirs.
+
+    late : an absolute floor, and by how much of its energy a row may be late for it
     """
     floor = tol * energy if tol else np.full_like(energy, -np.inf)
+    atol, share = late
+    if atol:
+        # Below what the row starts with, so that it has one atom.
+        enough = np.minimum(atol - share * energy, _BELOW * energy)
+        floor = np.maximum(floor, enough)
     noise = (4 * float(np.finfo(X.dtype).eps)) ** 2
     return floor, np.maximum(noise * energy, threshold**2)
 

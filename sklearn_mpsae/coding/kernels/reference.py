@@ -13,8 +13,11 @@ import torch
 _ROUNDING = 1e-12
 
 
-def matching_pursuit(x, W, k, *, tol=0.0, threshold=0.0, positive=True):
-    """Mallat and Zhang 1993: take the best atom, subtract its part, repeat."""
+def matching_pursuit(x, W, k, *, tol=0.0, threshold=0.0, positive=True, atol=0.0, once=False):
+    """Mallat and Zhang 1993: take the best atom, subtract its part, repeat.
+
+    With `once`, a row ends with an atom that it has already.
+    """
     residual, indices, values = x, [], []
     for _ in range(k):
         correlations = W @ residual
@@ -22,13 +25,16 @@ def matching_pursuit(x, W, k, *, tol=0.0, threshold=0.0, positive=True):
         i = int(scores.argmax())
         if residual @ residual <= tol * (x @ x) or scores[i] <= threshold:
             break
+        again = i in indices
         indices.append(i)
         values.append(correlations[i])
         residual = residual - correlations[i] * W[i]
+        if residual @ residual <= atol or (once and again):
+            break
     return indices, values
 
 
-def orthogonal_matching_pursuit(x, W, k, *, tol=0.0, threshold=0.0, positive=False):
+def orthogonal_matching_pursuit(x, W, k, *, tol=0.0, threshold=0.0, positive=False, atol=0.0):
     """Pati et al. 1993: as matching pursuit, but refit all values at every step.
 
     With `positive` the refit is a non-negative one, and atoms it sets to zero leave.
@@ -48,6 +54,8 @@ def orthogonal_matching_pursuit(x, W, k, *, tol=0.0, threshold=0.0, positive=Fal
         else:
             values = _least_squares(x, W, indices)
         residual = x - torch.stack(values) @ W[indices]
+        if residual @ residual <= atol:
+            break
     return indices, values
 
 

@@ -64,26 +64,32 @@ class TensorKernels:
     def gram(self, W):
         return W @ W.T
 
-    def matching_pursuit(self, X, W, G, k, *, tol, threshold, positive):
-        return self._in_chunks(self._pursue, X, W, G, k, tol, threshold, positive)
+    def matching_pursuit(self, X, W, G, k, *, tol, threshold, positive, atol=0.0, once=False):
+        stop = tol, threshold, _late(k, atol, X)
+        codes = self._in_chunks(self._pursue, X, W, G, k, stop, positive, once)
+        return _ended(X, W, *codes, atol)
 
-    def blocked_pursuit(self, X, W, k, *, tol, threshold, positive):
-        G = _GramRows(W, _product)
-        return self._in_chunks(self._pursue, X, W, G, k, tol, threshold, positive)
+    def blocked_pursuit(self, X, W, k, *, tol, threshold, positive, atol=0.0, once=False):
+        G, stop = _GramRows(W, _product), (tol, threshold, _late(k, atol, X))
+        codes = self._in_chunks(self._pursue, X, W, G, k, stop, positive, once)
+        return _ended(X, W, *codes, atol)
 
-    def coarse_pursuit(self, X, W, k, *, tol, threshold, positive):
+    def coarse_pursuit(self, X, W, k, *, tol, threshold, positive, atol=0.0, once=False):
         if 4 * len(W) ** 2 <= GRAM_BYTES:
             G = _coarse_product(W, W).bfloat16()  # half the bytes to read at every step
         else:
             G = _GramRows(W, _coarse_product)
+        # Without atol: coarse correlations would miss it by more than a row may have left.
+        stop = tol, threshold, (0.0, 0.0)
         indices, values = self._in_chunks(
-            self._pursue, X, W, G, k, tol, threshold, positive, _coarse_product
+            self._pursue, X, W, G, k, stop, positive, once, _coarse_product
         )
-        return self._value(X, W, indices, values != 0, threshold, positive)
+        codes = self._value(X, W, indices, values != 0, threshold, positive)
+        return _ended(X, W, *codes, atol)
 
-    def orthogonal_pursuit(self, X, W, G, k, *, tol, threshold, positive):
+    def orthogonal_pursuit(self, X, W, G, k, *, tol, threshold, positive, atol=0.0):
         pursue = self._orthogonal_positive if positive else self._orthogonal
-        return self._in_chunks(pursue, X, W, G, k, tol, threshold)
+        return self._in_chunks(pursue, X, W, G, k, (tol, threshold, (atol, 0.0)))
 
     def _in_chunks(self, pursue, X, W, *args):
         rows = max(1, _CHUNK_BYTES // (len(W) * X.element_size()))
@@ -91,23 +97,24 @@ class TensorKernels:
         indices, values = zip(*parts, strict=True)
         return torch.cat(indices), torch.cat(values)
 
-    def _pursue(self, X, W, G, k, tol, threshold, positive, product=None):
+    def _pursue(self, X, W, G, k, stop, positive, once, product=None):
         """Matching pursuit on correlations, or on residuals where there is no G."""
         C = (product or _product)(X, W)
         weights = _energies(W)
         energy = _energies(X)
-        floor, least = _stops(energy, tol, threshold, X)
+        floor, least = _stops(energy, *stop, X)
         if self._fused and isinstance(G, torch.Tensor):
             stops = torch.stack([energy, floor, least], dim=1)
-            return self._fused.pursue(
-                C.contiguous(), G.contiguous(), stops, weights, k, positive=positive
-            )
+            arrays = C.contiguous(), G.contiguous(), stops, weights
+            return self._fused.pursue(*arrays, k, positive=positive, once=once)
         indices, values = _empty_codes(len(X), k, C)
         remaining = energy.clone()
         running = torch.ones_like(energy, dtype=torch.bool)
         R = X.clone() if G is None else None
         for t in range(k):
             i, v, running = _pick(C, remaining, floor, least, positive, running)
+            if once:
+                running = running & ~(indices[:, :t] == i[:, None]).any(1)
             indices[:, t], values[:, t] = i, v
             remaining -= v.to(remaining.dtype) ** 2 * (2 - weights[i])
             if t + 1 == k:
@@ -119,12 +126,12 @@ class TensorKernels:
                 C -= v[:, None] * G[i]
         return indices, values
 
-    def _orthogonal(self, X, W, G, k, tol, threshold):
+    def _orthogonal(self, X, W, G, k, stop):
         """Gram-Schmidt in the Gram domain: see `loops.py`."""
         n = len(X)
         indices, _ = _empty_codes(n, k, X)
         energy = _energies(X)
-        floor, least = _stops(energy, tol, threshold, X)
+        floor, least = _stops(energy, *stop, X)
         remaining = energy.clone()
         running = torch.ones_like(energy, dtype=torch.bool)
         C = X @ W.T
@@ -151,13 +158,13 @@ class TensorKernels:
         values = torch.linalg.solve_triangular(L.mT, b[..., None], upper=True)[..., 0]
         return indices, values
 
-    def _orthogonal_positive(self, X, W, G, k, tol, threshold):
+    def _orthogonal_positive(self, X, W, G, k, stop):
         """Lawson and Hanson's active set stopped at k atoms: see `loops.py`."""
         n = len(X)
         indices, values = _empty_codes(n, k, X)
         active = torch.zeros_like(values, dtype=torch.bool)
         energy = _energies(X)
-        floor, least = _stops(energy, tol, threshold, X)
+        floor, least = _stops(energy, *stop, X)
         remaining = energy.clone()
         running = torch.ones_like(energy, dtype=torch.bool)
         start = X @ W.T
@@ -373,9 +380,18 @@ def _energies(X):
     return torch.linalg.vector_norm(X, dim=1, dtype=dtype) ** 2
 
 
-def _stops(energy, tol, threshold, X):
+def _late(k, atol, X):
+    """See `native.py`."""
+    return atol, 4 * k * torch.finfo(X.dtype).eps
+
+
+def _stops(energy, tol, threshold, late, X):
     """Where rows stop: see `native.py`."""
     floor = tol * energy if tol else torch.full_like(energy, -torch.inf)
+    atol, share = late
+    if atol:
+        below = (1 - torch.finfo(energy.dtype).eps) * energy
+        floor = torch.maximum(floor, torch.minimum(atol - share * energy, below))
     return floor, _least(energy, threshold, X)
 
 
@@ -383,6 +399,18 @@ def _least(energy, threshold, X):
     """The squared correlation that an atom must have more of."""
     noise = (4 * torch.finfo(X.dtype).eps) ** 2
     return (noise * energy).clamp(min=threshold**2)
+
+
+def _ended(X, W, indices, values, atol):
+    """Codes of a matching pursuit up to the one that comes within atol, by residuals."""
+    if not atol:
+        return indices, values
+    left, going = X, torch.ones_like(X[:, 0], dtype=torch.bool)
+    for t in range(indices.shape[1]):
+        values[:, t] = torch.where(going, values[:, t], 0)
+        left = left - values[:, t, None] * W[indices[:, t]]
+        going = going & (_energies(left) > atol)
+    return torch.where(values != 0, indices, 0), values
 
 
 def _pick(C, remaining, floor, least, positive, running):

@@ -93,8 +93,8 @@ class BaseSparseAutoencoder(
     # What a training keeps account of besides its parameters: numbers, by name.
     _running_start: dict = {}
 
-    # The one of these that keeps the average number of codes where it is to be, if any.
-    _controlled: str | None = None
+    # Whether these keep the average number of codes where it is to be.
+    _steers = False
 
     # ------------------------------------------------------------ a child's part
     @abstractmethod

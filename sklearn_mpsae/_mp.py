@@ -14,7 +14,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from ._base import BaseSparseAutoencoder
 from ._docs import shared_docs
 from .coding.pursuit import cheapest_path, check_orthogonal, pursue
-from .learning.control import control, start
+from .learning.control import control, settle_threshold, start
 from .learning.trainer import Step
 
 # With sparsity="average": how fast the threshold's logarithm follows the error of log L0,
@@ -186,8 +186,8 @@ class MPSparseAutoencoder(BaseSparseAutoencoder):
         return {"components": self.components_}
 
     @property
-    def _controlled(self):
-        return "threshold" if self.sparsity == "average" else None
+    def _steers(self):
+        return self.sparsity == "average"
 
     def _attributes(self, parameters, running, scale):
         threshold = running["settled"] * float(scale)
@@ -209,7 +209,7 @@ class MPSparseAutoencoder(BaseSparseAutoencoder):
             k, threshold = _most(k, len(W)), running["threshold"]
         indices, values = self._pursue(kernels, X, W, k, threshold, orthogonal, coarse)
         if average:
-            control(now, "threshold", _GAIN, values)
+            self._steer(kernels, W, indices, values, now)
         if orthogonal:
             residual = X - kernels.decode(indices, values, W)
             gradient = -kernels.scatter_outer(indices, values, residual, len(W))
@@ -230,6 +230,22 @@ class MPSparseAutoencoder(BaseSparseAutoencoder):
             coarse=coarse,
             gram=gram,
         )
+
+    @staticmethod
+    def _steer(kernels, W, indices, values, now):
+        """Steer the threshold by the codes of a batch."""
+
+        def compared(values):
+            # A row ends at a code that is too small: a larger one after it does not count.
+            return np.minimum.accumulate(np.abs(values), axis=1)
+
+        values = kernels.to_numpy(values)
+        n_rows = control(now, "threshold", _GAIN, compared(values))
+        if not now.plan.sphere:
+            # Atoms of unit norm, as `transform` has them, would have about these codes.
+            norms = np.sqrt(kernels.to_numpy(kernels.energies(W)))
+            values = values / np.where(norms > 0, norms, 1)[kernels.to_numpy(indices)]
+        settle_threshold(now, "threshold", compared(values), n_rows)
 
     def _first_threshold(self, kernels, X, W, now):
         """What the codes of a batch must exceed to be as many as planned on average."""

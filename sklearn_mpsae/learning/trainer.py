@@ -86,6 +86,8 @@ class Trainer:
         Steps without use after which an atom is dead; None for never.
     revive : bool
         Whether a dead atom is replaced by a residual; else it is only named to `backward`.
+    steers : bool
+        Whether the model's running numbers keep L0 where it is to be.
     random_state : numpy RandomState
         In the same state on all ranks.
     ranks : Alone or Ranks
@@ -103,6 +105,7 @@ class Trainer:
         shares,
         dead_after,
         revive,
+        steers,
         random_state,
         ranks,
     ):
@@ -112,6 +115,7 @@ class Trainer:
         self.shares = shares
         self.dead_after = dead_after
         self.revive = revive
+        self.steers = steers
         self.random_state = random_state
         self.ranks = ranks
         self.n_steps = state.n_steps
@@ -151,6 +155,15 @@ class Trainer:
         if self.revive and plan.revive:
             self._replace_dead(batch.residual, energies)
         return float(loss)
+
+    def settle(self, X, plan: Plan) -> None:
+        """Bring the model's running numbers up to date with its parameters; learn nothing.
+
+        A step takes them from codes that it then changes, early in a training by much.
+        """
+        if self.steers:
+            now = Now(plan, self._dead(), self.running, self.ranks)
+            self.backward(self.kernels, self.parameters, X, now)
 
     def _descend(self, gradients, plan):
         step = self.n_steps + 1
@@ -210,7 +223,13 @@ class Trainer:
         return self.ranks.sum(out)
 
     def snapshot(self) -> tuple[dict[str, np.ndarray], TrainingState]:
-        """Copies of the parameters as they are, and of the state to go on from."""
+        """Copies of the parameters as they are, and of the state to go on from.
+
+        Raises
+        ------
+        FloatingPointError
+            If any of them is not finite.
+        """
 
         def copied(array):
             return np.array(self.kernels.to_numpy(array))
@@ -218,6 +237,12 @@ class Trainer:
         parameters = {name: copied(array) for name, array in self.parameters.items()}
         moments = {name: tuple(map(copied, pair)) for name, pair in self.moments.items()}
         state = TrainingState(self.n_steps, moments, self.last_used.copy(), dict(self.running))
+        arrays = [*parameters.values(), *(array for pair in moments.values() for array in pair)]
+        if not all(np.isfinite(x).all() for x in [*arrays, [*self.running.values()]]):
+            raise FloatingPointError(
+                f"The training has diverged by step {self.n_steps}: not all it has learnt is "
+                f"finite. Lower learning_rate (now {self.learning_rate}), or pass X as float64."
+            )
         return parameters, state
 
     def finish(self) -> tuple[dict[str, np.ndarray], TrainingState]:

@@ -192,9 +192,7 @@ class JumpReLUSAE(BaseAverageSAE):
         return super()._initial_parameters(atoms) | {"log_threshold": bias}
 
     def _fitted_parameters(self, scale):
-        return super()._fitted_parameters(scale) | {
-            "log_threshold": self._log_threshold
-        }
+        return super()._fitted_parameters(scale) | {"log_threshold": self._log_threshold}
 
     def _attributes(self, parameters, running, scale):
         shape = parameters["log_threshold"]

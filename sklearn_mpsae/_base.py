@@ -94,9 +94,6 @@ class BaseSparseAutoencoder(
     # The parameters that point where their atom does; the others are numbers, as biases.
     _directions: Set[str] = frozenset({"components"})
 
-    # Whether each row has its own number of codes; else rows share them.
-    _full_rows = True
-
     # Whether the codes for fewer atoms are the first ones of those for more.
     _nested = True
 
@@ -106,8 +103,8 @@ class BaseSparseAutoencoder(
     # What a training keeps account of besides its parameters: numbers, by name.
     _running_start: dict = {}
 
-    # The one of these that keeps the average number of codes where it is to be, if any.
-    _controlled: str | None = None
+    # Whether rows share their codes, and these numbers keep the average where it is to be.
+    _steers = False
 
     # ------------------------------------------------------------ a child's part
     @abstractmethod

@@ -87,9 +87,9 @@ _SHARED = {
         For each epoch of the last `fit`, the mean share of the rows' energy (around
         `intercept_`) that its steps left unexplained.
     atom_usage_ : ndarray of shape (n_components,), int
-        How many rows used each atom during the last pass over the data: the last epoch of
-        `fit`, or the last `partial_fit`. A row that takes an atom twice counts twice. Atoms
-        with 0 are dead.
+        How many rows used each atom: those of the last epoch of `fit`, and those of each
+        `partial_fit` since. A row that takes an atom twice counts twice. Atoms with 0 are
+        dead.
     n_features_in_ : int
         The number of features.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)

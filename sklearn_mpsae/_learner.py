@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 from contextlib import contextmanager
+from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any, Self
 
@@ -19,7 +20,7 @@ from ._warn import warn
 from .coding.kernels import open_kernels
 from .learning.batches import Batches, Moments
 from .learning.checkpoint import Checkpoint, Checksum, check_same, read
-from .learning.control import missed
+from .learning.control import missed, rescaled
 from .learning.dictionary import checked_atoms, random_atoms, unit_rows
 from .learning.distributed import open_ranks
 from .learning.fit import Fit, unpack
@@ -32,6 +33,9 @@ _NOT_TRAINED_WITH = {
     *("checkpoint", "checkpoint_every", "verbose", "device"),
     *("sparse_output", "transform_n_nonzero_coefs"),
 }
+
+# A stream's scale is learnt from so many rows.
+_SCALE_ROWS = 512
 
 # Without max_iter, a fit takes as many epochs as make about so many steps.
 _DEFAULT_STEPS = 1000
@@ -96,23 +100,41 @@ class LearnerMixin:
             with open_kernels(self.device, source.dtype) as kernels:
                 fit = self._begin(source, k, kernels, ranks)
                 self._fit_epochs(X, y, fit)
-            # A callback may have gone back to an earlier epoch.
-            self._warn_if_missed(self._training_state.running, k)
             self._random_state = fit.trainer.random_state
+            # A callback may have gone back to an earlier epoch.
+            self._warn_if_missed(k)
         return self
 
-    def _warn_if_missed(self, running, k):
+    def _missed_l0(self):
+        """The average number of codes of the last training rows, where it is not as asked.
+
+        None where it is, within a tenth.
+        """
+        k = self._n_active(self.n_nonzero_coefs, len(self.components_))
+        return missed(self._training_state.running, k) if self._steers else None
+
+    def _warn_if_missed(self, k):
         """Say so where rows have another number of codes on average than asked for."""
-        if self._controlled is None:
+        unused = np.mean(self.atom_usage_ == 0)
+        l0 = 0.0 if unused == 1 else self._missed_l0()
+        if l0 is None:
             return
-        l0 = missed(running, self._controlled, k)
-        if l0 is not None:
-            warn(
-                f"Rows have {l0:.3g} codes on average, not the n_nonzero_coefs={k:g} asked "
-                f"for: {self.n_steps_} training steps were too few to get there, or too "
-                "large. Raise max_iter or lower learning_rate.",
-                ConvergenceWarning,
+        if l0 < k and unused:
+            reason = (
+                f"no row uses {unused:.0%} of the atoms. Lower learning_rate or "
+                "n_nonzero_coefs, or set center=True or dead_atoms='revive'."
             )
+        else:
+            reason = (
+                f"{self.n_steps_} training steps were too few to get there, or too large. "
+                "Learn from more rows (a higher max_iter, or more calls of partial_fit), or "
+                "lower learning_rate."
+            )
+        warn(
+            f"Rows have {l0:.3g} codes on average, not the n_nonzero_coefs={k:g} asked for: "
+            + reason,
+            ConvergenceWarning,
+        )
 
     def _begin(self, source, k, kernels, ranks):
         """The fit at its first step, or where it was interrupted."""
@@ -165,7 +187,7 @@ class LearnerMixin:
         ranks, verbose = fit.trainer.ranks, self.verbose and fit.trainer.ranks.rank == 0
 
         def fitted():
-            parameters, state = fit.trainer.finish()
+            parameters, state = fit.result()
             batches = fit.batches
             return self._fitted(
                 parameters,
@@ -261,25 +283,59 @@ class LearnerMixin:
             n_rows = sum(rows_of_ranks)
             n_before = 0 if first else self.n_samples_seen_
             center = self._running_mean(moments.mean, n_rows, n_before)
+            energy = _energy_beyond_rounding(moments, center, source.dtype)
+            # Before the first step nothing has told a scale.
+            begun = not first and self.n_steps_ > 0
+            if begun:
+                scale = self._scale_of_stream(energy, moments.n_rows)
+            else:
+                scale = _scale(energy, moments.n_rows)
             if first:
                 random_state = ranks.share(check_random_state(self.random_state))
-                scale = _scale(moments.energy_around(center), moments.n_rows)
                 parameters = self._start(source, scale, random_state)
-                state = TrainingState.new(parameters, self._running_start)
+                state, usage = TrainingState.new(parameters, self._running_start), 0
             else:
                 # A copy, so that a call that fails draws nothing from the stream's.
                 random_state = copy.deepcopy(self._random_state)
-                scale, state = self._scale, self._training_state
+                state, usage = self._training_state, self.atom_usage_
+                if begun:
+                    running = rescaled(state.running, self._scale / scale)
+                    state = replace(state, running=running)
                 parameters = self._fitted_parameters(scale)
             batches = Batches(source, center, scale, rows_of_ranks, self.batch_size)
+            explored = hasattr(self, "n_iter_")
             with open_kernels(self.device, source.dtype) as kernels:
                 trainer = self._trainer(kernels, parameters, state, random_state, ranks, scale)
-                for batch in batches.epoch(ranks.order(random_state), kernels):
-                    trainer.step(batch, stream_plan(trainer.n_steps, k, n_atoms))
-                fitted = *trainer.finish(), trainer.usage
+                # Rows that do not vary tell neither a scale nor a direction: they are
+                # counted, and learning begins with those that do.
+                if energy > 0 or begun:
+                    for batch in batches.epoch(ranks.order(random_state), kernels):
+                        plan = stream_plan(trainer.n_steps, k, n_atoms, explored=explored)
+                        trainer.step(batch, plan)
+                    if not plan.refine:
+                        trainer.settle(batch, plan)
+                fitted = *trainer.finish(), trainer.usage + usage
             vars(self).update(self._fitted(*fitted, center, scale, n_before + n_rows))
             self._random_state = random_state
+            if self.n_steps_:
+                self._warn_if_missed(k)
+            else:
+                warn(
+                    f"The {self.n_samples_seen_} rows so far do not vary, and nothing was "
+                    "learnt from them. Learning begins with the first chunk whose rows do.",
+                    ConvergenceWarning,
+                )
         return self
+
+    def _scale_of_stream(self, energy, n_rows):
+        """The scale of the data: that of the first rows of a stream, with these.
+
+        energy : sum of the squared distances of these rows from the mean
+        """
+        n_before = self.n_samples_seen_
+        if n_before >= _SCALE_ROWS or not energy:
+            return self._scale
+        return _scale(n_before * self._scale**2 + energy, n_before + n_rows)
 
     def load_checkpoint(self, path: str | os.PathLike[str]) -> Self:
         """Take what a fit had learnt when it wrote its checkpoint, and learn no more.
@@ -373,9 +429,9 @@ class LearnerMixin:
             learning_rate=self.learning_rate,
             shares=self._rate_shares,
             directions=self._directions,
-            full_rows=self._full_rows,
             dead_after=None if self.dead_atoms == "keep" else self.dead_after,
             revive=self.dead_atoms == "revive",
+            steers=self._steers,
             random_state=random_state,
             ranks=ranks,
             scale=scale,
@@ -464,6 +520,13 @@ def _scale(energy, n_samples):
             "largest value, say."
         )
     return float(np.sqrt(energy / n_samples)) or 1.0
+
+
+def _energy_beyond_rounding(moments, center, dtype):
+    """The energy of rows around a running mean; 0 where it is of the mean's rounding only."""
+    energy = moments.energy_around(center)
+    rounding = 4 * np.finfo(dtype).eps * np.linalg.norm(center)
+    return energy if energy > moments.n_rows * rounding**2 else 0.0
 
 
 def _progress_bar(verbose, title, n_iter, done):

@@ -15,7 +15,7 @@ from ._compat import Interval, StrOptions
 from ._docs import shared_docs
 from .coding.pursuit import cheapest_path, check_orthogonal, pursue
 from .coding.rules import Pursuit
-from .learning.control import control, start
+from .learning.control import control, settle_threshold, start
 from .learning.trainer import Step
 
 # What to do where an orthogonal pursuit has no room.
@@ -208,12 +208,8 @@ class MPSparseAutoencoder(BaseSparseAutoencoder):
         return {"components": self.components_}
 
     @property
-    def _full_rows(self):
-        return self.sparsity == "row"
-
-    @property
-    def _controlled(self):
-        return "threshold" if self.sparsity == "average" else None
+    def _steers(self):
+        return self.sparsity == "average"
 
     def _attributes(self, parameters, running, scale):
         threshold = running["settled"] * float(scale)
@@ -237,7 +233,7 @@ class MPSparseAutoencoder(BaseSparseAutoencoder):
             kernels, X, W, k, threshold, orthogonal, coarse, scale=now.scale
         )
         if average:
-            control(now, "threshold", _GAIN, values)
+            self._steer(kernels, W, indices, values, now)
         if orthogonal:
             residual = X - kernels.decode(indices, values, W)
             gradient = -kernels.scatter_outer(indices, values, residual, len(W))
@@ -263,6 +259,22 @@ class MPSparseAutoencoder(BaseSparseAutoencoder):
             coarse=coarse,
             gram=gram,
         )
+
+    @staticmethod
+    def _steer(kernels, W, indices, values, now):
+        """Steer the threshold by the codes of a batch."""
+
+        def compared(values):
+            # A row ends at a code that is too small: a larger one after it does not count.
+            return np.minimum.accumulate(np.abs(values), axis=1)
+
+        values = kernels.to_numpy(values)
+        n_rows = control(now, "threshold", _GAIN, compared(values))
+        if not now.plan.sphere:
+            # Atoms of unit norm, as `transform` has them, would have about these codes.
+            norms = np.sqrt(kernels.to_numpy(kernels.energies(W)))
+            values = values / np.where(norms > 0, norms, 1)[kernels.to_numpy(indices)]
+        settle_threshold(now, "threshold", compared(values), n_rows)
 
     def _first_threshold(self, kernels, X, W, now):
         """What the codes of a batch must exceed to be as many as planned on average."""

@@ -106,7 +106,7 @@ class BaseAverageSAE(BaseShallowSAE):
     }
     _parameter_constraints.pop("positive_code")
 
-    _full_rows = False
+    _steers = True
 
     def __init__(
         self,
@@ -174,20 +174,32 @@ class BaseAverageSAE(BaseShallowSAE):
         return self._shallow_rule(floor, k, True)
 
 
-def largest_of_batch(kernels, X, encoder, bias, now):
+def largest_of_batch(kernels, X, encoder, bias, now, level=0.0):
     """The largest outputs above zero, as many as the rows of a batch may have together.
 
-    Returns their indices and values, and the smallest of them.
+    Returns
+    -------
+    indices, values : (n, s)
+    threshold : float
+        Midway between the smallest of them and the largest other output above zero, so that
+        rounding does not decide on rows that are repeated; 0 where there is no smallest.
+    n_above : int
+        How many outputs of this rank's rows are above `level`.
     """
     n_codes = max(1, round(now.totals(len(X))[0] * now.plan.n_nonzero_coefs))
-    indices, values, threshold = kernels.batch_top_k(X, encoder, bias, n_codes)
+    indices, values, smallest, next_one, n_above = kernels.batch_top_k(
+        X, encoder, bias, n_codes, level
+    )
     if now.ranks.size > 1:
         # This rank's largest ones; all ranks' are among them.
-        sizes = now.ranks.gather(kernels.to_numpy(values[values > 0]))
-        sizes = np.sort(np.concatenate(sizes))[::-1]
-        threshold = float(sizes[n_codes - 1]) if len(sizes) >= n_codes else 0.0
-        values = values * (values >= threshold)
-    return indices, values, threshold
+        parts = now.ranks.gather((kernels.to_numpy(values[values > 0]), next_one))
+        sizes = np.sort(np.concatenate([sizes for sizes, _ in parts]))[::-1]
+        smallest = float(sizes[n_codes - 1]) if len(sizes) >= n_codes else 0.0
+        others = [sizes[sizes < smallest].max(initial=0), *(other for _, other in parts)]
+        next_one = float(max(others))
+        values = values * (values >= smallest)
+    threshold = (smallest + next_one) / 2 if smallest else 0.0
+    return indices, values, threshold, n_above
 
 
 def error_step(kernels, parameters, X, indices, values, penalty=0.0):

@@ -7,12 +7,25 @@ import numpy as np
 from ._arrays import FittedArray
 from ._docs import shared_docs
 from ._shallow import BaseAverageSAE, error_step, largest_of_batch, sum_by_atom
-from .learning.control import control, start
+from .learning.control import (
+    control,
+    count,
+    divide,
+    settle,
+    settle_threshold,
+    start,
+    too_many,
+)
 from .learning.trainer import Step
 
-# The controllers of L0: how fast a logarithm follows the error of L0's.
+# The controllers of L0: how fast a logarithm follows the error of L0's; the penalty at this
+# learning rate or higher ones.
 _PENALTY_GAIN = 0.1
+_RATE_OF_GAIN = 0.3
 _THRESHOLD_GAIN = 0.05
+
+# The largest penalty, where rows have a mean squared norm of 1: no code could gain as much.
+_LARGEST_PENALTY = 1.0
 
 # JumpReLU's pseudo-derivative sees outputs this close to their threshold, as a share of it.
 _BAND = 0.1
@@ -73,19 +86,40 @@ class ReLUSAE(BaseAverageSAE):
 
     # The bias is what a threshold is to the others, the encoder what fights the penalty.
     _rate_shares = {"encoder": 0.5, "bias": 0.03}
-    _controlled = "penalty"
-    _running_start = start("penalty", 0.01)
+    # The bias without the shift, to go on from.
+    _trained_intercept = FittedArray()
+
+    _running_start = start("penalty", 0.01) | {"shift": 0.0}
+
+    def _fitted_parameters(self, scale):
+        parameters = super()._fitted_parameters(scale)
+        if "_trained_intercept" in vars(self):
+            bias = (self._trained_intercept / scale)[:, None].astype(self.components_.dtype)
+            parameters["bias"] = bias
+        return parameters
 
     def _attributes(self, parameters, running, scale):
+        fitted = super()._attributes(parameters, running, scale)
+        trained = fitted["encoder_intercept_"]
+        shift = trained.dtype.type(running["shift"] * float(scale))
+        fitted |= {"encoder_intercept_": trained - shift, "_trained_intercept": trained}
         # Codes have the data's unit, so this makes the penalty's unit the error's.
-        penalty = running["settled"] * float(scale)
-        return super()._attributes(parameters, running, scale) | {"penalty_": penalty}
+        return fitted | {"penalty_": running["settled"] * float(scale)}
 
     def _step(self, kernels, parameters, X, now):
         encoder, bias = parameters["encoder"], parameters["bias"][:, 0]
+        running = now.running
         indices, values = kernels.above(X, encoder, bias, bias * 0)
-        control(now, "penalty", _PENALTY_GAIN, values)
-        return error_step(kernels, parameters, X, indices, values, now.running["penalty"])
+        sizes = kernels.to_numpy(values)
+        # Weights follow at the learning rate; a faster penalty would leave them behind.
+        gain = _PENALTY_GAIN * min(1.0, self.learning_rate / _RATE_OF_GAIN)
+        n_rows = control(now, "penalty", gain, sizes, _LARGEST_PENALTY)
+        settle(now, "settled", running["penalty"], n_rows)
+        # Where weights have not followed the penalty yet, the bias does what it will do.
+        shift = divide(now, sizes, n_rows) if too_many(now) else 0.0
+        settle(now, "shift", shift, n_rows)
+        count(now, np.count_nonzero(sizes > running["shift"]), n_rows)
+        return error_step(kernels, parameters, X, indices, values, running["penalty"])
 
 
 @shared_docs
@@ -149,7 +183,6 @@ class JumpReLUSAE(BaseAverageSAE):
     _log_threshold = FittedArray()
 
     _rate_shares = {"encoder": 0.2, "bias": 0.03, "log_threshold": 0.03}
-    _controlled = "threshold"
     _running_start = start("threshold")
 
     def _initial_parameters(self, atoms):
@@ -161,7 +194,7 @@ class JumpReLUSAE(BaseAverageSAE):
 
     def _attributes(self, parameters, running, scale):
         shape = parameters["log_threshold"]
-        threshold = shape.dtype.type(running["settled"] * scale) * np.exp(shape[:, 0])
+        threshold = shape.dtype.type(running["settled"] * float(scale)) * np.exp(shape[:, 0])
         return super()._attributes(parameters, running, scale) | {
             "threshold_": threshold,
             "_log_threshold": shape,
@@ -180,7 +213,9 @@ class JumpReLUSAE(BaseAverageSAE):
         indices, scores = kernels.above(X, encoder, bias, bias * 0 + (1 - _BAND) * threshold)
         shape = relative[:, 0][indices]
         values = scores * shape * (scores > threshold)
-        control(now, "threshold", _THRESHOLD_GAIN, values)
+        sizes = kernels.to_numpy(scores * (scores > threshold))
+        n_rows = control(now, "threshold", _THRESHOLD_GAIN, sizes)
+        settle_threshold(now, "threshold", sizes, n_rows)
 
         residual = X - kernels.decode(indices, values, W)
         by_values = -kernels.gather_dot(residual, W, indices)

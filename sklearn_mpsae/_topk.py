@@ -18,7 +18,7 @@ from ._shallow import (
     largest_of_batch,
 )
 from .coding.checks import checked_counts
-from .learning.control import follow
+from .learning.control import count, divide, settle
 from .learning.trainer import Step
 
 
@@ -173,7 +173,7 @@ class BatchTopKSAE(BaseAverageSAE):
     (True, True)
     """
 
-    _running_start = {"threshold": 0.0, "n_batches": 0}
+    _running_start = {"threshold": 0.0, "n_batches": 0, "l0": 0.0}
 
     def _step(self, kernels, parameters, X, now):
         codes = self._largest(kernels, parameters, X, now)
@@ -181,9 +181,20 @@ class BatchTopKSAE(BaseAverageSAE):
 
     def _largest(self, kernels, parameters, X, now):
         """The largest outputs of the batch, as many as its rows may have together."""
+        running, n_rows = now.running, now.totals(len(X))[0]
+        running["n_batches"] += 1
         encoder, bias = parameters["encoder"], parameters["bias"][:, 0]
-        indices, values, threshold = largest_of_batch(kernels, X, encoder, bias, now)
-        follow(now.running, "threshold", threshold)
+        indices, values, threshold, n_above = largest_of_batch(
+            kernels, X, encoder, bias, now, running["threshold"]
+        )
+        sizes = kernels.to_numpy(values)
+        # While it explores, the batch has more codes than were asked for.
+        divides = divide(now, sizes, n_rows)
+        settle(now, "threshold", divides or threshold, n_rows)
+        # Of outputs that are not among the codes, the number is known from before.
+        seen = running["threshold"] >= threshold
+        n_above = np.count_nonzero(sizes > running["threshold"]) if seen else n_above
+        count(now, n_above, n_rows)
         return indices, values
 
     def _attributes(self, parameters, running, scale):

@@ -39,8 +39,9 @@ class _Run:
     patience: int
     scores: list[float] = field(default_factory=list)
     best_score: float = -np.inf
-    best_epoch: int = 0
     best: Any = None
+    n_waited: int = 0
+    """Epochs that were compared since the best one."""
 
 
 class EarlyStopping:
@@ -80,6 +81,12 @@ class EarlyStopping:
 
     Notes
     -----
+    Epochs are compared at the sparsity that was asked for. Early in a fit the training steps
+    have more codes per row; what an epoch is scored with has the threshold, or for
+    `ReLUSAE` the bias, that gives `n_nonzero_coefs` codes on average. An epoch that misses
+    that number by more than a tenth is scored, but is neither taken for the best nor counted
+    by `patience`.
+
     `fit` follows a schedule over its epochs (`max_iter`): the rate falls to zero, and the
     last 30% refine what the others explored. So the score rises slowly and unevenly nearly
     to the end, and a fit that is cut early has skipped what it was to end with. On digits
@@ -179,10 +186,14 @@ class EarlyStopping:
                 "The validation score is NaN: X_val must have several rows that differ."
             )
         run.scores.append(float(score))
+        if fitted._missed_l0() is not None:
+            # More codes explain more: such an epoch cannot be compared with others.
+            return False
+        run.n_waited += 1
         if score > run.best_score + self.min_delta:
-            run.best_score, run.best_epoch = score, len(run.scores)
+            run.best_score, run.n_waited = score, 0
             run.best = fitted if self.restore_best else None
-        return len(run.scores) - run.best_epoch >= run.patience
+        return run.n_waited >= run.patience
 
 
 class LogMetrics:
@@ -195,16 +206,18 @@ class LogMetrics:
         counts on. `numbers` is a dict of str to float:
 
         "loss"
-            The share of the rows' energy that the steps of the epoch left unexplained.
+            The share of the rows' energy that the steps of the epoch left unexplained. It
+            rises while "l0" falls: compare it between epochs of the same "l0" only.
         "l0"
-            How many codes their rows had on average. A fit starts with more than it is
-            asked for, and comes down to that.
+            How many codes the rows had on average in these steps. A fit starts with more
+            than it is asked for, and comes down to that.
         "dead_fraction"
             The share of atoms that no row used.
         "n_steps"
             The training steps until then.
         "r2"
-            The score on `X_val`, where given.
+            The score on `X_val`, where given; at all epochs with the number of codes that
+            was asked for.
 
         For a search with processes it must pickle; it is then called in those, and all fits
         call the same function. With ``distributed=True`` set the callback in one process.

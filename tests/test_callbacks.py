@@ -158,7 +158,7 @@ def test_early_stopping_goes_back_to_the_best_epoch(Estimator, small):
         Keep(),
         EarlyStopping(small, scoring=ScoreOf(1, 2, 3, 2, 2.5, 9), patience=2),
     )
-    est = Estimator(16, batch_size=20, max_iter=10, random_state=0)
+    est = Estimator(16, n_nonzero_coefs=3, batch_size=20, max_iter=10, random_state=0)
     est.set_callbacks(keep, stopping).fit(small)
     assert stopping.scores_ == [1, 2, 3, 2, 2.5]
     assert est.n_iter_ == len(est.loss_curve_) == 3

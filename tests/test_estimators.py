@@ -2,7 +2,6 @@
 
 import copy
 import pickle
-import warnings
 
 import joblib
 import numpy as np
@@ -11,7 +10,6 @@ import sklearn
 import torch
 from scipy import sparse
 from sklearn.base import clone
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import r2_score
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
@@ -402,18 +400,6 @@ def test_codes_are_as_many_as_asked_for(Estimator, k, digits):
         assert l0.max() <= k
         # A pursuit may take an atom again, and stops where nothing positive is left.
         assert l0.mean() > 0.8 * k
-
-
-@pytest.mark.parametrize(
-    "sae", [MPSparseAutoencoder(sparsity="average"), JumpReLUSAE(), ReLUSAE()], ids=str
-)
-def test_a_fit_too_short_for_its_average_says_so(sae, digits):
-    sae.set_params(n_components=128, n_nonzero_coefs=3, batch_size=2000, random_state=0)
-    with pytest.warns(ConvergenceWarning, match=r"not the n_nonzero_coefs=3 asked for: 2 tr"):
-        sae.set_params(max_iter=2).fit(digits)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        sae.set_params(max_iter=300).fit(digits)
 
 
 @pytest.mark.parametrize(

@@ -134,14 +134,32 @@ def test_above(kernels, rng, p):
 @pytest.mark.parametrize("n_codes", [1, 25, 10_000])
 def test_batch_top_k(kernels, rng, p, n_codes):
     problem, outputs = linear_problem(rng, p)
-    indices, values, threshold = call(kernels, "batch_top_k", *problem, n_codes)
-    largest = np.sort(outputs, axis=None)[::-1][:n_codes]
+    answer = call(kernels, "batch_top_k", *problem, n_codes, 0.3)
+    indices, values, threshold, next_one, n_above = answer
+    ordered = np.sort(outputs, axis=None)[::-1]
+    largest, others = ordered[:n_codes], ordered[n_codes:]
     assert threshold == pytest.approx(max(largest[-1], 0))
+    assert next_one == pytest.approx(max(others.max(initial=0), 0))
+    assert n_above == (outputs > 0.3).sum()
     positive = largest[largest > 0]
     np.testing.assert_allclose(np.sort(values[values > 0])[::-1], positive)
     np.testing.assert_allclose(
         dense(indices, values, p), np.where(outputs >= max(threshold, 1e-300), outputs, 0)
     )
+
+
+def test_batch_top_k_of_equal_outputs(kernels):
+    """All that equal the smallest are taken; the next one is smaller."""
+    outputs = np.array([[3.0, 2.0, 2.0, 1.0, -1.0]])
+    problem = np.ones((2, 1)), outputs.T, np.zeros(5)
+    for n_codes, n_taken, smallest, below in (
+        (2, 2, 3, 2),
+        (3, 6, 2, 1),
+        (6, 6, 2, 1),
+        (7, 8, 1, 0),
+    ):
+        _, values, threshold, next_one, _ = call(kernels, "batch_top_k", *problem, n_codes)
+        assert (np.count_nonzero(values), threshold, next_one) == (n_taken, smallest, below)
 
 
 def test_by_size(kernels, codes):

@@ -131,7 +131,7 @@ def test_outputs_above_a_floor(make_kernels):
     assert codes.indices.shape[1] == (expected > 0).sum(axis=1).max()
     with make_kernels() as kernels:
         arrays = map(kernels.asarray, (X, W, bias))
-        _, values, threshold = kernels.batch_top_k(*arrays, 3 * len(X))
+        _, values, threshold, _, _ = kernels.batch_top_k(*arrays, 3 * len(X))
         values = kernels.to_numpy(values)
     largest = np.sort(outputs, axis=None)[::-1][: 3 * len(X)]
     np.testing.assert_allclose(np.sort(values[values > 0])[::-1], largest, atol=1e-12)
@@ -146,10 +146,10 @@ def test_fewer_outputs_above_zero_than_asked_for(make_kernels, n_codes):
     bias[7] = 1e3
     with make_kernels() as kernels:
         arrays = map(kernels.asarray, (X, W, bias))
-        indices, values, threshold = kernels.batch_top_k(*arrays, len(X) + n_codes)
+        indices, values, threshold, next_one, _ = kernels.batch_top_k(*arrays, len(X) + n_codes)
         assert (kernels.to_numpy(indices) == 7).all()
         assert (kernels.to_numpy(values) > 0).all()
-    assert threshold == 0
+    assert threshold == next_one == 0
 
 
 @KERNELS

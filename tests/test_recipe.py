@@ -63,22 +63,20 @@ def test_the_plans_of_a_stream():
 def steered(l0s, target=4, gain=0.1):
     """The running numbers after batches of 100 rows with so many codes each."""
     running = control.start("penalty", 0.5)
-    plan = Plan(1, target, sphere=True, max_norm=inf, refine=True, revive=True)
+    plan = Plan(1, target, target, sphere=True, max_norm=inf, refine=True, revive=True)
     for l0 in l0s:
         values = np.zeros((100, 40))
         values[:, :l0] = 1
         now = SimpleNamespace(plan=plan, running=running, totals=lambda *numbers: numbers)
-        control.control(now, "penalty", gain, values)
+        n_rows = control.control(now, "penalty", gain, values)
+        control.settle(now, "settled", running["penalty"], n_rows)
+        control.count(now, (values > 0).sum(), n_rows)
     return running
 
 
 def test_what_is_steered_starts_at_nothing_unless_told():
-    assert control.start("threshold") == {
-        "threshold": 0.0,
-        "settled": 0.0,
-        "n_batches": 0,
-        "l0": 0.0,
-    }
+    numbers = {"settled": 0.0, "n_batches": 0, "l0": 0.0, "trained_l0": 0.0}
+    assert control.start("threshold") == numbers | {"threshold": 0.0}
     assert control.start("penalty", 0.01)["penalty"] == 0.01
 
 
@@ -86,7 +84,7 @@ def test_a_control_moves_by_its_gain_times_the_logarithm_of_the_excess():
     first = steered([8])
     assert first["penalty"] == pytest.approx(0.5 * exp(0.5 * log(2)))
     assert first["settled"] == pytest.approx(first["penalty"])
-    assert first["l0"] == 8
+    assert first["l0"] == first["trained_l0"] == 8
     second = steered([8, 2])["penalty"] / first["penalty"]
     assert second == pytest.approx(exp(0.25 * log(0.5)))
     many = steered([8] * 30)["penalty"] / steered([8] * 29)["penalty"]
@@ -101,33 +99,94 @@ def test_a_control_takes_small_steps_and_finds_its_way_back():
 
 
 def test_what_a_fit_keeps_is_the_mean_of_the_last_steps():
-    runs = [steered([8] * n) for n in range(1, 80)]
+    runs = [steered([4] * n, target=4) for n in range(1, 80)]
+    assert {run["settled"] for run in runs} == {0.5}
+    running = control.start() | {"l0": 4.0}
     expected = 0.0
-    for n, run in enumerate(runs, 1):
-        expected += max(0.06, min(1, 3 / n)) * (run["penalty"] - expected)
-        assert run["settled"] == pytest.approx(expected)
+    for n in range(1, 80):
+        running["n_batches"] = n
+        control.settle(step_of(running, np.ones((100, 4))), "settled", n, 100)
+        expected += max(0.06, min(1, 3 / n)) * (n - expected)
+        assert running["settled"] == pytest.approx(expected)
+
+
+def test_what_a_fit_keeps_follows_faster_where_it_is_behind():
+    for l0, share in ((4.19, 0.06), (4.21, 0.5), (3.81, 0.06), (3.79, 0.5)):
+        running = control.start() | {"l0": l0, "n_batches": 1000}
+        control.settle(step_of(running), "settled", 1.0, 100)
+        assert running["settled"] == pytest.approx(share)
+    running = control.start() | {"l0": 4.0, "trained_l0": 4.41, "n_batches": 1000}
+    control.settle(step_of(running), "settled", 1.0, 100)
+    assert running["settled"] == pytest.approx(0.5)
+
+
+def test_small_batches_move_means_by_less():
+    for n_rows, share in ((1000, 0.06), (100, 0.06), (50, 0.03), (1, 0.0006)):
+        running = control.start() | {"l0": 4.0, "n_batches": 10_000}
+        control.settle(step_of(running), "settled", 1.0, n_rows)
+        assert running["settled"] == pytest.approx(share)
+
+
+def step_of(running, codes=None, *, planned=4, asked=4):
+    plan = Plan(1, planned, asked, sphere=True, max_norm=inf, refine=True, revive=True)
+    return SimpleNamespace(
+        plan=plan, running=running, ranks=Alone(), totals=lambda *numbers: numbers
+    )
+
+
+@pytest.mark.parametrize(
+    ("asked", "threshold"),
+    [(1, 7.5), (1.5, 6.5), (2, 5.5), (0.1, 8.5), (3.5, 1), (4, 0), (9, 0)],
+)
+def test_a_threshold_lies_between_the_last_code_that_is_kept_and_the_next(asked, threshold):
+    sizes = np.array([[9.0, 8.0, 2.0, 0.0, 7.0], [6.0, 5.0, 3.0, 2.0, 0.0]])
+    assert control.divide(step_of({}, asked=asked), sizes, 2) == threshold
+
+
+def test_a_threshold_does_not_part_codes_that_are_equal():
+    sizes = np.array([[2.0, 2.0, 1.0], [2.0, 2.0, 0.0]])
+    assert control.divide(step_of({}, asked=1), sizes, 2) == 1.5
+
+
+def test_while_it_explores_a_training_settles_what_gives_as_many_codes_as_asked_for():
+    running = control.start("threshold", 0.5)
+    sizes = np.tile(np.arange(9.0, 1, -1), (100, 1))  # eight codes a row, from 9 down to 2
+    now = step_of(running, planned=8, asked=4)
+    n_rows = control.control(now, "threshold", 0.05, sizes)
+    control.settle_threshold(now, "threshold", sizes, n_rows)
+    assert (running["settled"], running["l0"], running["trained_l0"]) == (5.5, 4, 8)
+    assert running["threshold"] == 0.5
+
+
+def test_a_steered_number_has_a_largest_value():
+    running = control.start("penalty", 0.9)
+    for _ in range(5):
+        control.control(step_of(running), "penalty", 0.1, np.ones((100, 40)), 1.0)
+    assert running["penalty"] == 1.0
+
+
+def test_running_numbers_scale_with_the_data():
+    running = {"threshold": 2.0, "settled": 4.0, "n_batches": 6, "l0": 8.0, "trained_l0": 10.0}
+    assert control.rescaled(running, 3) == running | {"threshold": 6.0, "settled": 12.0}
 
 
 def test_a_running_mean_is_the_plain_one_at_first():
     running = {"n_batches": 0, "l0": 0.0}
     for n in range(1, 11):
+        running["n_batches"] = n
         control.follow(running, "l0", n)
         assert running["l0"] == pytest.approx((n + 1) / 2)
+    running["n_batches"] = 11
     control.follow(running, "l0", 15.5)
     assert running["l0"] == pytest.approx(5.5 + 0.1 * 10)
 
 
 @pytest.mark.parametrize(
-    ("l0", "penalty", "is_missed"),
-    [
-        *((4, 0.5, False), (3.6, 0.5, False), (4.4, 0.5, False)),
-        *((3.59, 0.5, True), (4.41, 0.5, True), (4.41, 1e-6, True)),
-        *((3.59, 1e-6, False), (3.59, 2e-6, False), (3.59, 3e-6, True)),
-    ],
+    ("l0", "is_missed"),
+    [(4, False), (3.6, False), (4.4, False), (3.59, True), (4.41, True), (0, True)],
 )
-def test_an_average_that_was_missed_by_a_tenth_is_told(l0, penalty, is_missed):
-    found = control.missed({"l0": l0, "penalty": penalty}, "penalty", 4)
-    assert found == (l0 if is_missed else None)
+def test_an_average_that_was_missed_by_a_tenth_is_told(l0, is_missed):
+    assert control.missed({"l0": l0}, 4) == (l0 if is_missed else None)
 
 
 # ------------------------------------------------------------------------------- trainer
@@ -142,9 +201,9 @@ def trainer(kernels, backward, W, *, parameters=None, **options):
             "learning_rate": 0.01,
             "shares": {},
             "directions": {"components"},
-            "full_rows": True,
             "dead_after": None,
             "revive": False,
+            "steers": False,
             "random_state": np.random.RandomState(0),
             "ranks": Alone(),
             **options,
@@ -162,7 +221,7 @@ def using(atoms, gradient, residual):
     return backward
 
 
-FREE = Plan(0.5, 2, sphere=False, max_norm=inf, refine=False, revive=True)
+FREE = Plan(0.5, 2, 2, sphere=False, max_norm=inf, refine=False, revive=True)
 
 
 def test_each_step_along_a_steady_gradient_is_as_long_as_the_rate(rng):
@@ -201,7 +260,7 @@ def test_a_new_atom_is_what_is_left_where_rows_share_their_codes(rng):
     W, residual = rng.standard_normal((4, 7)), rng.standard_normal((1, 7))
     with NativeKernels() as kernels:
         model = using([0], np.zeros((4, 7)), residual)
-        training = trainer(kernels, model, W, dead_after=1, revive=True, full_rows=False)
+        training = trainer(kernels, model, W, dead_after=1, revive=True, steers=True)
         training.step(np.zeros((1, 7)), FREE)
     left = residual[0] / np.linalg.norm(residual[0])
     np.testing.assert_allclose(training.snapshot()[0]["components"][1], left)
@@ -269,7 +328,7 @@ def test_no_atom_is_dead_where_none_is_to_be(rng):
 
 def test_no_atom_is_replaced_once_the_plan_says_so(rng):
     W = rng.standard_normal((4, 7))
-    late = Plan(0.5, 2, sphere=False, max_norm=inf, refine=True, revive=False)
+    late = Plan(0.5, 2, 2, sphere=False, max_norm=inf, refine=True, revive=False)
     with NativeKernels() as kernels:
         model = using([0], np.zeros((4, 7)), np.ones((3, 7)))
         training = trainer(kernels, model, W, dead_after=1, revive=True)

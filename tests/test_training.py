@@ -69,12 +69,12 @@ def test_rotating_the_data_rotates_the_atoms(rng):
     np.testing.assert_allclose(rotated.components_, est.components_ @ Q, atol=1e-8)
 
 
-def half_dead_start(digits):
+def half_dead_start(digits, noise=0.0):
     """Rows, and atoms of which half point at the corner pixel, which is always blank."""
     X = digits / 16
     assert not np.ptp(X[:, 0])
     atoms = np.random.default_rng(0).standard_normal((60, 64))
-    atoms[30:] = 1e-6 * atoms[30:]
+    atoms[30:] *= noise
     atoms[30:, 0] = 1.0
     return X, atoms
 
@@ -106,7 +106,7 @@ def test_with_one_code_a_row_each_row_has_an_atom_where_there_are_enough(n_compo
 
 
 def test_the_auxiliary_loss_brings_dead_latents_back(digits):
-    X, atoms = half_dead_start(digits)
+    X, atoms = half_dead_start(digits, noise=1e-6)
     options = {"n_nonzero_coefs": 4, "max_iter": 150, "random_state": 0, "dict_init": atoms}
     kept = TopKSAE(60, dead_atoms="keep", **options).fit(X)
     cured = TopKSAE(60, dead_atoms="auxiliary", **options).fit(X)

@@ -1,55 +1,152 @@
-"""Running numbers of a training: thresholds and penalties that keep L0 where it is to be."""
+"""Numbers that a training steers: thresholds and penalties that keep L0 where it is to be.
+
+A training explores with more codes than it was asked for (see recipe.py). So "settled" is
+kept beside the number that training steps use: what gives rows as many codes as were asked
+for, at any time. Fitted attributes, also those that callbacks see, have this one.
+"""
 
 from __future__ import annotations
 
-from math import exp, log
+from math import exp, inf, log
+
+import numpy as np
 
 # A running mean forgets as fast as this.
 _FORGET = 0.1
 
-# The mean of a controlled number forgets as fast as this.
-_SETTLE = 0.06
+# The mean of a settled number forgets as fast as this, and while its values change as that.
+_SETTLE, _ADAPT = 0.06, 0.5
 
 # The gain of a control at its first step; it falls with their number.
 _FIRST_GAIN = 0.5
 
-# What keeps L0 down must find its way back from where it was not needed.
+# The least value of a steered number: it moves by factors, and has to be able to rise again.
 _LEAST = 1e-6
 
+# Rates of forgetting hold for batches of so many rows or more; smaller ones tell less of the
+# mean, and move it less.
+_FULL_BATCH = 100
 
-def follow(running: dict, name: str, value: float) -> None:
-    """Let a running mean follow a value: the plain mean of the first few."""
-    n = running["n_batches"] = running["n_batches"] + 1
-    running[name] += max(_FORGET, 1 / n) * (float(value) - running[name])
+# By what share of the number asked for the average number of codes may be off.
+TOLERANCE = 0.1
+
+# The running numbers that do not scale with the data.
+_WITHOUT_UNIT = {"n_batches", "l0", "trained_l0"}
 
 
-def start(name: str, value: float = 0.0) -> dict:
-    """The running numbers of a training in which `control` steers the one of this name."""
-    return {name: value, "settled": 0.0, "n_batches": 0, "l0": 0.0}
+def start(name: str = "threshold", value: float = 0.0) -> dict:
+    """The running numbers of a training in which the one of this name is steered."""
+    return {name: value, "settled": 0.0, "n_batches": 0, "l0": 0.0, "trained_l0": 0.0}
 
 
-def control(now, name: str, gain: float, values) -> None:
+def rescaled(running: dict, factor: float) -> dict:
+    """The running numbers for data that are `factor` times as large."""
+    return {k: v if k in _WITHOUT_UNIT else v * factor for k, v in running.items()}
+
+
+def follow(running: dict, name: str, value: float, forget: float = _FORGET) -> None:
+    """Let a running mean follow the value of a batch: the plain mean of the first few."""
+    share = max(forget, 1 / running["n_batches"])
+    running[name] += share * (float(value) - running[name])
+
+
+def control(now, name: str, gain: float, sizes: np.ndarray, most: float = inf) -> float:
     """Raise what keeps L0 down where a batch has more codes than planned, or lower it.
 
     Its logarithm moves by `gain` times that of the ratio of the two, by more at first.
+
+    Parameters
+    ----------
+    now : learning.trainer.Now
+    name : str
+        The running number to steer.
+    gain : float
+    sizes : ndarray of shape (n, s)
+        What a threshold is compared with, for each code of the batch; 0 where there is none.
+    most : float
+        The largest value of the steered number.
+
+    Returns
+    -------
+    n_rows : float
+        The number of the batch's rows, those of all ranks.
     """
-    running, target = now.running, now.plan.n_nonzero_coefs
-    n_codes, n_rows = now.totals((values != 0).sum(), len(values))
+    running = now.running
+    n_codes, n_rows = now.totals(np.count_nonzero(sizes), len(sizes))
     l0 = n_codes / n_rows
-    follow(running, "l0", l0)
-    gain = max(gain, _FIRST_GAIN / running["n_batches"])
-    error = log(max(l0 / target, 1e-3))
-    running[name] = max(_LEAST, running[name] * exp(gain * max(-1.0, min(1.0, error))))
-    # Batches are small: the fit keeps the mean of the last steps, not the last one's.
-    share = max(_SETTLE, min(1.0, 3 / running["n_batches"]))
-    running["settled"] += share * (running[name] - running["settled"])
+    running["n_batches"] += 1
+    follow(running, "trained_l0", l0, _FORGET * _weight(n_rows))
+    gain = max(gain * _weight(n_rows), _FIRST_GAIN / running["n_batches"])
+    error = log(max(l0 / now.plan.n_nonzero_coefs, 1e-3))
+    steered = running[name] * exp(gain * max(-1.0, min(1.0, error)))
+    running[name] = min(most, max(_LEAST, steered))
+    return float(n_rows)
 
 
-def missed(running: dict, name: str, target: float) -> float | None:
-    """The L0 of the last batches, where that is not the target, within 10%; else None.
+def settle_threshold(now, name: str, sizes: np.ndarray, n_rows: float) -> None:
+    """Let "settled" follow the threshold that gives rows as many codes as were asked for.
 
-    Too few codes with nothing to keep them down are all there are.
+    now, name, sizes, n_rows : of `control`, which comes first
     """
+    threshold = divide(now, sizes, n_rows) if too_many(now) else 0.0
+    settle(now, "settled", threshold or now.running[name], n_rows)
+    # A mean of thresholds that were trained with gives what these have given.
+    level = now.running["settled"] if threshold else 0.0
+    count(now, np.count_nonzero(sizes > level), n_rows)
+
+
+def too_many(now) -> bool:
+    """Whether training steps have clearly more codes than were asked for.
+
+    They do while they explore, and where parameters follow what is steered too slowly.
+    """
+    trained_l0 = now.running.get("trained_l0", now.plan.n_nonzero_coefs)
+    return trained_l0 > (1 + TOLERANCE) * now.plan.asked
+
+
+def settle(now, name: str, value: float, n_rows: float) -> None:
+    """Let a running number follow its value in a batch.
+
+    A batch is small, so the fit keeps the mean of the last steps, not the last one's. While
+    the number of codes shows that the mean lags behind, it follows faster.
+    """
+    running, asked = now.running, now.plan.asked
+    lags = too_many(now) or abs(running["l0"] - asked) > TOLERANCE / 2 * asked
+    forget = (_ADAPT if lags else _SETTLE) * _weight(n_rows)
+    share = max(forget, min(1.0, 3 / running["n_batches"]))
+    running[name] += share * (float(value) - running[name])
+
+
+def count(now, n_codes: float, n_rows: float) -> None:
+    """Let "l0" follow the number of codes that a batch has by the settled number.
+
+    n_codes : of this rank
+    """
+    l0 = now.totals(n_codes)[0] / n_rows
+    follow(now.running, "l0", l0, _FORGET * _weight(n_rows))
+
+
+def divide(now, sizes: np.ndarray, n_rows: float) -> float:
+    """The threshold that leaves a batch as many codes as were asked for.
+
+    It lies midway between the smallest of these and the largest of the others, so that
+    rounding does not decide on rows that are repeated. 0 where the batch has no others.
+    """
+    sizes = np.concatenate(now.ranks.gather(sizes[sizes > 0]))
+    n_codes = max(1, round(now.plan.asked * n_rows))
+    if n_codes >= len(sizes):
+        return 0.0
+    rank = len(sizes) - n_codes
+    least = np.partition(sizes, rank)[rank]
+    return float(least + sizes[sizes < least].max(initial=0.0)) / 2
+
+
+def missed(running: dict, asked: float) -> float | None:
+    """The L0 of the last batches, where that is not what was asked for, within 10%."""
     l0 = running["l0"]
-    too_few = l0 < 0.9 * target and running[name] > 2 * _LEAST
-    return l0 if too_few or l0 > 1.1 * target else None
+    return None if (1 - TOLERANCE) * asked <= l0 <= (1 + TOLERANCE) * asked else l0
+
+
+def _weight(n_rows: float) -> float:
+    """How much of a full batch's influence a batch has."""
+    return min(1.0, n_rows / _FULL_BATCH)

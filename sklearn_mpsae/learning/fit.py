@@ -43,7 +43,7 @@ class Fit:
         self.trainer, self.batches, self.plan = trainer, batches, plan
         self.n_iter, self.checkpoint = n_iter, checkpoint
         self.losses, self.finished = [], False
-        self._n_batches, self._loss = 0, 0.0
+        self._n_batches, self._loss, self._last = 0, 0.0, None
         self._start = pack_random_state(trainer.random_state)
 
     def epoch(self) -> None:
@@ -59,8 +59,13 @@ class Fit:
         first = len(self.losses) * self.batches.per_epoch
         rows = self.batches.epoch(order, trainer.kernels, self._n_batches)
         for batch in self._saving_on_error(rows):
-            self._loss += trainer.step(batch, self.plan(first + self._n_batches))
+            plan = self.plan(first + self._n_batches)
+            self._loss += trainer.step(batch, plan)
             self._n_batches += 1
+            self._last = batch, plan
+            if first + self._n_batches == self.n_iter * self.batches.per_epoch:
+                trainer.settle(*self._last)
+                self._last = None
             if self.checkpoint is not None and self.checkpoint.due():
                 self.save()
         # The data were scaled to a mean energy of 1.
@@ -75,6 +80,22 @@ class Fit:
         except Exception:
             self.save()
             raise
+
+    def result(self) -> tuple[dict[str, np.ndarray], TrainingState]:
+        """The parameters and the state as they are after an epoch.
+
+        For whoever looks at an epoch, the running numbers are brought up to date with the
+        parameters, in a copy: looking changes nothing of the training.
+        """
+        trainer = self.trainer
+        before = dict(trainer.running)
+        # Other ranks may not be looking, and could not take part.
+        if self._last and trainer.ranks.size == 1:
+            trainer.settle(*self._last)
+        try:
+            return trainer.finish()
+        finally:
+            trainer.running.update(before)
 
     def finish(self) -> None:
         """There is nothing more to train."""

@@ -42,8 +42,10 @@ class Plan:
 
     rate: float
     """Share of the learning rate."""
-    n_nonzero_coefs: int
+    n_nonzero_coefs: float
     """Steps of the pursuit, or active latents."""
+    asked: float
+    """How many of them the fit is to come down to."""
     sphere: bool
     """Whether atoms stay on the unit sphere; else their norm is at most `max_norm`."""
     max_norm: float
@@ -63,6 +65,7 @@ def fit_plan(progress: float, k: int, n_components: int, *, free_norms: bool) ->
     return Plan(
         rate=(1 + cos(pi * progress)) / 2,
         n_nonzero_coefs=k + round(_slack(k, n_components) * explore),
+        asked=k,
         sphere=not free,
         max_norm=_FREE_NORM if free else inf,
         refine=progress >= EXPLORE,
@@ -70,12 +73,16 @@ def fit_plan(progress: float, k: int, n_components: int, *, free_norms: bool) ->
     )
 
 
-def stream_plan(n_steps: int, k: int, n_components: int) -> Plan:
-    """The plan of a step of `partial_fit` after `n_steps` others."""
-    explore = max(0.0, 1 - n_steps / _STREAM_EXPLORE)
+def stream_plan(n_steps: int, k: int, n_components: int, *, explored: bool = False) -> Plan:
+    """The plan of a step of `partial_fit` after `n_steps` others.
+
+    explored : whether a `fit` has been through its exploration before
+    """
+    explore = 0.0 if explored else max(0.0, 1 - n_steps / _STREAM_EXPLORE)
     return Plan(
         rate=(1 + n_steps / _STREAM_DECAY) ** -0.5,
         n_nonzero_coefs=k + round(_slack(k, n_components) * explore),
+        asked=k,
         sphere=True,
         max_norm=inf,
         refine=explore == 0,

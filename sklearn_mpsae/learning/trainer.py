@@ -87,13 +87,14 @@ class Trainer:
     directions : set of str
         The parameters that point where their atom does: a revived atom has them point at
         its row. Others (biases) then start at zero.
-    full_rows : bool
-        Whether a row has no room for a further code, so that a revived atom has to take the
-        place of another one. Else rows share their codes.
     dead_after : int or None
         Steps without use after which an atom is dead; None for never.
     revive : bool
         Whether a dead atom is replaced by a residual; else it is only named to `backward`.
+    steers : bool
+        Whether rows share their codes, whose average number the model's running numbers keep
+        where it is to be. Else a row has no room for a further code, and a revived atom has
+        to take the place of another one.
     random_state : numpy RandomState
         In the same state on all ranks.
     ranks : Alone or Ranks
@@ -112,9 +113,9 @@ class Trainer:
         learning_rate,
         shares,
         directions,
-        full_rows,
         dead_after,
         revive,
+        steers,
         random_state,
         ranks,
         scale=1.0,
@@ -124,10 +125,10 @@ class Trainer:
         self.learning_rate = learning_rate
         self.shares = shares
         self.directions = directions
-        self.full_rows = full_rows
         self.dtype = parameters["components"].dtype
         self.dead_after = dead_after
         self.revive = revive
+        self.steers = steers
         self.random_state = random_state
         self.ranks = ranks
         self.scale = scale
@@ -170,6 +171,15 @@ class Trainer:
         self._descend(batch.gradients, plan)
         self._replace_dead(dead, atoms)
         return float(loss)
+
+    def settle(self, X, plan: Plan) -> None:
+        """Bring the model's running numbers up to date with its parameters; learn nothing.
+
+        A step takes them from codes that it then changes, early in a training by much.
+        """
+        if self.steers:
+            now = Now(plan, self._dead(), self.running, self.ranks, self.scale)
+            self.backward(self.kernels, self.parameters, X, now)
 
     def _descend(self, gradients, plan):
         step = self.n_steps
@@ -216,10 +226,10 @@ class Trainer:
         own = (rows >= 0) & (rows < len(batch.residual))
         targets = np.zeros((len(rows), batch.residual.shape[1]))
         own_rows = rows[own]
-        if self.full_rows:
-            targets[own] = self._without_least(batch, own_rows)
-        else:
+        if self.steers:
             targets[own] = self.kernels.to_numpy(batch.residual[own_rows])
+        else:
+            targets[own] = self._without_least(batch, own_rows)
         return dead, unit_rows(self.ranks.sum(targets))
 
     def _without_least(self, batch, rows):
@@ -248,7 +258,13 @@ class Trainer:
         self.last_used[dead] = self.n_steps
 
     def snapshot(self) -> tuple[dict[str, np.ndarray], TrainingState]:
-        """Copies of the parameters as they are, and of the state to go on from."""
+        """Copies of the parameters as they are, and of the state to go on from.
+
+        Raises
+        ------
+        FloatingPointError
+            If any of them is not finite.
+        """
 
         def copied(array):
             return np.array(self.kernels.to_numpy(array))
@@ -256,6 +272,12 @@ class Trainer:
         parameters = {name: copied(array) for name, array in self.parameters.items()}
         moments = {name: tuple(map(copied, pair)) for name, pair in self.moments.items()}
         state = TrainingState(self.n_steps, moments, self.last_used.copy(), dict(self.running))
+        arrays = [*parameters.values(), *(array for pair in moments.values() for array in pair)]
+        if not all(np.isfinite(x).all() for x in [*arrays, [*self.running.values()]]):
+            raise FloatingPointError(
+                f"The training has diverged by step {self.n_steps}: not all it has learnt is "
+                f"finite. Lower learning_rate (now {self.learning_rate}), or pass X as float64."
+            )
         return parameters, state
 
     def finish(self) -> tuple[dict[str, np.ndarray], TrainingState]:

@@ -46,7 +46,7 @@ KINDS = {
     "TopKSAE": Kind(_ENCODER, (), _SHALLOW),
     "BatchTopKSAE": Kind(_ENCODER, ("threshold_",), _SHALLOW),
     "MatryoshkaSAE": Kind(_ENCODER, ("threshold_",), _SHALLOW),
-    "ReLUSAE": Kind(_ENCODER, ("penalty_",), _SHALLOW),
+    "ReLUSAE": Kind(_ENCODER | {"_trained_intercept": "p"}, ("penalty_",), _SHALLOW),
     "JumpReLUSAE": Kind(_ENCODER | _JUMP, (), _SHALLOW | {"log_threshold": "p1"}),
 }
 

@@ -294,27 +294,39 @@ class NativeKernels:
         self._team.share(work, n, p * X.shape[1], chunk=chunk)
         return tuple(map(np.concatenate, zip(*parts, strict=True)))
 
-    def batch_top_k(self, X, W, bias, n_codes):
+    def batch_top_k(self, X, W, bias, n_codes, level=0.0):
         """The `n_codes` largest entries above zero of the whole of X @ W.T + bias.
+
+        Entries that equal the smallest of these are among them.
 
         Returns
         -------
         indices, values : (n, s)
             As from `above`.
-        threshold : float
-            The smallest of these entries; 0 where there are fewer than asked for.
+        smallest, next_one : float
+            The smallest of these entries, and the largest of the others above zero; 0 where
+            there is none.
+        n_above : int
+            How many of all entries are above `level`.
         """
         n, p = len(X), len(W)
         C = self._buffer("batch", (n, p), X.dtype)
+        n_above = [0] * n
 
         def work(a, b):
             np.matmul(X[a:b], W.T, out=C[a:b])
             C[a:b] += bias
+            n_above[a] = np.count_nonzero(C[a:b] > level)
 
         self._team.share(work, n, p * X.shape[1], chunk=_chunk(p, X))
         rank = max(0, n * p - n_codes)
-        threshold = max(np.partition(C, rank, axis=None)[rank], C.dtype.type(0))
-        return *_slots(*_entries(C, np.nextafter(threshold, C.dtype.type(-1)))), threshold
+        ordered = np.partition(C, rank, axis=None)
+        smallest, others = max(ordered[rank], C.dtype.type(0)), ordered[:rank]
+        if rank and others.max() == smallest:
+            others = others[others < smallest]
+        next_one = max(others.max(initial=0), C.dtype.type(0))
+        entries = _entries(C, np.nextafter(smallest, C.dtype.type(-1)))
+        return *_slots(*entries), float(smallest), float(next_one), sum(n_above)
 
     def by_size(self, indices, values):
         """The slots of each row from the largest value down."""

@@ -222,12 +222,14 @@ class TensorKernels:
         for rows in even_parts(counts.cpu().numpy()):
             yield _slots(C[rows], floor)
 
-    def batch_top_k(self, X, W, bias, n_codes):
+    def batch_top_k(self, X, W, bias, n_codes, level=0.0):
         C = torch.addmm(bias, X, W.T)
         largest = torch.topk(C.ravel(), min(n_codes, C.numel())).values
-        threshold = largest[-1].clamp(min=0)
-        floor = torch.nextafter(threshold, torch.full_like(threshold, -1))
-        return *_slots(C, floor), float(threshold)
+        smallest = largest[-1].clamp(min=0)
+        next_one = torch.where(smallest > C, C, 0).max().clamp(min=0)
+        floor = torch.nextafter(smallest, torch.full_like(smallest, -1))
+        numbers = float(smallest), float(next_one), int((level < C).sum())
+        return *_slots(C, floor), *numbers
 
     def by_size(self, indices, values):
         values, order = torch.sort(values, dim=1, descending=True, stable=True)

@@ -1,0 +1,277 @@
+"""Rows have as many codes as were asked for, at any time of a training, or it says so."""
+
+import copy
+import warnings
+
+import numpy as np
+import pytest
+from sklearn.exceptions import ConvergenceWarning
+
+from sklearn_mpsae import (
+    BatchTopKSAE,
+    JumpReLUSAE,
+    MatryoshkaSAE,
+    MPSparseAutoencoder,
+    ReLUSAE,
+    TopKSAE,
+)
+from sklearn_mpsae.callbacks import EarlyStopping, LogMetrics
+from sklearn_mpsae.learning.control import count
+
+AVERAGE = [
+    BatchTopKSAE(),
+    MatryoshkaSAE(),
+    JumpReLUSAE(),
+    ReLUSAE(),
+    MPSparseAutoencoder(sparsity="average"),
+]
+average = pytest.mark.parametrize("sae", AVERAGE, ids=lambda sae: type(sae).__name__)
+
+
+def l0(sae, X):
+    return (sae.transform(X) != 0).sum(axis=1).mean()
+
+
+def new(sae, **params):
+    options = {"n_components": 64, "n_nonzero_coefs": 4, "random_state": 0}
+    return copy.deepcopy(sae).set_params(**options | params)
+
+
+class AfterEpochs:
+    """Whatever a function says of the estimator after each epoch."""
+
+    def __init__(self, of):
+        self.of, self.seen = of, []
+
+    def setup(self, estimator, context):
+        pass
+
+    def teardown(self, estimator, context):
+        pass
+
+    def on_fit_task_begin(self, estimator, context):
+        pass
+
+    def on_fit_task_end(self, estimator, context, *, fitted_estimator=None):
+        if context.task_name == "epoch":
+            self.seen.append(self.of(fitted_estimator))
+
+
+@average
+def test_each_epoch_ends_with_the_codes_that_were_asked_for(sae, digits):
+    """Also while the training steps explore with three times as many."""
+    epochs = AfterEpochs(lambda est: l0(est, digits))
+    new(sae, max_iter=40).set_callbacks(epochs).fit(digits)
+    np.testing.assert_allclose(epochs.seen[1:], 4, rtol=0.2)
+    np.testing.assert_allclose(epochs.seen[-10:], 4, rtol=0.1)
+
+
+@average
+@pytest.mark.parametrize("max_iter", [1, 2, 5])
+def test_a_short_fit_has_the_codes_that_were_asked_for(sae, max_iter, digits):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        sae = new(sae, max_iter=max_iter).fit(digits)
+    assert l0(sae, digits) == pytest.approx(4, rel=0.1)
+
+
+@average
+def test_a_stopped_fit_has_the_codes_that_were_asked_for(sae, digits):
+    train, held_out = digits[:1500], digits[1500:]
+    stopping = EarlyStopping(held_out, scoring=lambda est, X: -est.n_iter_, patience=3)
+    sae = new(sae, max_iter=50).set_callbacks(stopping)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ConvergenceWarning)
+        sae.fit(train)
+    assert len(stopping.scores_) < 10
+    assert l0(sae, train) == pytest.approx(4, rel=0.1)
+
+
+def test_epochs_of_another_sparsity_are_not_compared(digits, monkeypatch):
+    """Neither taken for the best, nor counted by the patience."""
+
+    def wrong_at_first(now, n_codes, n_rows):
+        now.running["l0"] = 9.0 if now.running["n_batches"] <= 7 else 4.0
+
+    monkeypatch.setattr("sklearn_mpsae._topk.count", wrong_at_first)
+    stopping = EarlyStopping(digits[:50], scoring=lambda est, X: -est.n_iter_, patience=2)
+    sae = new(BatchTopKSAE(), max_iter=20, batch_size=200).set_callbacks(stopping)
+    sae.fit(digits[:400])
+    assert (sae.n_iter_, len(stopping.scores_)) == (4, 6)
+    assert count is not wrong_at_first
+
+
+def test_the_score_that_is_logged_is_of_the_codes_that_were_asked_for(digits):
+    seen = []
+    log = LogMetrics(lambda epoch, numbers: seen.append(numbers), X_val=digits)
+    new(BatchTopKSAE(), max_iter=5).set_callbacks(log).fit(digits)
+    with_twelve = new(TopKSAE(), n_nonzero_coefs=12, max_iter=5).fit(digits).score(digits)
+    assert seen[0]["l0"] > 8
+    assert all(numbers["r2"] < with_twelve - 0.03 for numbers in seen)
+
+
+@average
+def test_a_stream_has_the_codes_that_were_asked_for_from_its_first_call_on(sae, digits):
+    sae = new(sae)
+    for n in range(3):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            sae.partial_fit(digits[600 * n : 600 * n + 600])
+        assert l0(sae, digits) == pytest.approx(4, rel=0.15)
+
+
+@average
+def test_a_stream_that_follows_a_fit_explores_no_more(sae, digits):
+    sae = new(sae, max_iter=50).fit(digits)
+    for _ in range(3):
+        sae.partial_fit(digits)
+    assert l0(sae, digits) == pytest.approx(4, rel=0.2)
+    assert (sae.partial_fit(digits[:50]).atom_usage_ - sae.atom_usage_).sum() < 6 * 50
+
+
+@average
+def test_a_stream_row_by_row_has_about_the_codes_that_were_asked_for(sae, digits):
+    rows = np.random.default_rng(0).permutation(digits)[:400]
+    sae = new(sae)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for row in rows:
+            sae.partial_fit(row[None])
+    assert l0(sae, rows) == pytest.approx(4, rel=0.25)
+
+
+def off_by_a_lot(now, n_codes, n_rows):
+    now.running["l0"] = 5.0
+
+
+@pytest.mark.parametrize("verb", ["fit", "partial_fit"])
+@average
+def test_other_codes_than_asked_for_are_told(sae, verb, digits, monkeypatch):
+    module = {"MPSparseAutoencoder": "learning.control", "JumpReLUSAE": "learning.control"}
+    module |= {"ReLUSAE": "_threshold", "BatchTopKSAE": "_topk", "MatryoshkaSAE": "_topk"}
+    monkeypatch.setattr(f"sklearn_mpsae.{module[type(sae).__name__]}.count", off_by_a_lot)
+    with pytest.warns(
+        ConvergenceWarning, match="Rows have 5 codes on average, not the"
+    ) as seen:
+        getattr(new(sae, max_iter=1), verb)(digits)
+    assert seen[0].filename == __file__
+
+
+@pytest.mark.parametrize("sae", [*AVERAGE, TopKSAE()], ids=lambda sae: type(sae).__name__)
+def test_a_training_that_leaves_no_codes_says_so(sae, digits):
+    atoms = np.zeros((64, 64))
+    atoms[:, 0] = 1.0  # the corner pixel is blank in all rows
+    with pytest.warns(ConvergenceWarning, match="no row uses 100% of the atoms"):
+        new(sae, max_iter=1, dict_init=atoms, dead_atoms="keep").fit(digits)
+
+
+# ---------------------------------------------------------------------- repeated rows
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("cls", [BatchTopKSAE, MatryoshkaSAE])
+def test_repeated_rows_keep_their_codes(cls, seed):
+    X = np.eye(10)[np.random.default_rng(seed).integers(0, 10, 500)]
+    sae = cls(16, n_nonzero_coefs=1, max_iter=60, random_state=0).fit(X)
+    outputs = (X - sae.intercept_) @ sae.encoder_components_.T + sae.encoder_intercept_
+    assert abs(outputs - sae.threshold_).min() > 1e-4
+    if cls is BatchTopKSAE:
+        assert (sae.transform(X) > 0).any(axis=1).all()
+
+
+# ------------------------------------------------------------------------- ReLU's penalty
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("rate", [1e-5, 3e-3, 1.0])
+def test_relu_learns_at_any_rate_and_keeps_nothing_that_is_not_finite(rate, dtype, digits):
+    X = digits.astype(dtype)
+    sae = new(ReLUSAE(), learning_rate=rate, max_iter=60).fit(X)
+    state = sae._training_state
+    arrays = [sae.components_, sae.encoder_components_, sae.encoder_intercept_]
+    arrays += [a for pair in state.moments.values() for a in pair]
+    assert all(np.isfinite(a).all() for a in [*arrays, list(state.running.values())])
+    assert l0(sae, X) == pytest.approx(4, rel=0.1)
+    assert sae.score(X) > 0.1
+    assert 0 < sae.penalty_ < 40
+
+
+def test_a_slower_rate_learns_less(digits):
+    scores = [
+        new(ReLUSAE(), learning_rate=rate, max_iter=50).fit(digits).score(digits)
+        for rate in (1e-3, 1e-2, 0.1, 0.3)
+    ]
+    assert (np.diff(scores) > 0).all()
+
+
+def test_what_is_not_finite_is_never_kept(Estimator, digits, monkeypatch):
+    from sklearn_mpsae.coding.kernels.native import NativeKernels
+
+    right = NativeKernels.adam_step
+
+    def diverging(self, W, gradient, mean, square, *args, **options):
+        right(self, W, gradient, mean, square, *args, **options)
+        square[0] = np.inf
+
+    sae = Estimator(16, max_iter=1, random_state=0).fit(digits)
+    before = copy.deepcopy(vars(sae))
+    monkeypatch.setattr(NativeKernels, "adam_step", diverging)
+    for verb in ("fit", "partial_fit"):
+        with pytest.raises(FloatingPointError, match="Lower learning_rate"):
+            getattr(sae, verb)(digits)
+    assert vars(sae).keys() == before.keys()
+    np.testing.assert_array_equal(sae.components_, before["components_"])
+
+
+# ------------------------------------------------------------------- the scale of streams
+@pytest.mark.parametrize("scale", [1.0, 2.0**-20])
+@pytest.mark.parametrize("first", [1, 3])
+@pytest.mark.parametrize("offset", [0.0, 5.0])
+def test_a_first_chunk_without_variance_settles_no_scale(
+    Estimator, scale, first, offset, digits
+):
+    """What follows it is learnt as if it had come first."""
+    X = (digits[:400] + offset) * scale
+    begun = Estimator(32, n_nonzero_coefs=4, random_state=0)
+    with pytest.warns(ConvergenceWarning, match=f"The {first} rows so far do not vary"):
+        begun.partial_fit(np.repeat(X[:1], first, axis=0))
+    assert begun.n_samples_seen_ == first
+    right = Estimator(32, n_nonzero_coefs=4, random_state=0)
+    for _ in range(4):
+        begun.partial_fit(X)
+        right.partial_fit(X)
+    assert begun.score(X) == pytest.approx(right.score(X), abs=0.03)
+    assert begun._scale == pytest.approx(right._scale, rel=0.05)
+
+
+def test_rows_that_differ_by_rounding_do_not_vary(Estimator):
+    row = np.float32([0.1, 0.7, 1e3])
+    sae = Estimator(4, random_state=0)
+    for _ in range(5):
+        with pytest.warns(ConvergenceWarning, match="do not vary"):
+            sae.partial_fit(row[None])
+    assert sae.n_steps_ == 0
+
+
+def test_a_stream_row_by_row_learns_the_scale(Estimator, digits):
+    rows = np.random.default_rng(0).permutation(digits)[:100]
+    sae = Estimator(8, n_nonzero_coefs=2, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        for row in rows:
+            sae.partial_fit(row[None])
+    expected = np.sqrt(((digits - digits.mean(axis=0)) ** 2).sum(axis=1).mean())
+    assert sae._scale == pytest.approx(expected, rel=0.1)
+    later = copy.deepcopy(sae).partial_fit(np.tile(digits[:600], (2, 1)))
+    assert later._scale == later.partial_fit(digits * 100)._scale
+
+
+@average
+def test_a_warm_start_begins_with_the_codes_that_were_asked_for(sae, digits):
+    sae = new(sae, max_iter=30, warm_start=True).fit(digits)
+    sae.set_params(max_iter=1, learning_rate=1e-9).fit(digits)
+    assert l0(sae, digits) == pytest.approx(4, rel=0.1)
+
+
+def test_atoms_used_before_a_small_chunk_are_not_dead(Estimator, digits):
+    sae = Estimator(32, n_nonzero_coefs=4, max_iter=30, random_state=0).fit(digits)
+    before = sae.atom_usage_
+    after = sae.partial_fit(digits[:10]).atom_usage_
+    assert (after >= before).all()
+    assert 0 < (after - before).sum() < 10 * 32

@@ -7,6 +7,7 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 
 import numpy as np
 import pytest
+from patches import CheckedPatch
 from sklearn.base import BaseEstimator
 
 import sklearn_mpsae
@@ -26,6 +27,13 @@ SEARCHING = [public for public in _PUBLIC if public not in ESTIMATORS]
 @pytest.fixture(params=ESTIMATORS, ids=lambda cls: cls.__name__)
 def Estimator(request):  # noqa: N802 - it stands for a class
     return request.param
+
+
+@pytest.fixture
+def monkeypatch():
+    """pytest's, that also fails where what it put in was not used."""
+    with CheckedPatch.context() as patch:
+        yield patch
 
 
 @pytest.fixture

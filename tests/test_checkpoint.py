@@ -11,6 +11,7 @@ import zipfile
 
 import numpy as np
 import pytest
+from patches import CheckedPatch
 
 from sklearn_mpsae import MPSparseAutoencoder, TopKSAE
 from sklearn_mpsae.learning import checkpoint as files
@@ -176,7 +177,7 @@ def test_what_was_learnt_before_bad_rows_can_be_kept(X, path):
     options = OPTIONS | {"max_iter": 1, "center": False, "random_state": 0}
     options |= {"checkpoint": path, "batch_size": 50}
     # The scale is taken from the first rows only, as of a stream that is long.
-    with pytest.MonkeyPatch.context() as patch:
+    with CheckedPatch.context() as patch:
         patch.setattr("sklearn_mpsae.sources._POOL_BYTES", 100 * 12 * 4)
         est = MPSparseAutoencoder(**options)
         with pytest.raises(ValueError, match="Row 430 of X contains NaN"):

@@ -1,6 +1,5 @@
 """How the estimators behave behind scikit-learn's doors."""
 
-import copy
 import pickle
 import warnings
 
@@ -288,41 +287,17 @@ def test_torch_tensors_are_read_in_their_precision(Estimator, dtype, small):
 
 
 @pytest.mark.parametrize("options", [{}, {"transform_algorithm": "omp"}], ids=["", "omp"])
-def test_the_torch_path_learns_what_the_cpu_path_learns(Estimator, options, small, torch_path):
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_the_torch_path_learns_what_the_cpu_path_learns(Estimator, options, method, small):
     if options and Estimator is not MPSparseAutoencoder:
         options = {"dead_atoms": "revive"}
     est = Estimator(16, n_nonzero_coefs=3, max_iter=30, random_state=0, **options)
-    native = copy.deepcopy(est).fit(small)
-    with torch_path() as used:
-        tensor = est.fit(small)
-        codes = tensor.transform(small)
-    assert used
-    np.testing.assert_allclose(tensor.components_, native.components_, atol=1e-8)
-    np.testing.assert_allclose(codes, native.transform(small), atol=1e-8)
-    np.testing.assert_array_equal(tensor.atom_usage_, native.atom_usage_)
-
-
-@pytest.fixture
-def torch_path(monkeypatch):
-    """A context in which estimators compute with torch on the CPU."""
-    from contextlib import contextmanager
-
-    from sklearn_mpsae import _base
-    from sklearn_mpsae.coding.kernels.tensor import TensorKernels
-
-    @contextmanager
-    def context():
-        used = []
-
-        def open_kernels(device, dtype):
-            used.append(device)
-            return TensorKernels("cpu", dtype)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(_base, "open_kernels", open_kernels)
-            yield used
-
-    return context
+    tensor = clone(est).set_params(device="cpu:0")  # of torch; "cpu" is of NumPy
+    for each in (est, tensor):
+        getattr(each, method)(small)
+    np.testing.assert_allclose(tensor.components_, est.components_, atol=1e-8)
+    np.testing.assert_allclose(tensor.transform(small), est.transform(small), atol=1e-8)
+    np.testing.assert_array_equal(tensor.atom_usage_, est.atom_usage_)
 
 
 # -------------------------------------------------------------------------- callbacks

@@ -291,8 +291,8 @@ def test_a_step_without_gradient_stays(kernels, rng):
 )
 def test_auto_is_the_device_that_computes_in_the_dtype(monkeypatch, cuda, mps, dtype, device):
     monkeypatch.setattr(coding_kernels, "_may_have_accelerator", lambda: True)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    monkeypatch.watch(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.watch(torch.backends.mps, "is_available", lambda: mps)
     assert coding_kernels._best_device(np.dtype(dtype)) == device
 
 
@@ -307,7 +307,7 @@ def test_auto_is_the_device_that_computes_in_the_dtype(monkeypatch, cuda, mps, d
 )
 def test_torch_is_asked_where_there_may_be_a_gpu(monkeypatch, platform, there, expected):
     monkeypatch.setattr(coding_kernels.sys, "platform", platform)
-    monkeypatch.setattr(coding_kernels.os.path, "exists", lambda path: path in there)
+    monkeypatch.watch(coding_kernels.os.path, "exists", lambda path: path in there)
     assert coding_kernels._may_have_accelerator() == expected
 
 

@@ -29,6 +29,21 @@ def Estimator(request):  # noqa: N802 - it stands for a class
     return request.param
 
 
+def _one_of_each_base():
+    """All estimators, those slow whose private base class another of them has as well."""
+    bases = set()
+    for cls in ESTIMATORS:
+        base = next(base for base in cls.__mro__[1:] if base not in ESTIMATORS)
+        yield pytest.param(cls, marks=pytest.mark.slow if base in bases else ())
+        bases.add(base)
+
+
+@pytest.fixture(params=[*_one_of_each_base()], ids=lambda cls: cls.__name__)
+def OneOfEachBase(request):  # noqa: N802
+    """For tests that train to the end: what a base does, they see in one of its classes."""
+    return request.param
+
+
 @pytest.fixture
 def monkeypatch():
     """pytest's, that also fails where what it put in was not used."""

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 import warnings
 import zipfile
 
@@ -353,6 +354,28 @@ FIT = """
 """
 
 
+def test_a_process_that_is_killed_is_taken_up(tmp_path):
+    """SIGKILL as soon as there is a checkpoint, which the next one then replaces."""
+    path = tmp_path / "killed"
+    command = [sys.executable, "-c", textwrap.dedent(FIT), path]
+    killed = subprocess.Popen(command, stdout=subprocess.PIPE)
+    killed.stdout.readline()
+    while not path.exists():
+        assert killed.poll() is None
+        time.sleep(0.001)
+    killed.send_signal(signal.SIGKILL)
+    assert not killed.communicate()[0]
+    assert 0 < files.read(path)[0]["n_steps"] < 1200
+
+    def fit_with(path):
+        names = {}
+        exec(textwrap.dedent(FIT).replace("sys.argv[1]", repr(str(path))), names)
+        return names["est"].components_
+
+    np.testing.assert_array_equal(fit_with(path), fit_with(tmp_path / "whole"))
+
+
+@pytest.mark.slow
 def test_a_process_that_is_killed_again_and_again_gets_there(tmp_path, rng):
     """SIGKILL at random moments, of which many fall into the writing of a checkpoint.
 

@@ -1,5 +1,10 @@
+import gc
 import os
 
+# Before any of them is imported: threads of OpenMP and of the BLAS that wait for work sleep.
+# Else they keep busy the processors that the other workers of pytest-xdist want.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
 # Before SciPy is imported: scikit-learn skips its array API check without it.
 os.environ.setdefault("SCIPY_ARRAY_API", "1")
 # Pictures are drawn, never shown.
@@ -27,6 +32,11 @@ SEARCHING = [public for public in _PUBLIC if public not in ESTIMATORS]
 @pytest.fixture(params=ESTIMATORS, ids=lambda cls: cls.__name__)
 def Estimator(request):  # noqa: N802 - it stands for a class
     return request.param
+
+
+def pytest_collection_finish():
+    """Collections of garbage pass over what is there before the first test, for good."""
+    gc.freeze()
 
 
 def _one_of_each_base():

@@ -366,9 +366,7 @@ def test_public_names():
         sklearn_mpsae.Nonsense  # noqa: B018
 
 
-@pytest.mark.parametrize(
-    "k", [2, *(pytest.param(k, marks=pytest.mark.slow) for k in (4, 10))]
-)
+@pytest.mark.parametrize("k", [2, *(pytest.param(k, marks=pytest.mark.slow) for k in (4, 10))])
 def test_codes_are_as_many_as_asked_for(Estimator, k, digits):
     """On average within 5%, with the default fit; never more where that is the promise."""
     sae = Estimator(128, n_nonzero_coefs=k, random_state=0).fit(digits)

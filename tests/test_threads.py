@@ -104,7 +104,12 @@ def test_workers_of_a_grid_search_take_one_thread_each(rows, workers):
 
 
 @pytest.mark.parametrize(
-    ("inner", "expected"), [(None, max(N_CPUS // 2, 1)), (1, 1), (N_CPUS, N_CPUS)]
+    ("inner", "expected"),
+    [
+        (None, max(N_CPUS // 2, 1)),
+        pytest.param(1, 1, marks=pytest.mark.slow),
+        (N_CPUS, N_CPUS),
+    ],
 )
 def test_a_worker_may_use_the_threads_that_joblib_gives_it(inner, expected, workers):
     with joblib.parallel_config(backend="loky", inner_max_num_threads=inner):
@@ -114,9 +119,7 @@ def test_a_worker_may_use_the_threads_that_joblib_gives_it(inner, expected, work
 
 @DEVICES
 def test_a_fit_uses_the_threads_that_threadpoolctl_allows(rows, device):
-    est = MPSparseAutoencoder(
-        256, n_nonzero_coefs=8, max_iter=4, device=device, random_state=0
-    )
+    est = MPSparseAutoencoder(256, n_nonzero_coefs=8, max_iter=4, device=device, random_state=0)
     est.fit(rows[:100])  # compiles
     with threadpoolctl.threadpool_limits(1), ShareOfOthers() as limited:
         est.fit(rows).score(rows)
@@ -171,8 +174,8 @@ def test_limits_are_what_they_were_after_an_error_in_the_middle(
         before = counts(), torch.get_num_threads(), set(threading.enumerate())
         for learn in ("fit", "partial_fit"):
             steps.clear()
+            est = Estimator(20, batch_size=8, device=device, random_state=0)
             with pytest.raises(error):
-                est = Estimator(20, batch_size=8, device=device, random_state=0)
                 getattr(est, learn)(small)
             assert (counts(), torch.get_num_threads(), set(threading.enumerate())) == before
 

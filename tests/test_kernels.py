@@ -1,5 +1,7 @@
 """The kernels' verbs one by one: each is its NumPy definition, on both sets of kernels."""
 
+import inspect
+
 import numpy as np
 import pytest
 import torch
@@ -51,7 +53,25 @@ def dense(indices, values, p):
     return out
 
 
+def test_both_sets_have_the_same_verbs():
+    """With the same arguments."""
+    native, tensor = (
+        {
+            name: inspect.signature(verb).parameters.keys()
+            for name, verb in vars(cls).items()
+            if inspect.isfunction(verb) and not name.startswith("_")
+        }
+        for cls in (NativeKernels, TensorKernels)
+    )
+    assert native == tensor
+
+
 # ------------------------------------------------------------------------------- valuing
+def test_exp(kernels, rng):
+    x = rng.standard_normal(9)
+    np.testing.assert_allclose(call(kernels, "exp", x), np.exp(x), rtol=1e-12)
+
+
 def test_count(kernels, codes):
     indices, values = codes
     expected = [np.sum((indices == j) & (values != 0)) for j in range(40)]

@@ -13,6 +13,7 @@ fails. A table says which; the exit status is that of a verb whose fault no test
 import argparse
 import ast
 import contextlib
+import functools
 import importlib
 import io
 import multiprocessing
@@ -54,11 +55,13 @@ def owner_of(module):
 def broken(verb, how):
     if how == "raises":
 
+        @functools.wraps(verb)
         def raising(*args, **kwargs):
             raise RuntimeError(f"{verb.__name__} is broken")
 
         return raising
 
+    @functools.wraps(verb)
     def wrong(*args, **kwargs):
         result = verb(*args, **kwargs)
         if verb.__name__ == "adam_step":  # in place

@@ -1,6 +1,6 @@
 """Breaks each verb of the kernels once: does a default test fail?
 
-    python tools/break_verbs.py                 # all of them, some ten minutes
+    python tools/break_verbs.py                 # all of them, some four minutes
     python tools/break_verbs.py tensor fused    # those of some modules
     python tools/break_verbs.py native.top_k    # or some of them
     python tools/break_verbs.py tensor -k torch_path   # what fits of estimators see

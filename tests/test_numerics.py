@@ -29,7 +29,7 @@ def coherent(n_pairs, d, coherence, rng):
     return unit_rows(np.concatenate([first, second]))
 
 
-def problem(coherence, dtype, d=16, n_pairs=32, n=20):
+def problem(coherence, dtype, d=32, n_pairs=64, n=20):
     rng = np.random.default_rng(0)
     W = coherent(n_pairs, d, coherence, rng).astype(dtype)
     return rng.standard_normal((n, d)).astype(dtype), W

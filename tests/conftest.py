@@ -39,6 +39,10 @@ def pytest_collection_finish():
     gc.freeze()
 
 
+def pytest_unconfigure():
+    gc.unfreeze()
+
+
 def _one_of_each_base():
     """All estimators, those slow whose private base class another of them has as well."""
     bases = set()

@@ -300,6 +300,19 @@ def test_the_torch_path_learns_what_the_cpu_path_learns(Estimator, options, meth
     np.testing.assert_array_equal(tensor.atom_usage_, est.atom_usage_)
 
 
+@pytest.mark.parametrize("path", ["blocked", "residual"])
+@pytest.mark.parametrize("precision", ["full", "bfloat16"])
+def test_the_torch_path_without_a_gram_matrix_is_as_good(path, precision, small, monkeypatch):
+    est = MPSparseAutoencoder(16, n_nonzero_coefs=3, max_iter=30, random_state=0)
+    expected = est.fit(small).score(small)
+    for module in ("_mp", "coding.pursuit"):
+        monkeypatch.setattr(f"sklearn_mpsae.{module}.cheapest_path", lambda *_: path)
+    est.set_params(device="cpu:0", precision=precision).fit(small)
+    assert est.score(small) == pytest.approx(
+        expected, abs=1e-8 if precision == "full" else 0.02
+    )
+
+
 # -------------------------------------------------------------------------- callbacks
 def test_callbacks_see_every_epoch_and_may_stop(Estimator, small):
     pytest.importorskip("sklearn.callback", reason="callbacks came with scikit-learn 1.9")

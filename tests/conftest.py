@@ -1,5 +1,10 @@
+import gc
 import os
 
+# Before any of them is imported: threads of OpenMP and of the BLAS that wait for work sleep.
+# Else they keep busy the processors that the other workers of pytest-xdist want.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
 # Before SciPy is imported: scikit-learn skips its array API check without it.
 os.environ.setdefault("SCIPY_ARRAY_API", "1")
 # Pictures are drawn, never shown.
@@ -7,6 +12,7 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 
 import numpy as np
 import pytest
+from patches import CheckedPatch
 from sklearn.base import BaseEstimator
 
 import sklearn_mpsae
@@ -26,6 +32,37 @@ SEARCHING = [public for public in _PUBLIC if public not in ESTIMATORS]
 @pytest.fixture(params=ESTIMATORS, ids=lambda cls: cls.__name__)
 def Estimator(request):  # noqa: N802 - it stands for a class
     return request.param
+
+
+def pytest_collection_finish():
+    """Collections of garbage pass over what is there before the first test, for good."""
+    gc.freeze()
+
+
+def pytest_unconfigure():
+    gc.unfreeze()
+
+
+def _one_of_each_base():
+    """All estimators, those slow whose private base class another of them has as well."""
+    bases = set()
+    for cls in ESTIMATORS:
+        base = next(base for base in cls.__mro__[1:] if base not in ESTIMATORS)
+        yield pytest.param(cls, marks=pytest.mark.slow if base in bases else ())
+        bases.add(base)
+
+
+@pytest.fixture(params=[*_one_of_each_base()], ids=lambda cls: cls.__name__)
+def OneOfEachBase(request):  # noqa: N802
+    """For tests that train to the end: what a base does, they see in one of its classes."""
+    return request.param
+
+
+@pytest.fixture
+def monkeypatch():
+    """pytest's, that also fails where what it put in was not used."""
+    with CheckedPatch.context() as patch:
+        yield patch
 
 
 @pytest.fixture

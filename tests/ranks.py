@@ -1,7 +1,8 @@
 """What one rank does in the tests of `distributed=True`: python ranks.py task folder.
 
-Its rank and the number of ranks are in the environment, as torchrun sets them. What it has
-learnt, or the error it met, goes to a file of its own in the folder.
+Its rank and the number of ranks are in the environment, as torchrun sets them; a test that
+starts it by itself gives them to `begin`. What it has learnt, or the error it met, goes to a
+file of its own in the folder.
 """
 
 import os
@@ -16,14 +17,13 @@ import sklearn_mpsae
 from sklearn_mpsae.learning.trainer import Trainer
 from sklearn_mpsae.sources import BatchStream
 
-NAMES = (
-    "MPSparseAutoencoder",
-    "TopKSAE",
-    "BatchTopKSAE",
-    "JumpReLUSAE",
-    "ReLUSAE",
-    "MatryoshkaSAE",
-)
+# Found, not listed: all that can be fitted by several processes.
+NAMES = [
+    name
+    for name in sklearn_mpsae.__all__
+    if "distributed" in getattr(getattr(sklearn_mpsae, name), "_parameter_constraints", ())
+    and hasattr(getattr(sklearn_mpsae, name), "partial_fit")
+]
 OPTIONS = {
     "n_components": 24,
     "n_nonzero_coefs": 3,
@@ -134,6 +134,11 @@ def learn(task, folder, rank, n_ranks):
     if task == "checkpoint" and rank == 1:
         dies_at(17, kill)
     return single(**other).fit(X)
+
+
+def begin(task, folder, environment):
+    os.environ |= environment
+    main(task, folder)
 
 
 def main(task, folder):

@@ -106,23 +106,13 @@ def test_bad_data_to_learn_from(Estimator, method, make, small):
     assert vars(est) == vars(Estimator(8, **FAST))
 
 
+# The other methods, and fits of what has been fitted: tests/test_hostile.py.
 @pytest.mark.parametrize("make", BAD_DATA)
-def test_a_failed_fit_leaves_the_last_one(Estimator, make, small):
-    spoil, match = BAD_DATA[make]
-    est = Estimator(8, **FAST).fit(small)
-    before = vars(est).copy()
-    with pytest.raises((ValueError, TypeError), match=match):
-        est.fit(spoil(small))
-    assert vars(est) == before
-
-
-@pytest.mark.parametrize("method", ["transform", "score", "reconstruction_path"])
-@pytest.mark.parametrize("make", BAD_DATA)
-def test_bad_data_to_encode(Estimator, method, make, small):
+def test_bad_data_for_a_path(Estimator, make, small):
     spoil, match = BAD_DATA[make]
     est = Estimator(8, **FAST).fit(small)
     with pytest.raises((ValueError, TypeError), match=match.replace("0 feature", "feature")):
-        getattr(est, method)(spoil(small))
+        est.reconstruction_path(spoil(small))
 
 
 @pytest.mark.parametrize("method", ["transform", "score", "reconstruction_path", "partial_fit"])

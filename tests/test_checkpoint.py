@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 import tracemalloc
 import warnings
 import zipfile
@@ -14,6 +15,7 @@ import zipfile
 import numpy as np
 import pytest
 from joblib import parallel_config
+from patches import CheckedPatch
 from scipy import sparse
 from sklearn.exceptions import FitFailedWarning
 from sklearn.model_selection import GridSearchCV, cross_val_score
@@ -184,7 +186,7 @@ def test_what_was_learnt_before_bad_rows_can_be_kept(X, path):
     options = OPTIONS | {"max_iter": 1, "center": False, "random_state": 0}
     options |= {"checkpoint": path, "batch_size": 50}
     # The scale is taken from the first rows only, as of a stream that is long.
-    with pytest.MonkeyPatch.context() as patch:
+    with CheckedPatch.context() as patch:
         patch.setattr("sklearn_mpsae.sources._POOL_BYTES", 100 * 12 * 4)
         est = MPSparseAutoencoder(**options)
         with pytest.raises(ValueError, match="Row 430 of X contains NaN"):
@@ -634,6 +636,28 @@ FIT = """
 """
 
 
+def test_a_process_that_is_killed_is_taken_up(tmp_path):
+    """SIGKILL as soon as there is a checkpoint, which the next one then replaces."""
+    path = tmp_path / "killed"
+    command = [sys.executable, "-c", textwrap.dedent(FIT), path]
+    killed = subprocess.Popen(command, stdout=subprocess.PIPE)
+    killed.stdout.readline()
+    while not path.exists():
+        assert killed.poll() is None
+        time.sleep(0.001)
+    killed.send_signal(signal.SIGKILL)
+    assert not killed.communicate()[0]
+    assert 0 < files.read(path)[0]["n_steps"] < 1200
+
+    def fit_with(path):
+        names = {}
+        exec(textwrap.dedent(FIT).replace("sys.argv[1]", repr(str(path))), names)
+        return names["est"].components_
+
+    np.testing.assert_array_equal(fit_with(path), fit_with(tmp_path / "whole"))
+
+
+@pytest.mark.slow
 def test_a_process_that_is_killed_again_and_again_gets_there(tmp_path, rng):
     """SIGKILL at random moments, of which many fall into the writing of a checkpoint.
 

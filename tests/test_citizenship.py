@@ -13,7 +13,6 @@ from sklearn.model_selection import GridSearchCV
 
 from sklearn_mpsae import MPSparseAutoencoder
 from sklearn_mpsae.coding.kernels import team
-from sklearn_mpsae.coding.kernels.tensor import TensorKernels
 
 
 def run_python(code):
@@ -66,13 +65,10 @@ def global_state():
     }
 
 
-@pytest.mark.parametrize("path", ["native", "torch"])
-def test_no_global_state_is_touched(Estimator, path, small, monkeypatch):
-    from sklearn_mpsae import _base
-
-    if path == "torch":
-        monkeypatch.setattr(_base, "open_kernels", lambda _, dtype: TensorKernels("cpu", dtype))
-    est = Estimator(200, batch_size=30, max_iter=3, random_state=0)
+@pytest.mark.parametrize("device", ["cpu", "cpu:0"])
+def test_no_global_state_is_touched(Estimator, device, small):
+    """Neither by NumPy's kernels nor by torch's on the same processor."""
+    est = Estimator(200, batch_size=30, max_iter=3, device=device, random_state=0)
     X = np.repeat(small, 30, axis=0)
     before = global_state()
     est.fit(X).partial_fit(X).transform(X)

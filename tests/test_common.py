@@ -9,14 +9,21 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from sklearn_mpsae._shallow import BaseAverageSAE
 
-# Those that search make many fits: short ones, with a target that any of them reaches.
-CHECKED = [cls() for cls in ESTIMATORS] + [
+# Short fits. Those that search make many, and any of them reaches their target.
+CHECKED = [cls(max_iter=5) for cls in ESTIMATORS] + [
     cls(cv=2, max_iter=2, target_score=-1000.0) for cls in SEARCHING
 ]
 
 
 @parametrize_with_checks(CHECKED)
 def test_check_estimator(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.slow
+@parametrize_with_checks([cls() for cls in ESTIMATORS])
+def test_check_estimator_as_it_comes(estimator, check):
+    """What the README says: all checks, with no parameter set."""
     check(estimator)
 
 

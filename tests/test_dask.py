@@ -1,6 +1,7 @@
 """Out of core and over machines, on a real cluster of two processes."""
 
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -147,6 +148,13 @@ def test_a_grid_search_over_dask_equals_the_plain_one(Estimator, rows, client):
     )
 
 
+@pytest.mark.parametrize("example", ["dask_out_of_core", "dask_grid_search"])
+def test_the_names_that_an_example_asks_for_are_there(example):
+    """All that it imports; it runs in full below."""
+    assert callable(runpy.run_path(str(ROOT / "examples" / f"{example}.py"))["main"])
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("example", "options", "said"),
     [

@@ -53,7 +53,7 @@ def calls(openml, monkeypatch):
         calls.append((args, kwargs))
         return openml
 
-    monkeypatch.setattr(_mnist, "fetch_openml", fetch_openml)
+    monkeypatch.watch(_mnist, "fetch_openml", fetch_openml)
     return calls
 
 
@@ -62,7 +62,7 @@ def offline(monkeypatch):
     def fetch_openml(*args, **kwargs):
         raise URLError("no route to host")
 
-    monkeypatch.setattr(_mnist, "fetch_openml", fetch_openml)
+    monkeypatch.watch(_mnist, "fetch_openml", fetch_openml)
 
 
 def save(folder, arrays):

@@ -1,6 +1,7 @@
 """Several processes learn one dictionary: what one process would learn from all rows."""
 
 import contextlib
+import multiprocessing
 import os
 import socket
 import subprocess
@@ -26,29 +27,29 @@ def free_port():
         return sock.getsockname()[1]
 
 
+# A process that has imported all that a rank needs, and is forked for each of them.
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["torch.distributed", "sklearn_mpsae._compare"])
+
+
 def run(task, folder, n_ranks=2):
     """The processes' results, or None for one that was killed; all end in bounded time."""
-    port = str(free_port())
+    shared = {"WORLD_SIZE": str(n_ranks), "MASTER_ADDR": "127.0.0.1"}
+    shared |= {"MASTER_PORT": str(free_port()), "OMP_NUM_THREADS": "1"}
     processes = []
-    for rank in range(n_ranks):
+    for rank in map(str, range(n_ranks)):
         (folder / f"{rank}.joblib").unlink(missing_ok=True)
-        env = os.environ | {
-            "RANK": str(rank),
-            "LOCAL_RANK": str(rank),
-            "WORLD_SIZE": str(n_ranks),
-            "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": port,
-            "OMP_NUM_THREADS": "1",
-        }
-        command = [sys.executable, ranks.__file__, task, str(folder)]
-        processes.append(subprocess.Popen(command, env=env))
+        own = {"RANK": rank, "LOCAL_RANK": rank}
+        process = PROCESSES.Process(target=ranks.begin, args=(task, folder, shared | own))
+        process.start()
+        processes.append(process)
     deadline = time.monotonic() + PATIENCE
-    try:
-        for process in processes:
-            process.wait(max(1, deadline - time.monotonic()))
-    finally:
-        for process in processes:
-            process.kill()
+    for process in processes:
+        process.join(max(1, deadline - time.monotonic()))
+    late = [process for process in processes if process.is_alive()]
+    for process in late:
+        process.kill()
+    assert not late
     files = [folder / f"{rank}.joblib" for rank in range(n_ranks)]
     return [joblib.load(file) if file.exists() else None for file in files]
 
@@ -93,7 +94,13 @@ def test_the_first_line_of_an_error_is_told():
 
 
 @pytest.mark.parametrize(
-    ("shards", "n_ranks"), [("even", 1), ("even", 2), ("uneven", 2), ("even", 4), ("uneven", 4)]
+    ("shards", "n_ranks"),
+    [
+        ("even", 2),
+        ("uneven", 2),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in [("even", 1), ("even", 4)]),
+        pytest.param("uneven", 4, marks=pytest.mark.slow),
+    ],
 )
 def test_ranks_learn_what_one_process_learns(shards, n_ranks, tmp_path):
     """Bit for bit the same on all ranks, and as one process to 1e-6 in float32."""
@@ -182,6 +189,7 @@ def test_a_distributed_fit_goes_on_from_its_checkpoint(tmp_path):
         np.testing.assert_array_equal(resumed.loss_curve_, whole.loss_curve_)
 
 
+@pytest.mark.slow
 def test_torchrun_launches_it(tmp_path):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += ["--nproc-per-node", "2", ranks.__file__, "plain", str(tmp_path)]

@@ -1,6 +1,5 @@
 """How the estimators behave behind scikit-learn's doors."""
 
-import copy
 import pickle
 
 import joblib
@@ -286,41 +285,30 @@ def test_torch_tensors_are_read_in_their_precision(Estimator, dtype, small):
 
 
 @pytest.mark.parametrize("options", [{}, {"transform_algorithm": "omp"}], ids=["", "omp"])
-def test_the_torch_path_learns_what_the_cpu_path_learns(Estimator, options, small, torch_path):
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_the_torch_path_learns_what_the_cpu_path_learns(Estimator, options, method, small):
     if options and Estimator is not MPSparseAutoencoder:
         options = {"dead_atoms": "revive"}
     est = Estimator(16, n_nonzero_coefs=3, max_iter=30, random_state=0, **options)
-    native = copy.deepcopy(est).fit(small)
-    with torch_path() as used:
-        tensor = est.fit(small)
-        codes = tensor.transform(small)
-    assert used
-    np.testing.assert_allclose(tensor.components_, native.components_, atol=1e-8)
-    np.testing.assert_allclose(codes, native.transform(small), atol=1e-8)
-    np.testing.assert_array_equal(tensor.atom_usage_, native.atom_usage_)
+    tensor = clone(est).set_params(device="cpu:0")  # of torch; "cpu" is of NumPy
+    for each in (est, tensor):
+        getattr(each, method)(small)
+    np.testing.assert_allclose(tensor.components_, est.components_, atol=1e-8)
+    np.testing.assert_allclose(tensor.transform(small), est.transform(small), atol=1e-8)
+    np.testing.assert_array_equal(tensor.atom_usage_, est.atom_usage_)
 
 
-@pytest.fixture
-def torch_path(monkeypatch):
-    """A context in which estimators compute with torch on the CPU."""
-    from contextlib import contextmanager
-
-    from sklearn_mpsae import _base
-    from sklearn_mpsae.coding.kernels.tensor import TensorKernels
-
-    @contextmanager
-    def context():
-        used = []
-
-        def open_kernels(device, dtype):
-            used.append(device)
-            return TensorKernels("cpu", dtype)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(_base, "open_kernels", open_kernels)
-            yield used
-
-    return context
+@pytest.mark.parametrize("path", ["blocked", "residual"])
+@pytest.mark.parametrize("precision", ["full", "bfloat16"])
+def test_the_torch_path_without_a_gram_matrix_is_as_good(path, precision, small, monkeypatch):
+    est = MPSparseAutoencoder(16, n_nonzero_coefs=3, max_iter=30, random_state=0)
+    expected = est.fit(small).score(small)
+    for module in ("_mp", "coding.pursuit"):
+        monkeypatch.setattr(f"sklearn_mpsae.{module}.cheapest_path", lambda *_: path)
+    est.set_params(device="cpu:0", precision=precision).fit(small)
+    assert est.score(small) == pytest.approx(
+        expected, abs=1e-8 if precision == "full" else 0.02
+    )
 
 
 # -------------------------------------------------------------------------- callbacks
@@ -389,7 +377,7 @@ def test_public_names():
         sklearn_mpsae.Nonsense  # noqa: B018
 
 
-@pytest.mark.parametrize("k", [2, 4, 10])
+@pytest.mark.parametrize("k", [2, *(pytest.param(k, marks=pytest.mark.slow) for k in (4, 10))])
 def test_codes_are_as_many_as_asked_for(Estimator, k, digits):
     """On average within 5%, with the default fit; never more where that is the promise."""
     sae = Estimator(128, n_nonzero_coefs=k, random_state=0).fit(digits)

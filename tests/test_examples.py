@@ -3,15 +3,18 @@
 import ast
 import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pytest
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 PLOTS = sorted(EXAMPLES.glob("plot_*.py"))
-FAST = {"plot_embeddings", "plot_hierarchy", "plot_sparsity_path"}
+# Whose time is that of their fits.
+FAST = {"plot_callbacks", "plot_embeddings", "plot_hierarchy", "plot_sparsity_path"}
 PATIENCE = 300  # seconds, after which one hangs; they take some
 
 
@@ -31,13 +34,20 @@ def run(command, folder):
     return ran.stdout
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        pytest.param(path, id=path.stem, marks=() if path.stem in FAST else pytest.mark.slow)
-        for path in PLOTS
-    ],
-)
+@pytest.mark.parametrize("name", sorted(FAST))
+def test_it_runs_with_fits_that_are_cut_short(name, tmp_path, monkeypatch):
+    if name == "plot_callbacks":
+        pytest.importorskip("sklearn.callback", reason="callbacks came with scikit-learn 1.9")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sklearn_mpsae._learner._DEFAULT_STEPS", 30)
+    runpy.run_path(str(EXAMPLES / f"{name}.py"))
+    assert plt.get_fignums()
+    plt.close("all")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", PLOTS, ids=lambda path: path.stem)
 def test_it_runs(path, tmp_path):
     if path.stem == "plot_callbacks":
         pytest.importorskip("sklearn.callback", reason="callbacks came with scikit-learn 1.9")

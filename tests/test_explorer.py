@@ -423,7 +423,7 @@ def test_bad_input_is_refused_before_any_work(
 ):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder.html").mkdir()
-    monkeypatch.setattr("sklearn_mpsae.explorer._explore.facts_of", no_work)
+    monkeypatch.watch("sklearn_mpsae.explorer._explore", "facts_of", no_work)
     arguments = {"estimator": mp, "X": X, "path": "page.html"} | options
     with pytest.raises(error, match=match):
         explore(**arguments)

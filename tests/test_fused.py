@@ -324,7 +324,7 @@ def test_coarse_pursuit_loses_next_to_nothing(positive):
 def test_coarse_pursuit_forms_no_gram_matrix_beyond_its_budget(monkeypatch, n_bytes, on_demand):
     made = []
     rows = tensor._GramRows
-    monkeypatch.setattr(tensor, "_GramRows", lambda *args: made.append(1) or rows(*args))
+    monkeypatch.watch(tensor, "_GramRows", lambda *args: made.append(1) or rows(*args))
     monkeypatch.setattr(tensor, "GRAM_BYTES", n_bytes)
     X, W = problem(100, 24, np.float32, n=12, device="cpu")
     TensorKernels("cpu", np.float32).coarse_pursuit(X, W, 3, **options({}, True))

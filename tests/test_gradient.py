@@ -1,8 +1,11 @@
 """The explicit gradients are autograd's on the reference."""
 
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
 import torch
+from patches import CheckedPatch
 
 from sklearn_mpsae import (
     BatchTopKSAE,
@@ -12,7 +15,7 @@ from sklearn_mpsae import (
     ReLUSAE,
     TopKSAE,
 )
-from sklearn_mpsae.coding.kernels import reference
+from sklearn_mpsae.coding.kernels import reference, team
 from sklearn_mpsae.coding.kernels.native import NativeKernels
 from sklearn_mpsae.coding.kernels.tensor import TensorKernels
 from sklearn_mpsae.learning.dictionary import unit_rows
@@ -239,16 +242,28 @@ def test_gradient_of_orthogonal_codes_by_finite_differences(kind, positive, rng)
     assert slope == pytest.approx((above - below) / (2 * eps), rel=1e-5)
 
 
-@KERNELS
-def test_gradient_does_not_depend_on_the_number_of_threads(kind, rng, monkeypatch):
-    """Bit for bit: sums over rows come in one order."""
-    from sklearn_mpsae.coding.kernels import team
+@contextmanager
+def use_threads(kind, n):
+    if kind == "native":
+        with CheckedPatch.context() as patch:
+            patch.setattr(team, "n_threads", lambda: n)
+            yield
+        return
+    before = torch.get_num_threads()
+    torch.set_num_threads(n)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
+
+@KERNELS
+def test_gradient_does_not_depend_on_the_number_of_threads(kind, rng):
+    """Bit for bit: sums over rows come in one order."""
     X, W = rng.standard_normal((3000, 24)), unit_rows(rng.standard_normal((70, 24)))
     results = []
     for threads in (1, 2, 3):
-        monkeypatch.setattr(team, "n_threads", lambda threads=threads: threads)
-        with open_kernels(kind, np.float64) as kernels:
+        with use_threads(kind, threads), open_kernels(kind, np.float64) as kernels:
             arrays = kernels.asarray(X), kernels.asarray(W)
             G = kernels.gram(arrays[1])
             codes = kernels.matching_pursuit(

@@ -1,5 +1,7 @@
 """The kernels' verbs one by one: each is its NumPy definition, on both sets of kernels."""
 
+import inspect
+
 import numpy as np
 import pytest
 import torch
@@ -51,7 +53,25 @@ def dense(indices, values, p):
     return out
 
 
+def test_both_sets_have_the_same_verbs():
+    """With the same arguments."""
+    native, tensor = (
+        {
+            name: inspect.signature(verb).parameters.keys()
+            for name, verb in vars(cls).items()
+            if inspect.isfunction(verb) and not name.startswith("_")
+        }
+        for cls in (NativeKernels, TensorKernels)
+    )
+    assert native == tensor
+
+
 # ------------------------------------------------------------------------------- valuing
+def test_exp(kernels, rng):
+    x = rng.standard_normal(9)
+    np.testing.assert_allclose(call(kernels, "exp", x), np.exp(x), rtol=1e-12)
+
+
 def test_count(kernels, codes):
     indices, values = codes
     expected = [np.sum((indices == j) & (values != 0)) for j in range(40)]
@@ -309,8 +329,8 @@ def test_a_step_without_gradient_stays(kernels, rng):
 )
 def test_auto_is_the_device_that_computes_in_the_dtype(monkeypatch, cuda, mps, dtype, device):
     monkeypatch.setattr(coding_kernels, "_may_have_accelerator", lambda: True)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    monkeypatch.watch(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.watch(torch.backends.mps, "is_available", lambda: mps)
     assert coding_kernels._best_device(np.dtype(dtype)) == device
 
 
@@ -325,7 +345,7 @@ def test_auto_is_the_device_that_computes_in_the_dtype(monkeypatch, cuda, mps, d
 )
 def test_torch_is_asked_where_there_may_be_a_gpu(monkeypatch, platform, there, expected):
     monkeypatch.setattr(coding_kernels.sys, "platform", platform)
-    monkeypatch.setattr(coding_kernels.os.path, "exists", lambda path: path in there)
+    monkeypatch.watch(coding_kernels.os.path, "exists", lambda path: path in there)
     assert coding_kernels._may_have_accelerator() == expected
 
 

@@ -24,21 +24,32 @@ with ThreadPoolExecutor(16) as threads:
 """
 
 
-@pytest.mark.parametrize("algorithm", ["mp", "omp"])
-def test_many_threads_of_many_processes_get_the_codes_of_one(algorithm, digits, tmp_path):
+@pytest.mark.parametrize(
+    ("algorithm", "n_processes"),
+    [
+        ("mp", 2),
+        pytest.param("mp", 4, marks=pytest.mark.slow),
+        pytest.param("omp", 4, marks=pytest.mark.slow),
+    ],
+)
+def test_many_threads_of_many_processes_get_the_codes_of_one(
+    algorithm, n_processes, digits, tmp_path
+):
     X = digits[:300]
     sae = MPSparseAutoencoder(
         128, n_nonzero_coefs=6, max_iter=2, transform_algorithm=algorithm, random_state=0
     ).fit(X)
     joblib.dump((sae, X, sae.transform(X)), tmp_path / "shared")
     command = [sys.executable, "-c", USER, tmp_path / "shared"]
-    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    processes = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(n_processes)
+    ]
     try:
         answers = [process.communicate(timeout=300)[0].strip() for process in processes]
     finally:
         for process in processes:
             process.kill()
-    assert answers == ["1"] * 4
+    assert answers == ["1"] * n_processes
 
 
 @pytest.mark.slow

@@ -29,7 +29,7 @@ def fits(monkeypatch):
             counts[cls.__name__] += 1
             return original(self, *args, **kwargs)
 
-        monkeypatch.setattr(cls, method, counted)
+        monkeypatch.watch(cls, method, counted)
 
     count(PCA, "fit_transform")
     count(MPSparseAutoencoder, "fit")

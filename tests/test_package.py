@@ -1,11 +1,18 @@
 """What pyproject.toml declares is what is tested, and what is cited."""
 
+import ast
+import importlib
+import inspect
+import pkgutil
 import re
 import tomllib
 from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.version import Version
+
+import sklearn_mpsae
+from sklearn_mpsae._base import BaseSparseAutoencoder
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -37,6 +44,23 @@ def test_all_that_tests_need_is_pinned():
     pinned = pins("constraints.txt")
     for package, version in floors("test"):
         assert pinned[package] >= version
+
+
+def test_public_names_stand_in_all_three_lists():
+    """Of names to import on first use, to import with *, and for type checkers."""
+    tree = ast.parse((ROOT / "sklearn_mpsae" / "__init__.py").read_text())
+    checked = next(each for each in tree.body if isinstance(each, ast.If))
+    names = {alias.name for line in checked.body for alias in line.names}
+    assert names == set(sklearn_mpsae._HOMES) == set(sklearn_mpsae.__all__)
+
+
+def test_no_estimator_is_left_out():
+    """Tests find estimators by `__all__`: one that is not there would have none."""
+    for module in pkgutil.iter_modules(sklearn_mpsae.__path__, "sklearn_mpsae."):
+        found = vars(importlib.import_module(module.name))
+        for name, value in found.items():
+            if inspect.isclass(value) and issubclass(value, BaseSparseAutoencoder):
+                assert name in sklearn_mpsae.__all__ or name.startswith(("Base", "_"))
 
 
 def test_the_version_cited_is_the_version():

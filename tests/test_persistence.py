@@ -604,8 +604,8 @@ def hub(tmp_path, monkeypatch):
                 (cache / file.name).symlink_to(file)
         return str(cache)
 
-    monkeypatch.setattr(huggingface_hub, "HfApi", HfApi)
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    monkeypatch.watch(huggingface_hub, "HfApi", HfApi)
+    monkeypatch.watch(huggingface_hub, "snapshot_download", snapshot_download)
     return SimpleNamespace(repo=repo, calls=calls, cache=tmp_path / "cache")
 
 

@@ -3,17 +3,39 @@
 import re
 from pathlib import Path
 
+import pytest
+
 README = (Path(__file__).parents[1] / "README.md").read_text()
 
 
-def test_its_python_runs(tmp_path, monkeypatch):
-    """One block after the other, as a reader would."""
-    monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-    names = {}
-    for block in blocks:
-        exec(block, names)
-    assert (tmp_path / "atoms.png").stat().st_size > 10_000
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """A function that runs one block after the other, as a reader would."""
+
+    def run():
+        monkeypatch.chdir(tmp_path)
+        names = {}
+        for block in re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL):
+            exec(block, names)
+        assert (tmp_path / "atoms.png").stat().st_size > 10_000
+        return names
+
+    return run
+
+
+def test_its_python_runs(run, monkeypatch):
+    """With fits that are cut short."""
+    monkeypatch.setattr("sklearn_mpsae._learner._DEFAULT_STEPS", 30)
+    names = run()
+    assert (names["table"].error == "").all()
+    assert names["codes"].shape == (1797, 128)
+    assert names["unexplained"].shape in [(2,), (4,), (8,)]
+    assert names["on_disk"].shape == (900, 256)
+
+
+@pytest.mark.slow
+def test_its_python_gives_what_it_says(run):
+    names = run()
     assert (names["table"].r2 > 0).all()
     assert (names["table"].error == "").all()
     assert names["search"].best_params_ == {"mpsparseautoencoder__n_nonzero_coefs": 8}

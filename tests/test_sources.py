@@ -858,7 +858,7 @@ def test_what_comes_next_is_read_while_the_last_is_in_use():
 @pytest.mark.parametrize("on_disk", [True, False])
 def test_only_what_is_not_in_memory_is_read_ahead(X, path, on_disk, monkeypatch):
     asked = []
-    monkeypatch.setattr(batches, "ahead", lambda items: asked.append(True) or items)
+    monkeypatch.watch(batches, "ahead", lambda items: asked.append(True) or items)
     MPSparseAutoencoder(8, max_iter=1).fit(NpyFiles(path) if on_disk else X)
     assert bool(asked) == on_disk
 

@@ -12,11 +12,10 @@ import torch
 from numba.core.dispatcher import Dispatcher
 from sklearn.model_selection import GridSearchCV
 
-from sklearn_mpsae import MPSparseAutoencoder, _base
+from sklearn_mpsae import MPSparseAutoencoder
 from sklearn_mpsae._compat import n_threads
 from sklearn_mpsae.coding.kernels import gram_rows, loops, team
 from sklearn_mpsae.coding.kernels.native import NativeKernels
-from sklearn_mpsae.coding.kernels.tensor import TensorKernels
 
 N_CPUS = joblib.cpu_count()
 # A share of processor time: the odd jobs of other threads, such as the queues of a worker.
@@ -44,11 +43,8 @@ def shared(monkeypatch):
     monkeypatch.setattr(team, "_GRAIN", 1)
 
 
-@pytest.fixture(params=["native", "torch"])
-def path(request, monkeypatch):
-    if request.param == "torch":
-        monkeypatch.setattr(_base, "open_kernels", lambda _, dtype: TensorKernels("cpu", dtype))
-    return request.param
+# NumPy's kernels, and torch's on the same processor.
+DEVICES = pytest.mark.parametrize("device", ["cpu", "cpu:0"])
 
 
 class ShareOfOthers:
@@ -108,7 +104,12 @@ def test_workers_of_a_grid_search_take_one_thread_each(rows, workers):
 
 
 @pytest.mark.parametrize(
-    ("inner", "expected"), [(None, max(N_CPUS // 2, 1)), (1, 1), (N_CPUS, N_CPUS)]
+    ("inner", "expected"),
+    [
+        (None, max(N_CPUS // 2, 1)),
+        pytest.param(1, 1, marks=pytest.mark.slow),
+        (N_CPUS, N_CPUS),
+    ],
 )
 def test_a_worker_may_use_the_threads_that_joblib_gives_it(inner, expected, workers):
     with joblib.parallel_config(backend="loky", inner_max_num_threads=inner):
@@ -116,8 +117,9 @@ def test_a_worker_may_use_the_threads_that_joblib_gives_it(inner, expected, work
     assert set(seen) == {expected}
 
 
-def test_a_fit_uses_the_threads_that_threadpoolctl_allows(rows, path):
-    est = MPSparseAutoencoder(256, n_nonzero_coefs=8, max_iter=4, random_state=0)
+@DEVICES
+def test_a_fit_uses_the_threads_that_threadpoolctl_allows(rows, device):
+    est = MPSparseAutoencoder(256, n_nonzero_coefs=8, max_iter=4, device=device, random_state=0)
     est.fit(rows[:100])  # compiles
     with threadpoolctl.threadpool_limits(1), ShareOfOthers() as limited:
         est.fit(rows).score(rows)
@@ -148,9 +150,11 @@ def test_no_bit_depends_on_the_limits_of_threadpoolctl(Estimator, digits, dtype)
         np.testing.assert_array_equal(one, other)
 
 
+@DEVICES
+@pytest.mark.usefixtures("shared")
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 def test_limits_are_what_they_were_after_an_error_in_the_middle(
-    Estimator, path, error, small, shared, monkeypatch
+    Estimator, device, error, small, monkeypatch
 ):
     """In the third step, while the threads of the fit live and the BLAS is limited."""
     steps = []
@@ -170,8 +174,9 @@ def test_limits_are_what_they_were_after_an_error_in_the_middle(
         before = counts(), torch.get_num_threads(), set(threading.enumerate())
         for learn in ("fit", "partial_fit"):
             steps.clear()
+            est = Estimator(20, batch_size=8, device=device, random_state=0)
             with pytest.raises(error):
-                getattr(Estimator(20, batch_size=8, random_state=0), learn)(small)
+                getattr(est, learn)(small)
             assert (counts(), torch.get_num_threads(), set(threading.enumerate())) == before
 
 

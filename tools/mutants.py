@@ -127,10 +127,14 @@ def drawn(specs, seed):
     return random.sample(list(one_each.values()), len(one_each))
 
 
-def survivors(specs, path):
-    """Those that survived an earlier run, wherever their lines are now."""
+def earlier(specs, path, survived):
+    """Those of an earlier run, or its survivors only, wherever their lines are now."""
     results = [json.loads(line) for line in path.open()]
-    wanted = {(r["module"], r["operator"], *r["difference"]) for r in results if r["survived"]}
+    wanted = {
+        (r["module"], r["operator"], *r["difference"])
+        for r in results
+        if r["survived"] or not survived
+    }
     found = {}
     for spec in specs:
         start = module_of(spec), spec.operator_name, f"-{first_line(spec)}"
@@ -269,13 +273,14 @@ def main():
     parser.add_argument("out", type=Path)
     parser.add_argument("--sample", type=int, help="how many mutants; all lines without")
     parser.add_argument("--again", type=Path, help="only the survivors of this earlier run")
+    parser.add_argument("--same", type=Path, help="the mutants of this earlier run")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
 
     specs = mutants()
-    if options.again:
-        chosen = survivors(specs, options.again)
+    if options.again or options.same:
+        chosen = earlier(specs, options.again or options.same, survived=bool(options.again))
     else:
         chosen = drawn(specs, options.seed)[: options.sample]
     with (

@@ -27,6 +27,7 @@ from .coding.codes import stack_csr, stack_dense
 from .coding.inputs import float_dtypes, tabled
 from .coding.kernels import open_kernels
 from .learning.batches import Moments
+from .learning.control import RowCounts
 from .sources import (
     OF_LISTS,
     ArrayRows,
@@ -359,6 +360,7 @@ class BaseSparseAutoencoder(
     def _codes(self, source, k):
         """Yield rows and their Codes, at most some thousand rows at a time."""
         center = self.intercept_.astype(source.dtype)
+        l0 = RowCounts()
         with open_kernels(self.device, source.dtype) as kernels:
             encode = self._encoder(kernels, source.n_rows or _MANY_ROWS, k, source.dtype)
             for rows in source.chunks():
@@ -367,6 +369,22 @@ class BaseSparseAutoencoder(
                     part = Codes(*map(kernels.to_numpy, codes), len(self.components_))
                     yield rows[: len(part)], part
                     rows = rows[len(part) :]
+                    l0.add(np.count_nonzero(part.values, axis=1))
+        # Not of what was imported, nor of other codes than those that were trained.
+        averages = self._steers and hasattr(self, "_scale") and not isinstance(k, Integral)
+        if averages and k == self._fitted_k():
+            self._warn_if_other_rows(l0)
+
+    def _warn_if_other_rows(self, l0):
+        """Say so where rows have another average number of codes than those of the fit."""
+        k = self._n_trained()
+        if l0.differs(k):
+            warn_of(
+                f"These rows have {l0.mean:.3g} codes on average, not n_nonzero_coefs={k:g}: "
+                "that is the average of rows like those of fit. Compare scores at this "
+                "number, or set transform_n_nonzero_coefs to limit each row's.",
+                UserWarning,
+            )
 
     def _unexplained(self, source, k, *, path=False):
         """Unexplained share of the variance: of all codes, or of the first 1, 2, ... ones."""

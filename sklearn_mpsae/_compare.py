@@ -34,7 +34,6 @@ from .coding.checks import as_whole
 from .learning.dictionary import unit_rows
 from .metrics._inputs import checked_codes, checked_dictionary, n_rows
 from .metrics._recovery import checked_parents
-from .sources import BatchStream, NpyFiles
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -465,12 +464,6 @@ def _check_estimators(estimators, levels, seeds):
 def _checked_data(X, X_test, y, y_test, truth):
     if X_test is None and y_test is not None:
         raise ValueError("y_test has the classes of X_test: pass X_test with it.")
-    for name, rows in {"X": X, "X_test": X_test}.items():
-        if isinstance(rows, BatchStream | NpyFiles):
-            raise TypeError(
-                f"{name} is of {type(rows).__name__}: compare needs its rows in memory. Pass "
-                "an array of some of them."
-            )
     X = as_rows(X)
     if X_test is None:
         X_test, y_test = X, y

@@ -90,7 +90,12 @@ class Interval(_Interval):
     """scikit-learn's constraint, but True and False are no numbers."""
 
     def is_satisfied_by(self, val: Any) -> bool:
-        return not isinstance(val, bool | np.bool_) and super().is_satisfied_by(val)
+        if isinstance(val, bool | np.bool_):
+            return False
+        try:
+            return super().is_satisfied_by(val)
+        except TypeError:  # of numbers that NumPy does not know, as fractions
+            return False
 
 
 Method = TypeVar("Method", bound=Callable[..., Any])

@@ -272,7 +272,7 @@ class MPSparseAutoencoder(BaseSparseAutoencoder):
         n_rows = control(now, "threshold", _GAIN, compared(values))
         if not now.plan.sphere:
             # Atoms of unit norm, as `transform` has them, would have about these codes.
-            norms = np.sqrt(kernels.to_numpy(kernels.energies(W)))
+            norms = np.sqrt(kernels.energies(W))
             values = values / np.where(norms > 0, norms, 1)[kernels.to_numpy(indices)]
         settle_threshold(now, "threshold", compared(values), n_rows)
 

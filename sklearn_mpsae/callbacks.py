@@ -18,6 +18,7 @@ callback here learns of a fit, it keeps by fit, and clones do not disturb one an
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import ceil
@@ -180,7 +181,7 @@ class EarlyStopping:
         return False
 
     def _ends_with(self, run, fitted):
-        score = self.scoring(fitted, self.X_val) if self.scoring else fitted.score(self.X_val)
+        score = _score(fitted, self.X_val, self.scoring)
         if np.isnan(score):
             raise ValueError(
                 "The validation score is NaN: X_val must have several rows that differ."
@@ -288,8 +289,15 @@ class LogMetrics:
             "n_steps": float(fitted_estimator.n_steps_),
         }
         if self.X_val is not None:
-            numbers["r2"] = fitted_estimator.score(self.X_val)
+            numbers["r2"] = _score(fitted_estimator, self.X_val)
         self.write(fitted_estimator.n_iter_, numbers)
+
+
+def _score(estimator, X, scoring=None):
+    """The score of an epoch, without a warning at each that X has other codes on average."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "These rows have", UserWarning)
+        return estimator.score(X) if scoring is None else scoring(estimator, X)
 
 
 def _check_estimator(callback, estimator):

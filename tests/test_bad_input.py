@@ -1,10 +1,12 @@
 """Bad input: a clear error before work is lost, and the estimator as it was."""
 
+from contextlib import nullcontext
+
 import joblib
 import numpy as np
 import pytest
 import torch
-from sklearn.exceptions import NotFittedError
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 
 from sklearn_mpsae import MatryoshkaSAE, MPSparseAutoencoder, explore, metrics, plotting
 from sklearn_mpsae.coding import save_codes
@@ -254,7 +256,9 @@ ODD_DATA = {
 def test_odd_data_work(Estimator, make, method, small):
     X = ODD_DATA[make](small)
     sparsity = {"n_nonzero_coefs": 2, "transform_n_nonzero_coefs": 2}
-    est = getattr(Estimator(12, **sparsity, **FAST), method)(X)
+    est, varies = Estimator(12, **sparsity, **FAST), np.ptp(X.astype(float), axis=0).any()
+    with nullcontext() if varies or method == "fit" else pytest.warns(ConvergenceWarning):
+        getattr(est, method)(X)
     assert np.isfinite(est.components_).all()
     np.testing.assert_allclose(np.linalg.norm(est.components_, axis=1), 1, atol=1e-5)
     codes = est.transform(X)

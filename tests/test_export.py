@@ -265,7 +265,7 @@ class Gated(TopKSAE):
     def _encoder(self, kernels, n_samples, k, dtype):
         weights = self._weights(kernels, dtype)
         floor = np.where(np.arange(len(self.components_)) % 2, np.inf, 0)
-        return lambda X: kernels.above(X, *weights, kernels.asarray(floor.astype(dtype)))
+        return lambda X: [kernels.above(X, *weights, kernels.asarray(floor.astype(dtype)))]
 
 
 class Plain(BaseShallowSAE):

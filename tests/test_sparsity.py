@@ -165,6 +165,47 @@ def test_a_training_that_leaves_no_codes_says_so(sae, digits):
         new(sae, max_iter=1, dict_init=atoms, dead_atoms="keep").fit(digits)
 
 
+# -------------------------------------------------------------------------- other rows
+DOORS = {
+    "transform": lambda sae, X, folder: sae.transform(X),
+    "encode": lambda sae, X, folder: sae.encode(X),
+    "transform_to": lambda sae, X, folder: sae.transform_to(X, folder / "codes"),
+    "score": lambda sae, X, folder: sae.score(X),
+    "path": lambda sae, X, folder: sae.reconstruction_path(X),
+}
+
+
+@pytest.mark.parametrize("door", DOORS)
+@average
+def test_rows_that_have_other_codes_on_average_are_told(sae, door, digits, tmp_path):
+    sae = new(sae, max_iter=5).fit(digits)
+    faint = sae.intercept_ + (digits - sae.intercept_) / 2
+    with pytest.warns(UserWarning, match="These rows have .* not n_nonzero_coefs=4") as seen:
+        DOORS[door](sae, faint, tmp_path)
+    assert seen[0].filename == __file__
+
+
+@average
+def test_rows_like_those_of_the_fit_are_not_told_of(sae, digits):
+    """Nor are too few rows to tell, nor other numbers of codes than the one learnt."""
+    sae = new(sae, max_iter=5).fit(digits)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        sae.transform(digits)
+        for row in digits[:20]:
+            sae.transform(row[None])
+        sae.set_params(transform_n_nonzero_coefs=2).transform(digits)
+
+
+def test_callbacks_are_not_told_at_each_epoch(digits):
+    sae = new(BatchTopKSAE(), max_iter=3)
+    numbers = LogMetrics(lambda *_: None, X_val=digits[:300] / 2)
+    sae.set_callbacks(EarlyStopping(digits[:300] / 2), numbers)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        sae.fit(digits)
+
+
 # ---------------------------------------------------------------------- repeated rows
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("cls", [BatchTopKSAE, MatryoshkaSAE])

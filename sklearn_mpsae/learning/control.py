@@ -147,6 +147,32 @@ def missed(running: dict, asked: float) -> float | None:
     return None if (1 - TOLERANCE) * asked <= l0 <= (1 + TOLERANCE) * asked else l0
 
 
+class RowCounts:
+    """How many codes rows have: their mean, and whether it is surely another one."""
+
+    def __init__(self):
+        self._n = self._sum = self._squares = 0
+
+    def add(self, counts: np.ndarray) -> None:
+        """Some more rows."""
+        self._n += len(counts)
+        self._sum += int(counts.sum())
+        self._squares += int(np.square(counts, dtype=np.int64).sum())
+
+    @property
+    def mean(self) -> float:
+        """The average number of codes."""
+        return self._sum / self._n
+
+    def differs(self, asked: float) -> bool:
+        """Whether the mean is off by more than a tenth, and than three standard errors."""
+        if self._n < 2:
+            return False
+        variance = (self._squares - self._n * self.mean**2) / (self._n - 1)
+        error = (max(variance, 0.0) / self._n) ** 0.5
+        return abs(self.mean - asked) > max(TOLERANCE * asked, 3 * error)
+
+
 def _weight(n_rows: float) -> float:
     """How much of a full batch's influence a batch has."""
     return min(1.0, n_rows / _FULL_BATCH)

@@ -397,6 +397,7 @@ def _imported_threshold(weights, centred, metadata):
     learnt = encoder | bias
     if "threshold" not in weights:
         estimator, own = ReLUSAE(len(atoms)), {"penalty_": 0.0}
+        own |= {"_trained_intercept": learnt["encoder_intercept_"]}
         return _fitted(estimator, atoms, weights["b_dec"], **learnt, **own)
     threshold = weights["threshold"] * norms
     estimator = _trained(metadata, len(atoms)) if np.ptp(threshold) == 0 else None

@@ -271,12 +271,14 @@ class MPSparseAutoencoder(BaseSparseAutoencoder):
             return np.minimum.accumulate(np.abs(values), axis=1)
 
         values = kernels.to_numpy(values)
-        n_rows = control(now, "threshold", _GAIN, compared(values))
+        sizes = compared(values)
+        n_rows = control(now, "threshold", _GAIN, sizes)
         if not now.plan.sphere:
             # Atoms of unit norm, as `transform` has them, would have about these codes.
             norms = np.sqrt(kernels.energies(W))
-            values = values / np.where(norms > 0, norms, 1)[kernels.to_numpy(indices)]
-        settle_threshold(now, "threshold", compared(values), n_rows)
+            norms = np.where(norms > 0, norms, 1)
+            sizes = compared(values / norms[kernels.to_numpy(indices)])
+        settle_threshold(now, "threshold", sizes, n_rows)
 
     def _first_threshold(self, kernels, X, W, now):
         """What the codes of a batch must exceed to be as many as planned on average."""

@@ -193,7 +193,8 @@ class Reach:
     def tests(self, module, line):
         """The tests to run for a mutant of a line, and the seconds that they take."""
         contexts = self.data.contexts_by_lineno(str(self.folder / module))
-        for lines in around(line, ast.parse((self.folder / module).read_text())):
+        # Not the copy's, which another thread may be mutating.
+        for lines in around(line, ast.parse((ROOT / module).read_text())):
             names = {name for n in lines for name in contexts.get(n, ())}
             tests = {name.split("|")[0].split("[")[0] for name in names} & self.seconds.keys()
             if tests:

@@ -306,7 +306,7 @@ class MPSparseAutoencoder(BaseSparseAutoencoder):
             )
         k = self._transform_k()
         k, threshold = k if isinstance(k, tuple) else (k, 0.0)
-        # What their dtype has no number for is more than any row has.
+        # No row has more energy than the dtype of the atoms has numbers for.
         largest = float(np.finfo(self.components_.dtype).max)
         return Pursuit(
             self.components_,

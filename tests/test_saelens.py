@@ -338,7 +338,7 @@ def test_atoms_of_zeros_are_coded_and_not_learnt_on_from(small, folder, rng):
     est = import_saelens(folder)
     assert not est.transform(small)[:, 3].any()
     est.set_params(warm_start=True, n_nonzero_coefs=3, max_iter=1)
-    with pytest.raises(ValueError, match="atom 3.*set warm_start=False"):
+    with pytest.raises(ValueError, match=r"atom 3.*set warm_start=False"):
         est.fit(small)
 
 

@@ -158,3 +158,8 @@ def _rename_folder(beside, path):
 
 def _exists(path):
     return FileExistsError(f"{path} exists: name a new folder, or delete that one.")
+
+
+def reason(error: object) -> str:
+    """What an error says, to be put before a full stop: many end in one of their own."""
+    return (str(error) or type(error).__name__).rstrip(".")

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .._files import check_writable, remove_scratch, replacing
+from .._files import check_writable, reason, remove_scratch, replacing
 from .._warn import warn
 from ..coding.kernels.loops import checksum_rows
 
@@ -210,10 +210,9 @@ def read(path, *, all_of_it: bool = True) -> tuple[dict, dict[str, np.ndarray]]:
         raise
     # What a damaged archive raises is not documented.
     except Exception as error:
-        reason = (str(error) or type(error).__name__).rstrip(".")
         raise ValueError(
-            f"{path} is no checkpoint, or a damaged one: {reason}. Name another file, or "
-            "delete this one to start afresh."
+            f"{path} is no checkpoint, or a damaged one: {reason(error)}. Name another file, "
+            "or delete this one to start afresh."
         ) from error
     raise ValueError(
         f"{path} was written by another version of sklearn_mpsae: it is a {found!r}, and this "

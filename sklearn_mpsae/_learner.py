@@ -80,7 +80,8 @@ class LearnerMixin:
         Warns
         -----
         ConvergenceWarning
-            If rows were to have `n_nonzero_coefs` codes on average, and do not.
+            If rows were to have `n_nonzero_coefs` codes on average, and the last training
+            rows have another number, by more than a tenth; or if no row has any code.
         RuntimeWarning
             Where `checkpoint` can no longer be written: the disk is full, say, or another
             fit has written the file meanwhile. The fit goes on.
@@ -222,9 +223,11 @@ class LearnerMixin:
     def partial_fit(self, X: RowsLike, y: Any = None) -> Self:
         """Learn from one more chunk of data, in steps of `batch_size` rows.
 
-        The first call fixes the number of atoms and the scale of the data, and `intercept_`
-        follows the mean of all rows seen. Atoms stay on the unit sphere throughout, and the
-        rate falls with the root of the number of steps. After `fit`, it goes on from there.
+        The first call fixes the number of atoms, and the first 512 rows that vary give the
+        scale of the data. `intercept_` follows the mean of all rows seen. Atoms stay on the
+        unit sphere throughout, and the rate falls with the root of the number of steps. The
+        first 200 steps explore with more codes per row than asked for; `transform` has the
+        number asked for from the first call on. After `fit`, it goes on from there.
 
         Parameters
         ----------
@@ -245,6 +248,8 @@ class LearnerMixin:
 
         Warns
         -----
+        ConvergenceWarning
+            As for `fit`; and where no rows so far vary, so that nothing was learnt.
         UserWarning
             Where `checkpoint` is set: only `fit` writes one.
 

@@ -67,7 +67,10 @@ class ReLUSAE(BaseAverageSAE):
     Notes
     -----
     The logarithm of the penalty moves by 0.1 times that of the ratio of a batch's L0 to the
-    one asked for, by more in the first steps.
+    one asked for, by more in the first steps, and by less at learning rates below 0.3, which
+    the weights follow more slowly. It is at most the root mean squared norm of the rows.
+    Where the training steps still have more than a tenth too many codes, `encoder_intercept_`
+    is the trained bias less what leaves the number asked for.
 
     References
     ----------

@@ -129,9 +129,10 @@ class BatchTopKSAE(BaseAverageSAE):
     """Sparse autoencoder with a BatchTopK encoder.
 
     As `TopKSAE`, but a training step keeps the largest outputs of its batch, k per row on
-    average: rows that need more codes take them from rows that need fewer [1]_. What such
-    an output exceeds, averaged over the last steps, is the threshold of `transform`: the
-    codes of a row depend on that row alone.
+    average: rows that need more codes take them from rows that need fewer [1]_. The
+    threshold of `transform` lies midway between the smallest output that is kept and the
+    largest that is not, averaged over the last steps: the codes of a row depend on that row
+    alone.
 
     Parameters
     ----------

@@ -140,10 +140,10 @@ def _sync(file):
 
 def _rename_folder(beside, path):
     """Give a folder its name, if nothing has it."""
-    if os.name == "nt":  # where to rename is to replace nothing
+    if os.name == "nt":  # Windows: fails where there is something of that name
         os.rename(beside, path)
         return
-    # To rename is to replace an empty folder of that name; to make one is not.
+    # os.replace overwrites an empty folder of that name; mkdir fails where there is one.
     try:
         path.mkdir()
     except FileExistsError:
@@ -151,7 +151,7 @@ def _rename_folder(beside, path):
     try:
         os.replace(beside, path)
     except OSError:
-        with suppress(OSError):  # somebody has put a file into it
+        with suppress(OSError):  # another process has put a file into it
             path.rmdir()
         raise
 

@@ -183,14 +183,14 @@ def _exported_pursuit(rule):
 
 
 def _norm_above(atol, real):
-    """What a norm is less than where its square is at most atol; 0 where that is 0."""
+    """The smallest number above all norms whose squares are at most atol; 0 for atol=0."""
     root = real(sqrt(atol))
     above = np.nextafter(root, real(np.inf)) if float(root) ** 2 <= atol else root
     return float(above) if atol else 0.0
 
 
 def _square_below(norm, real):
-    """The inverse: what the squares of smaller norms are at most."""
+    """The inverse: no square of a norm below `norm` is larger; 0 where that is not positive."""
     with np.errstate(over="ignore"):
         square = np.square(np.float64(real(norm)))
     return float(np.nextafter(square, 0)) if norm > 0 else 0.0

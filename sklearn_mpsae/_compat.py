@@ -94,7 +94,7 @@ class Interval(_Interval):
             return False
         try:
             return super().is_satisfied_by(val)
-        except TypeError:  # of numbers that NumPy does not know, as fractions
+        except TypeError:  # numbers that NumPy does not know, such as fractions
             return False
 
 

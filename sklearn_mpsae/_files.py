@@ -140,10 +140,10 @@ def _sync(file):
 
 def _rename_folder(beside, path):
     """Give a folder its name, if nothing has it."""
-    if os.name == "nt":  # where to rename is to replace nothing
+    if os.name == "nt":  # Windows: fails where there is something of that name
         os.rename(beside, path)
         return
-    # To rename is to replace an empty folder of that name; to make one is not.
+    # os.replace overwrites an empty folder of that name; mkdir fails where there is one.
     try:
         path.mkdir()
     except FileExistsError:
@@ -151,10 +151,15 @@ def _rename_folder(beside, path):
     try:
         os.replace(beside, path)
     except OSError:
-        with suppress(OSError):  # somebody has put a file into it
+        with suppress(OSError):  # another process has put a file into it
             path.rmdir()
         raise
 
 
 def _exists(path):
     return FileExistsError(f"{path} exists: name a new folder, or delete that one.")
+
+
+def reason(error: object) -> str:
+    """What an error says, to be put before a full stop: many end in one of their own."""
+    return (str(error) or type(error).__name__).rstrip(".")

@@ -111,8 +111,7 @@ class LearnerMixin:
 
         None where it is, within a tenth.
         """
-        k = self._n_active(self.n_nonzero_coefs, len(self.components_))
-        return missed(self._training_state.running, k) if self._steers else None
+        return missed(self._training_state.running, self._n_trained()) if self._steers else None
 
     def _warn_if_missed(self, k):
         """Say so where rows have another number of codes on average than asked for."""
@@ -416,6 +415,13 @@ class LearnerMixin:
                     f"warm_start needs data and n_components as in the last fit: components_ "
                     f"has shape {self.components_.shape}, this fit needs {shape}. Set "
                     "warm_start=False to start afresh."
+                )
+            zero = np.flatnonzero(~self.components_.any(axis=1))
+            if len(zero):
+                raise ValueError(
+                    f"components_ has atoms of zeros (first: atom {zero[0]}), which point "
+                    "nowhere, and warm_start cannot learn on from them: set warm_start=False, "
+                    "and pass the others, with new ones in their place, as dict_init."
                 )
             parameters = self._fitted_parameters(scale)
             return {name: array.astype(source.dtype) for name, array in parameters.items()}

@@ -58,9 +58,10 @@ class MPSparseAutoencoder(BaseSparseAutoencoder):
         squared norm (after centring); so it does not depend on the data's scale.
     atol : float, default=0.0
         A row takes no further atom once its squared residual is at most `atol`, in squared
-        units of the data (after centring): what scikit-learn's OMP calls `tol`, SPAMS
-        `eps`, and the square of SAELens's ``residual_threshold``. As there, it is looked at
-        after each atom: a row that is smaller than that has one code.
+        units of the data (after centring): what scikit-learn's OMP calls `tol`, and the
+        square of SAELens's ``residual_threshold``. As there, it is looked at after each
+        atom: a row that is smaller than that has one code. SPAMS looks at its `eps` before
+        each: there such a row has none.
     stop_on_repeat : bool, default=False
         Whether a row ends with an atom that it has already: the code of that atom is
         updated, and is the last. For matching pursuit; an orthogonal one takes no atom
@@ -309,12 +310,14 @@ class MPSparseAutoencoder(BaseSparseAutoencoder):
             )
         k = self._transform_k()
         k, threshold = k if isinstance(k, tuple) else (k, 0.0)
+        # No row has more energy than the dtype of the atoms has numbers for.
+        largest = float(np.finfo(self.components_.dtype).max)
         return Pursuit(
             self.components_,
             self.intercept_,
             k,
             tol=self.tol,
-            atol=self.atol,
+            atol=min(float(self.atol), largest),
             once=self.stop_on_repeat,
             threshold=threshold,
             positive=self.positive_code,

@@ -121,7 +121,9 @@ class EarlyStopping:
         min_delta: float = 0.0,
         restore_best: bool = True,
     ) -> None:
-        whole = isinstance(patience, Integral) and patience >= 1
+        whole = (
+            isinstance(patience, Integral) and not isinstance(patience, bool) and patience >= 1
+        )
         if not whole and not (isinstance(patience, Real) and 0 < patience < 1):
             raise ValueError(
                 "patience must be a whole number of epochs or a share below 1, got "

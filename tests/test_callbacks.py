@@ -261,7 +261,7 @@ def test_a_score_that_is_nan_is_refused(small):
         est.fit(small)
 
 
-@pytest.mark.parametrize("patience", [0, -1, 1.5, "long", None])
+@pytest.mark.parametrize("patience", [0, -1, 1.5, True, "long", None])
 def test_bad_patience(patience):
     with pytest.raises(ValueError, match="patience must be"):
         EarlyStopping([[0.0]], patience=patience)

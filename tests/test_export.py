@@ -22,6 +22,7 @@ from sklearn_mpsae.persistence import (
     to_onnx,
     to_torch_module,
 )
+from sklearn_mpsae.persistence._rules import _CODING, rule_of
 
 # What a search over few codes comes to is of no matter here.
 pytestmark = pytest.mark.filterwarnings(
@@ -252,6 +253,17 @@ def test_an_orthogonal_pursuit_is_refused(export, fitted):
         export(fitted("MPSparseAutoencoder").set_params(transform_algorithm="omp"))
 
 
+def test_an_atol_beyond_the_dtype_is_more_than_any_row_has(fitted, X, tmp_path):
+    X = X.astype(np.float32)
+    est = fitted("MPSparseAutoencoder", np.float32).set_params(atol=1e300)
+    codes = to_torch_module(est)(torch.from_numpy(X)).detach().numpy()
+    assert (codes != 0).sum(axis=1).max() == 1
+    assert_same_codes(codes, est, X)
+    session = onnxruntime.InferenceSession(to_onnx(est, tmp_path / "x.onnx"))
+    assert_same_codes(session.run(["codes"], {"X": X})[0], est, X)
+    assert_same_codes(import_saelens(export_saelens(est, tmp_path / "x")).transform(X), est, X)
+
+
 @EXPORT
 def test_others_are_refused(export):
     with pytest.raises(ValueError, match=r"none of the estimators that can be .* exported"):
@@ -294,6 +306,13 @@ class Rotated(TopKSAE):
         return super().transform(X[:, ::-1])
 
 
+class Taken(TopKSAE):
+    """Codes as its parent does, of other rows."""
+
+    def _validated(self, X, reset, dtype=None):
+        return np.tanh(super()._validated(X, reset, dtype))
+
+
 TOYS = {"n_components": 20, "n_nonzero_coefs": 3, "max_iter": 1, "random_state": 0}
 DOORS = {
     "torch": lambda est, path: to_torch_module(est),
@@ -303,7 +322,7 @@ DOORS = {
 KEEPERS = {"save": save, "hub": lambda est, path: push_to_hub(est, "me/toy")}
 
 
-@pytest.mark.parametrize("cls", [Gated, Plain, Rotated])
+@pytest.mark.parametrize("cls", [Gated, Plain, Rotated, Taken])
 @pytest.mark.parametrize("door", [*DOORS, *KEEPERS])
 def test_a_rule_that_is_not_declared_is_no_rule_of_a_parent(cls, door, X, tmp_path):
     est = cls(**TOYS).fit(X)
@@ -320,6 +339,39 @@ def test_a_rule_that_is_declared_crosses(cls, X, tmp_path):
     assert_same_codes(codes, est, X)
     session = onnxruntime.InferenceSession(to_onnx(est, tmp_path / "x.onnx"))
     assert_same_codes(session.run(["codes"], {"X": X})[0], est, X)
+
+
+def test_all_that_transform_calls_is_known_to_exports(Estimator, fitted, X):
+    """What a rule does not ask for is refused in a subclass, so none may be missing."""
+    est = fitted(Estimator.__name__)
+
+    def called(function, *args):
+        names = set()
+
+        def note(frame, event, _):
+            first = frame.f_code.co_varnames[:1]
+            if event == "call" and first and frame.f_locals.get(first[0]) is est:
+                names.add(frame.f_code.co_name)
+
+        before = sys.getprofile()
+        sys.setprofile(note)
+        try:
+            function(*args)
+        finally:
+            sys.setprofile(before)
+        return names
+
+    coding = called(est.transform, X) | called(est.inverse_transform, est.transform(X))
+    of_rule = called(rule_of, est)
+    package = {name for cls in Estimator.__mro__ for name in vars(cls) if is_ours(cls)}
+    assert "_encoder" in coding
+    # With these codes are counted for a warning; where they decide, the rule asks for them.
+    telling = {"_warn_if_other_rows", "_steers", "_n_trained", "_n_active"}
+    assert coding & package <= of_rule | set(_CODING) | telling
+
+
+def is_ours(cls):
+    return cls.__module__.startswith("sklearn_mpsae")
 
 
 # ------------------------------------------------------------------------------ ties

@@ -393,6 +393,14 @@ def test_stop_on_repeat_is_a_boolean(value):
         matching_pursuit([[1.0, 2.0]], np.eye(2), 1, stop_on_repeat=value)
 
 
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.longdouble, int])
+@pytest.mark.parametrize("pursuit", [matching_pursuit, orthogonal_matching_pursuit])
+def test_numbers_to_stop_by_are_of_any_precision(pursuit, kind, small):
+    codes = pursuit(small, np.eye(10), 4, atol=kind(1), threshold=kind(1))
+    expected = pursuit(small, np.eye(10), 4, atol=1.0, threshold=1.0)
+    np.testing.assert_array_equal(codes.dense(), expected.dense())
+
+
 def test_atol_is_scikit_learns_tol():
     X, W = problem(40, 12)
     for x in X[:5]:

@@ -313,8 +313,33 @@ def test_several_thresholds_are_those_of_a_jumprelu(folder, rng):
     theirs(folder, "jumprelu", rng)
     cfg = json.loads((folder / "cfg.json").read_text())
     cfg["metadata"]["training_architecture"] = "batchtopk"
+    cfg["metadata"]["training_architecture_details"] = {"k": 3}
     (folder / "cfg.json").write_text(json.dumps(cfg))
-    assert type(import_saelens(folder)) is JumpReLUSAE
+    est = import_saelens(folder)
+    assert type(est) is JumpReLUSAE
+    assert est.n_nonzero_coefs == 3
+
+
+def test_atoms_whose_norms_leave_the_dtype_are_not_imported(folder, rng):
+    theirs(folder, "jumprelu", rng, np.float32)
+    path = folder / "sae_weights.safetensors"
+    weights = load_file(path)
+    save_file(weights | {"W_dec": weights["W_dec"] * np.float32(1e25)}, path)
+    with pytest.raises(ValueError, match="has numbers beyond float32"):
+        import_saelens(folder)
+
+
+def test_atoms_of_zeros_are_coded_and_not_learnt_on_from(small, folder, rng):
+    theirs(folder, "jumprelu", rng)
+    path = folder / "sae_weights.safetensors"
+    weights = load_file(path)
+    weights["W_dec"][3] = 0
+    save_file(weights, path)
+    est = import_saelens(folder)
+    assert not est.transform(small)[:, 3].any()
+    est.set_params(warm_start=True, n_nonzero_coefs=3, max_iter=1)
+    with pytest.raises(ValueError, match=r"atom 3.*set warm_start=False"):
+        est.fit(small)
 
 
 def test_a_row_of_exactly_the_residual_threshold_goes_on(folder, rng):

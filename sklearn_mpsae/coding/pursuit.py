@@ -114,13 +114,15 @@ def pursue(
     coarse : choose atoms by products in bfloat16; a matching pursuit only
     gram : the Gram matrix of W where the caller has it; else it is formed if it pays.
     """
-    options = {"tol": tol, "threshold": threshold, "positive": positive, "atol": atol}
+    # Compiled loops know neither every precision nor every kind of number.
+    options = {"tol": float(tol), "atol": float(atol), "threshold": float(threshold)}
+    options["positive"] = bool(positive)
     if orthogonal:
         check_orthogonal(kernels, W)
         if gram is None:
             gram = kernels.gram(W)
         return kernels.orthogonal_pursuit(X, W, gram, k, **options)
-    options["once"] = stop_on_repeat
+    options["once"] = bool(stop_on_repeat)
     if coarse:
         return kernels.coarse_pursuit(X, W, k, **options)
     if gram is None:
@@ -163,8 +165,8 @@ def matching_pursuit(
         0 to below 1.
     atol : float, default=0.0
         A row takes no further atom once its squared residual is at most `atol`, in squared
-        units of X, as in scikit-learn's OMP (`tol`) and SPAMS (`eps`); at least 0. It is
-        looked at after each atom, so that a row of less than that has one code.
+        units of X, as in scikit-learn's OMP (`tol`); at least 0. It is looked at after each
+        atom, so that a row of less than that has one code (in SPAMS, by `eps`, none).
     stop_on_repeat : bool, default=False
         Whether a row stops after an atom that it had already: the code of that atom is
         updated, and is the last.
@@ -246,8 +248,8 @@ def orthogonal_matching_pursuit(
         0 to below 1.
     atol : float, default=0.0
         A row takes no further atom once its squared residual is at most `atol`, in squared
-        units of X, as in scikit-learn's OMP (`tol`) and SPAMS (`eps`); at least 0. It is
-        looked at after each atom, so that a row of less than that has one code.
+        units of X, as in scikit-learn's OMP (`tol`); at least 0. It is looked at after each
+        atom, so that a row of less than that has one code (in SPAMS, by `eps`, none).
     threshold : float, default=0.0
         A row stops before an atom whose correlation with what is left is no larger (in
         magnitude, unless `positive`); at least 0.

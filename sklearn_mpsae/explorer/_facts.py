@@ -277,7 +277,7 @@ def related_by(uses, usage, n_rows, n_related, *, ordered) -> dict[str, Related]
             counts = np.zeros((block.stop - block.start) * n_atoms, dtype=np.int64)
             for part in _parts(len(taken), int(n_uses.max())):
                 use = taken[part]
-                # All uses of the rows of these uses, those of a row side by side.
+                # All uses in the rows that these uses are in; those of a row are neighbours.
                 n_others = n_uses[uses.rows[use]]
                 ends = np.cumsum(n_others)
                 shift = first[uses.rows[use]] - (ends - n_others)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .._files import check_writable, remove_scratch, replacing
+from .._files import check_writable, reason, remove_scratch, replacing
 from .._warn import warn
 from ..coding.kernels.loops import checksum_rows
 
@@ -51,7 +51,7 @@ class Checkpoint:
     """
 
     def __init__(self, path, every, identity, feature_names=None):
-        # Wherever the process goes meanwhile.
+        # The process may change its working directory during the fit.
         self.path = Path(os.path.abspath(path))
         self.every = every
         self.identity = identity
@@ -108,7 +108,7 @@ class Checkpoint:
         try:
             with replacing(self.path, self._training) as beside:
                 write(beside, facts | own, arrays)
-                # Looked at when all is written, so that hardly any time is left for others.
+                # Checked last: another fit has hardly any time to write after that.
                 self._lost = self.path.exists() and not self._is_own()
                 if self._lost:
                     raise FileExistsError("another fit has written it meanwhile")
@@ -130,12 +130,12 @@ class Checkpoint:
 
 
 class Checksum:
-    """Of the rows of data, in their order; however these are stored or cut into chunks.
+    """A checksum of rows in their order, however they are stored or cut into chunks.
 
     Attributes
     ----------
     value : str
-        Of the rows that have been gone through.
+        That of the rows that `over` has yielded.
     """
 
     def __init__(self) -> None:
@@ -150,10 +150,10 @@ class Checksum:
             yield X
 
     def _add(self, X):
-        # Zero has one sign, which sparse matrices do not keep.
+        # -0.0 becomes 0.0, since a sparse matrix does not keep the sign of zero.
         words = np.add(X, 0, order="C").view(np.uint32)
         if self._weights is None:
-            # Whatever the machine and the versions, these are the same.
+            # RandomState gives the same numbers on all machines, in all versions.
             draw = np.random.RandomState(0).randint
             self._weights = draw(0, 2**64, words.shape[1], np.uint64) | np.uint64(1)
         part = checksum_rows(words, self._weights, self._n_rows)
@@ -210,10 +210,9 @@ def read(path, *, all_of_it: bool = True) -> tuple[dict, dict[str, np.ndarray]]:
         raise
     # What a damaged archive raises is not documented.
     except Exception as error:
-        reason = (str(error) or type(error).__name__).rstrip(".")
         raise ValueError(
-            f"{path} is no checkpoint, or a damaged one: {reason}. Name another file, or "
-            "delete this one to start afresh."
+            f"{path} is no checkpoint, or a damaged one: {reason(error)}. Name another file, "
+            "or delete this one to start afresh."
         ) from error
     raise ValueError(
         f"{path} was written by another version of sklearn_mpsae: it is a {found!r}, and this "

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .._files import replacing
+from .._files import reason, replacing
 from ._optional import needed
 
 # The safetensors package refuses longer headers; what is here as JSON is no longer either.
@@ -126,8 +126,3 @@ def damaged(path, why: str) -> ValueError:
         f"{path} is damaged, was edited, or is something else: {reason(why)}. Copy or "
         "download it again from where it came from, or save it anew."
     )
-
-
-def reason(error) -> str:
-    """What an error says, to be put before a full stop: many end in one of their own."""
-    return (str(error) or type(error).__name__).rstrip(".")

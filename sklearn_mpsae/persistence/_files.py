@@ -28,14 +28,13 @@ from typing import Any
 import numpy as np
 
 from .._arrays import on_numpy
-from .._files import new_folder
+from .._files import new_folder, reason
 from ._disk import (
     damaged,
     described,
     open_tensors,
     parse_json,
     read_json,
-    reason,
     write_json,
     write_tensors,
 )

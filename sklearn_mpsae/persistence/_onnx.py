@@ -51,7 +51,7 @@ _PURSUIT = """
     }>
 """
 
-# What ends a row after a step.
+# Whether a row goes on after a step.
 _ALWAYS = "open_out = Identity (going)"
 _WITHIN = """
         left = ReduceSumSquare <keepdims = 1> (R_out, last)

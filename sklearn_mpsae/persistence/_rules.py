@@ -6,16 +6,13 @@ from .._base import BaseSparseAutoencoder
 from ..coding.rules import Pursuit, Shallow
 from ._state import name_of
 
-# What codes depend on that a rule does not ask the estimator for.
-_CODING = (
-    "_encoder",
-    "_pursue",
-    "_weights",
-    "_codes",
-    "encode",
-    "transform",
-    "inverse_transform",
-)
+# What codes depend on that a rule does not ask the estimator for: how rows are taken in, and
+# how they are encoded.
+_CODING = {
+    *("_source_to_code", "_source", "_validated"),
+    *("_encoded", "_codes", "_encoder", "_pursue", "_weights"),
+    *("encode", "transform", "inverse_transform"),
+}
 
 
 def rule_of(estimator) -> Pursuit | Shallow:

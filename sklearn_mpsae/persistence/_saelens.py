@@ -183,14 +183,14 @@ def _exported_pursuit(rule):
 
 
 def _norm_above(atol, real):
-    """What a norm is less than where its square is at most atol; 0 where that is 0."""
+    """The smallest number above all norms whose squares are at most atol; 0 for atol=0."""
     root = real(sqrt(atol))
     above = np.nextafter(root, real(np.inf)) if float(root) ** 2 <= atol else root
     return float(above) if atol else 0.0
 
 
 def _square_below(norm, real):
-    """The inverse: what the squares of smaller norms are at most."""
+    """The inverse: no square of a norm below `norm` is larger; 0 where that is not positive."""
     with np.errstate(over="ignore"):
         square = np.square(np.float64(real(norm)))
     return float(np.nextafter(square, 0)) if norm > 0 else 0.0
@@ -216,8 +216,7 @@ def _training(estimator):
     """The metadata that say what trained a jumprelu SAE."""
     for architecture, name in _TRAINED.items():
         if type(estimator).__name__ == name:
-            k = estimator._n_active(estimator.n_nonzero_coefs, len(estimator.components_))
-            details = {"k": float(k)}
+            details = {"k": float(estimator._n_trained())}
             if hasattr(estimator, "prefix_sizes"):
                 details["matryoshka_widths"] = estimator._prefixes(len(estimator.components_))
             return {
@@ -289,9 +288,19 @@ def import_saelens(folder: str | os.PathLike[str]) -> Any:
     weights = _weights(folder / _WEIGHTS, shapes, dtype)
     if architecture == "matching_pursuit":
         return _imported_pursuit(weights, own)
-    if architecture in ("topk", "abstopk"):
-        return _imported_top_k(weights, own, architecture == "topk")
-    return _imported_threshold(weights, own["apply_b_dec_to_input"], config.get("metadata"))
+    with np.errstate(over="ignore", invalid="ignore"):
+        if architecture in ("topk", "abstopk"):
+            estimator = _imported_top_k(weights, own, architecture == "topk")
+        else:
+            centred, metadata = own["apply_b_dec_to_input"], config.get("metadata")
+            estimator = _imported_threshold(weights, centred, metadata)
+    numbers = [x for x in vars(estimator).values() if isinstance(x, float | np.ndarray)]
+    if not all(np.isfinite(each).all() for each in numbers):
+        raise ValueError(
+            f"{folder} cannot be imported: its encoder, times the norms of its atoms, has "
+            f"numbers beyond {dtype}. Write 'float64' as the dtype in its cfg.json."
+        )
+    return estimator
 
 
 def _checked(config):
@@ -400,11 +409,12 @@ def _imported_threshold(weights, centred, metadata):
         own |= {"_trained_intercept": learnt["encoder_intercept_"]}
         return _fitted(estimator, atoms, weights["b_dec"], **learnt, **own)
     threshold = weights["threshold"] * norms
-    estimator = _trained(metadata, len(atoms)) if np.ptp(threshold) == 0 else None
-    if estimator is not None:
+    estimator = _trained(metadata, len(atoms))
+    if estimator is not None and np.ptp(threshold) == 0:
         own = {"threshold_": float(threshold[0])}
     else:
-        estimator = JumpReLUSAE(len(atoms))
+        k = None if estimator is None else estimator.n_nonzero_coefs
+        estimator = JumpReLUSAE(len(atoms), n_nonzero_coefs=k)
         own = {"threshold_": threshold, "_log_threshold": _logs(threshold)[:, None]}
     return _fitted(estimator, atoms, weights["b_dec"], **learnt, **own)
 
@@ -430,7 +440,7 @@ def _encoder(weights, centred, norms):
 
 
 def _trained(metadata, p):
-    """An estimator of the class that trained an SAE of one threshold, if that is known."""
+    """An estimator of the class that trained an SAE, if that is known."""
     metadata = metadata if isinstance(metadata, dict) else {}
     details = metadata.get("training_architecture_details")
     details = details if isinstance(details, dict) else {}

@@ -79,7 +79,7 @@ class TensorKernels:
             G = _coarse_product(W, W).bfloat16()  # half the bytes to read at every step
         else:
             G = _GramRows(W, _coarse_product)
-        # Without atol: coarse correlations would miss it by more than a row may have left.
+        # Coarse correlations do not tell when a row comes within atol; `_ended` does.
         stop = tol, threshold, (0.0, 0.0)
         indices, values = self._in_chunks(
             self._pursue, X, W, G, k, stop, positive, once, _coarse_product

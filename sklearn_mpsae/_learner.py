@@ -145,9 +145,10 @@ class LearnerMixin:
         if ranks.share(checkpoint is not None):
             rows = checksum.over(rows)
         moments = Moments.merged(ranks.gather(Moments.of(rows)))
-        checksums = ranks.gather(checksum.value)
+        checksums, orders = ranks.gather(checksum.value), ranks.gather(source.order)
         if checkpoint and ranks.rank == 0:
-            checkpoint.check_data(saved, {"n_rows": moments.n_rows, "checksums": checksums})
+            data = {"n_rows": moments.n_rows, "checksums": checksums, "orders": orders}
+            checkpoint.check_data(saved, data)
         center = moments.mean if self.center else np.zeros(source.n_features)
         scale = _scale(moments.energy_around(center), moments.n_rows)
         batches = Batches(source, center, scale, ranks.gather(source.n_rows), self.batch_size)
@@ -321,8 +322,10 @@ class LearnerMixin:
                 self._warn_if_missed(k)
             else:
                 warn(
-                    f"The {self.n_samples_seen_} rows so far do not vary, and nothing was "
-                    "learnt from them. Learning begins with the first chunk whose rows do.",
+                    f"The {self.n_samples_seen_} rows so far do not vary by more than "
+                    f"{source.dtype} rounds, and nothing was learnt from them. Learning begins "
+                    "with the first chunk whose rows do; of a small variance around a large "
+                    "mean, pass float64, or subtract the mean before.",
                     ConvergenceWarning,
                 )
         return self
@@ -523,10 +526,15 @@ def _scale(energy, n_samples):
 
 
 def _energy_beyond_rounding(moments, center, dtype):
-    """The energy of rows around a running mean; 0 where it is of the mean's rounding only."""
-    energy = moments.energy_around(center)
-    rounding = 4 * np.finfo(dtype).eps * np.linalg.norm(center)
-    return energy if energy > moments.n_rows * rounding**2 else 0.0
+    """The energy of rows around a running mean, without what is of rounding only.
+
+    That of the rows, each number half a unit in the last place, and the mean's, which comes
+    with each chunk.
+    """
+    unit = np.finfo(dtype).eps * np.linalg.norm(center)
+    beside = moments.energy_around(center) - moments.energy
+    parts = ((moments.energy, unit / 2), (beside, 4 * unit))
+    return sum(part for part, least in parts if part > moments.n_rows * least**2)
 
 
 def _progress_bar(verbose, title, n_iter, done):

@@ -290,6 +290,18 @@ def test_rows_that_differ_by_rounding_do_not_vary(Estimator):
     assert sae.n_steps_ == 0
 
 
+@pytest.mark.parametrize("offset", [1e4, 5e6, 1e7])
+def test_a_stream_far_from_zero_learns(Estimator, offset):
+    """As a fit does, whatever float32 keeps of it."""
+    rng = np.random.default_rng(0)
+    X = (4 * rng.standard_normal((200, 2)) @ rng.standard_normal((2, 8)) + offset).astype("f4")
+    sae = Estimator(8, n_nonzero_coefs=2, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        sae.partial_fit(X)
+    assert sae.n_steps_ == 1
+
+
 def test_a_stream_row_by_row_learns_the_scale(Estimator, digits):
     rows = np.random.default_rng(0).permutation(digits)[:100]
     sae = Estimator(8, n_nonzero_coefs=2, random_state=0)

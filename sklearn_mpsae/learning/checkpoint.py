@@ -86,7 +86,8 @@ class Checkpoint:
         if saved is not None and saved[0]["identity"]["data"] != data:
             raise ValueError(
                 f"The data are not those that {self.path} was made with: the rows, their "
-                f"number or their order differ. {_OWN_FILE}"
+                "number or their order differ, or the way they are shuffled, which for streams "
+                f"is another than for arrays and files. {_OWN_FILE}"
             )
 
     def due(self) -> bool:
@@ -211,6 +212,9 @@ def read(path, *, all_of_it: bool = True) -> tuple[dict, dict[str, np.ndarray]]:
     # What a damaged archive raises is not documented.
     except Exception as error:
         reason = (str(error) or type(error).__name__).rstrip(".")
+        # NumPy takes all that it does not know for a pickle, and says how to load one.
+        if "allow_pickle" in reason:
+            reason = "it is no .npz archive"
         raise ValueError(
             f"{path} is no checkpoint, or a damaged one: {reason}. Name another file, or "
             "delete this one to start afresh."

@@ -447,6 +447,8 @@ class LearnerMixin:
             "atom_usage_": usage.copy(),
             "n_steps_": state.n_steps,
             "n_samples_seen_": n_samples_seen,
+            # intercept_ in float32 would lose what each of many chunks adds to it.
+            "_mean": np.asarray(center, dtype=np.float64),
             "_scale": float(scale),
             "_training_state": state,
         }
@@ -457,8 +459,8 @@ class LearnerMixin:
             return np.zeros_like(mean)
         if not n_before:
             return mean
-        share = n_rows / (n_rows + n_before)
-        return (1 - share) * self.intercept_ + share * mean
+        # Rows that are all the same have exactly the mean that they had.
+        return self._mean + n_rows / (n_rows + n_before) * (mean - self._mean)
 
     # ------------------------------------------------- who learns, and what goes on
     def _goes_on(self):
@@ -526,15 +528,10 @@ def _scale(energy, n_samples):
 
 
 def _energy_beyond_rounding(moments, center, dtype):
-    """The energy of rows around a running mean, without what is of rounding only.
-
-    That of the rows, each number half a unit in the last place, and the mean's, which comes
-    with each chunk.
-    """
-    unit = np.finfo(dtype).eps * np.linalg.norm(center)
-    beside = moments.energy_around(center) - moments.energy
-    parts = ((moments.energy, unit / 2), (beside, 4 * unit))
-    return sum(part for part, least in parts if part > moments.n_rows * least**2)
+    """The energy of rows around a running mean; 0 where it is of the rows' rounding only."""
+    energy = moments.energy_around(center)
+    rounding = np.finfo(dtype).eps / 2 * np.linalg.norm(center)
+    return energy if energy > moments.n_rows * rounding**2 else 0.0
 
 
 def _progress_bar(verbose, title, n_iter, done):

@@ -83,6 +83,7 @@ class BaseSparseAutoencoder(
 
     components_ = FittedArray()
     intercept_ = FittedArray()
+    _mean = FittedArray()
     atom_usage_ = FittedArray()
     loss_curve_ = FittedArray()
 

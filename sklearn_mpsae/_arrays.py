@@ -23,7 +23,7 @@ from sklearn.utils import check_array
 
 from ._compat import Method, array_namespace, convert_to_numpy, get_namespace_and_device
 from .coding.checks import check_size
-from .coding.inputs import float_dtypes, plain, tabled
+from .coding.inputs import float_dtypes, in_words, plain, tabled
 
 # A library and a device of it, both by name; None for NumPy, and for X of no library.
 Home = tuple[str, str] | None
@@ -61,9 +61,10 @@ def as_numpy(X: Any) -> Any:
 
 def as_rows(X: Any, name: str = "X", dtype: Any = None) -> np.ndarray:
     """X as array of rows whose squares are finite; a ValueError or TypeError else."""
-    X = tabled(as_numpy(X))
-    dtype = float_dtypes(X) if dtype is None else dtype
-    X = check_array(X, dtype=dtype, order="C", input_name=name)
+    with in_words(name):
+        X = tabled(as_numpy(X))
+        dtype = float_dtypes(X) if dtype is None else dtype
+        X = check_array(X, dtype=dtype, order="C", input_name=name)
     check_size(X, name)
     return X
 

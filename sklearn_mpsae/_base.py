@@ -24,7 +24,7 @@ from ._warn import warn as warn_of
 from .coding import Codes, save_codes
 from .coding.checks import as_whole, check_count, check_size
 from .coding.codes import stack_csr, stack_dense
-from .coding.inputs import float_dtypes, tabled
+from .coding.inputs import float_dtypes, in_words, tabled
 from .coding.kernels import open_kernels
 from .learning.batches import Moments
 from .learning.control import RowCounts
@@ -83,6 +83,7 @@ class BaseSparseAutoencoder(
 
     components_ = FittedArray()
     intercept_ = FittedArray()
+    _mean = FittedArray()
     atom_usage_ = FittedArray()
     loss_curve_ = FittedArray()
 
@@ -438,11 +439,12 @@ class BaseSparseAutoencoder(
         else:
             X = self._validated(X, reset, dtype)
             return SparseRows(X) if issparse(X) else ArrayRows(X)
-        # Only the number of features can be told without reading all of it.
+        # Only the features can be told without reading all of it.
+        columns = getattr(source, "named", None)
+        if columns is None:
+            columns = np.empty((1, source.n_features))
         try:
-            validate_data(
-                self, np.empty((1, source.n_features)), reset=reset, skip_check_array=True
-            )
+            validate_data(self, columns, reset=reset, skip_check_array=True)
         except ValueError as error:
             if isinstance(source, StreamRows) and source.of_lists:
                 raise ValueError(f"{error}{OF_LISTS}") from None
@@ -452,9 +454,12 @@ class BaseSparseAutoencoder(
     def _validated(self, X, reset, dtype=None):
         """X in memory, as array or CSR; in the dtype to compute in, where none is given."""
         check_no_stream(X)
-        X = tabled(X)
-        dtypes = float_dtypes(X) if dtype is None else dtype
-        return validate_data(self, X, reset=reset, accept_sparse="csr", dtype=dtypes, order="C")
+        with in_words():
+            X = tabled(X)
+            dtypes = float_dtypes(X) if dtype is None else dtype
+            return validate_data(
+                self, X, reset=reset, accept_sparse="csr", dtype=dtypes, order="C"
+            )
 
     def _source_to_code(self, X):
         self._check_to_code()

@@ -22,6 +22,7 @@ from sklearn.utils._param_validation import (
     validate_parameter_constraints,
     validate_params,
 )
+from sklearn.utils.validation import _get_feature_names as feature_names
 
 from ._warn import warn
 
@@ -76,6 +77,7 @@ __all__ = [
     "array_namespace",
     "check_params",
     "convert_to_numpy",
+    "feature_names",
     "fit_context",
     "get_namespace_and_device",
     "n_threads",

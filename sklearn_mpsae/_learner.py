@@ -145,9 +145,10 @@ class LearnerMixin:
         if ranks.share(checkpoint is not None):
             rows = checksum.over(rows)
         moments = Moments.merged(ranks.gather(Moments.of(rows)))
-        checksums = ranks.gather(checksum.value)
+        checksums, orders = ranks.gather(checksum.value), ranks.gather(source.order)
         if checkpoint and ranks.rank == 0:
-            checkpoint.check_data(saved, {"n_rows": moments.n_rows, "checksums": checksums})
+            data = {"n_rows": moments.n_rows, "checksums": checksums, "orders": orders}
+            checkpoint.check_data(saved, data)
         center = moments.mean if self.center else np.zeros(source.n_features)
         scale = _scale(moments.energy_around(center), moments.n_rows)
         batches = Batches(source, center, scale, ranks.gather(source.n_rows), self.batch_size)
@@ -325,8 +326,10 @@ class LearnerMixin:
                 self._warn_if_missed(k)
             else:
                 warn(
-                    f"The {self.n_samples_seen_} rows so far do not vary, and nothing was "
-                    "learnt from them. Learning begins with the first chunk whose rows do.",
+                    f"The {self.n_samples_seen_} rows so far do not vary by more than "
+                    f"{source.dtype} rounds, and nothing was learnt from them. Learning begins "
+                    "with the first chunk whose rows do; of a small variance around a large "
+                    "mean, pass float64, or subtract the mean before.",
                     ConvergenceWarning,
                 )
         return self
@@ -455,6 +458,8 @@ class LearnerMixin:
             "atom_usage_": usage.copy(),
             "n_steps_": state.n_steps,
             "n_samples_seen_": n_samples_seen,
+            # intercept_ in float32 would lose what each of many chunks adds to it.
+            "_mean": np.asarray(center, dtype=np.float64),
             "_scale": float(scale),
             "_training_state": state,
         }
@@ -465,8 +470,8 @@ class LearnerMixin:
             return np.zeros_like(mean)
         if not n_before:
             return mean
-        share = n_rows / (n_rows + n_before)
-        return (1 - share) * self.intercept_ + share * mean
+        # Rows that are all the same have exactly the mean that they had.
+        return self._mean + n_rows / (n_rows + n_before) * (mean - self._mean)
 
     # ------------------------------------------------- who learns, and what goes on
     def _goes_on(self):
@@ -534,9 +539,9 @@ def _scale(energy, n_samples):
 
 
 def _energy_beyond_rounding(moments, center, dtype):
-    """The energy of rows around a running mean; 0 where it is of the mean's rounding only."""
+    """The energy of rows around a running mean; 0 where it is of the rows' rounding only."""
     energy = moments.energy_around(center)
-    rounding = 4 * np.finfo(dtype).eps * np.linalg.norm(center)
+    rounding = np.finfo(dtype).eps / 2 * np.linalg.norm(center)
     return energy if energy > moments.n_rows * rounding**2 else 0.0
 
 

@@ -26,8 +26,9 @@ from scipy import sparse
 from sklearn.utils import check_array
 
 from ._arrays import NoArray
+from ._compat import feature_names
 from .coding.checks import check_count
-from .coding.inputs import computed_dtype, float_dtypes, plain, tabled
+from .coding.inputs import computed_dtype, float_dtypes, in_words, plain, tabled
 
 __all__ = ["BatchStream", "NpyFiles"]
 
@@ -49,6 +50,8 @@ class _Addressable:
 
     in_memory = True
     one_pass = False
+    # How rows are shuffled. Another order needs another name: checkpoints have it.
+    order = "by row number"
 
     def __init__(self, shape, dtype):
         self.n_rows, self.n_features = shape
@@ -238,6 +241,8 @@ class NpyFiles(NoArray, _Addressable):
         self, paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
     ) -> None:
         single = isinstance(paths, str | os.PathLike)
+        if not single and not isinstance(paths, Iterable):
+            raise ValueError(f"paths must be a path or a list of them, got {paths!r}.")
         arrays = [_open_npy(os.fspath(path)) for path in ([paths] if single else paths)]
         if not arrays:
             raise ValueError("paths names no file: give at least one .npy file.")
@@ -336,7 +341,9 @@ def _open_npy(path):
         raise
     # What a damaged header raises is not documented.
     except Exception as error:
-        raise ValueError(f"{path} holds no array that can be read: {error}") from error
+        # NumPy takes all that it does not know for a pickle, and says how to load one.
+        reason = "it is no .npy file" if "allow_pickle" in str(error) else error
+        raise ValueError(f"{path} holds no array that can be read: {reason}") from error
     if not isinstance(array, np.memmap) or array.ndim != 2 or not array.flags.c_contiguous:
         raise ValueError(
             f"{path} must hold one array of shape (n_samples, n_features) in C order: write "
@@ -344,6 +351,8 @@ def _open_npy(path):
         )
     if len(array) and not array.size:
         raise ValueError(f"{path} holds {len(array)} rows of no features: leave it out.")
+    if array.dtype.kind not in "fiub":
+        raise ValueError(f"{path} must hold real numbers, it has dtype {array.dtype}.")
     return array
 
 
@@ -444,6 +453,9 @@ class BatchStream(NoArray):
     rows, and is taken for one; that of a `DataLoader` whose `Dataset` has lists for its rows
     is refused.
 
+    Names of columns are those of the first batch, where it is a data frame; frames with other
+    columns, or in another order, are refused.
+
     Batches without rows are left out. Rows are copied before the next batch is asked for: it
     may come in the same memory. The first batch with rows says whether the stream is computed
     in float32 or float64, as an array of its dtype would be.
@@ -494,6 +506,9 @@ class StreamRows:
                 "that returns an iterator)."
             )
         self.n_features = self.dtype = None
+        # An empty frame with the names of the columns, where batches have them.
+        self.named = None
+        self.order = "as they come, in pools" if self.shuffle else "as they come"
         self.of_lists = False
         self._rest = self._batches()
         first = next(self._rest, None)
@@ -591,6 +606,7 @@ class StreamRows:
             rows = _rows(item, at, collated)
             if not len(rows):
                 continue
+            self._check_names(item, at)
             if self.n_features is None:
                 self.n_features, self.dtype = rows.shape[1], computed_dtype(rows.dtype)
                 self.of_lists = isinstance(item, list)
@@ -602,6 +618,21 @@ class StreamRows:
                 )
             yield self._converted(rows, at)
             at += len(rows)
+
+    def _check_names(self, item, at):
+        """Note the names of a frame's columns, or compare them with the first one's."""
+        while isinstance(item, list | tuple) and len(item):
+            item = item[0]
+        names = feature_names(item)
+        if names is None:
+            return
+        if self.named is None:
+            self.named = item[:0]
+        elif list(names) != (first := list(feature_names(self.named))):
+            raise ValueError(
+                f"The frame at row {at} of the stream has the columns {list(names)}, the first "
+                f"one had {first}: give each the same columns in the same order."
+            )
 
     def _converted(self, rows, at):
         with np.errstate(over="ignore"):
@@ -668,7 +699,8 @@ def _opened(batches):
 def _rows(item, at, collated):
     """What a stream gave at row `at` as an array of rows, which may share its memory."""
     try:
-        X = _of_collated(item) if collated else _of_item(item)
+        with in_words("it"):
+            X = _of_collated(item) if collated else _of_item(item)
     except (TypeError, ValueError) as error:
         raise ValueError(f"The stream gave, at row {at}, no batch: {error}") from error
     if X.ndim == 1:
@@ -684,7 +716,7 @@ def _rows(item, at, collated):
 
 def _of_item(item):
     """An array of whatever shape, for an item of a stream or a row of one."""
-    if isinstance(item, Mapping):
+    if isinstance(item, Mapping) and not sparse.issparse(item):
         raise ValueError(
             f"it is a {type(item).__name__} with the keys {list(item)}. Give the array of one "
             "of them: BatchStream(lambda: (batch[key] for batch in batches))."
@@ -704,6 +736,8 @@ def _of_item(item):
             ensure_min_features=0,
         )
     X = item.toarray() if sparse.issparse(item) else np.asarray(plain(item))
+    if X.dtype == object and not X.ndim:
+        raise ValueError(f"it is a {type(item).__name__}, not numbers.")
     return X.astype(np.float64) if X.dtype == object and X.ndim else X
 
 
@@ -712,6 +746,8 @@ def _of_sequence(items):
     if not len(items):
         return np.empty(0)
     if isinstance(items[0], Number) or getattr(items[0], "ndim", None) == 0:
+        if any(isinstance(each, list) or getattr(each, "ndim", 0) for each in items[1:]):
+            raise ValueError("it begins with a number: give X first, (X, y).")
         return np.asarray(tabled(items))
     X = _of_item(items[0])
     if isinstance(items, tuple):
@@ -809,11 +845,18 @@ def check_no_stream(X: Any) -> None:
     """Refuse what gives rows or batches but is no array, and say what to do with it."""
     torch_data = sys.modules.get("torch.utils.data")
     dataset = torch_data is not None and isinstance(X, torch_data.Dataset)
+    if isinstance(X, str | bytes | os.PathLike):
+        raise ValueError(
+            f"X is {X!r:.200}, which is no array: of a file, pass np.load(path, "
+            "mmap_mode='r') or sklearn_mpsae.sources.NpyFiles(path)."
+        )
+    if sparse.issparse(X):
+        return
     if isinstance(X, Mapping):
         raise ValueError(
             f"X is a {type(X).__name__} with the keys {list(X)}: pass the array of one of them."
         )
-    array = hasattr(X, "shape") or hasattr(X, "__array__") or isinstance(X, str)
+    array = hasattr(X, "shape") or hasattr(X, "__array__")
     sequence = hasattr(X, "__len__") and hasattr(X, "__getitem__")
     gives = callable(X) or hasattr(X, "__iter__")
     if dataset or (gives and not array and not sequence):

@@ -1,6 +1,7 @@
 """A fit that is killed goes on from its checkpoint, to the same result bit for bit."""
 
 import copy
+import itertools
 import json
 import os
 import signal
@@ -384,8 +385,10 @@ def stored(X, folder):
     yield sparse.csr_array(X)
     yield np.load(folder / "all.npy", mmap_mode="r")
     yield NpyFiles([folder / "a.npy", folder / "b.npy"])
-    for n in (1, 7, 500):
-        yield BatchStream([X[i : i + n] for i in range(0, len(X), n)], shuffle=False)
+
+
+def in_batches(X, n, **options):
+    return BatchStream([X[i : i + n] for i in range(0, len(X), n)], **options)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -397,6 +400,35 @@ def test_the_same_data_are_known_however_they_are_stored(dtype, X, path, tmp_pat
     for rows in stored(X, tmp_path):
         again = MPSparseAutoencoder(**options).fit(rows)
         np.testing.assert_array_equal(again.components_, est.components_)
+    path.unlink()
+    est = MPSparseAutoencoder(**options).fit(in_batches(X, 500))
+    for n in (1, 7):
+        again = MPSparseAutoencoder(**options).fit(in_batches(X, n))
+        np.testing.assert_array_equal(again.components_, est.components_)
+
+
+def test_the_same_data_shuffled_otherwise_are_refused(X, path):
+    """What was learnt from is skipped: in another order that would be other rows."""
+    options = OPTIONS | {"random_state": 0, "max_iter": 1}
+    orders = [X, in_batches(X, 50), in_batches(X, 50, shuffle=False)]
+    fits = [MPSparseAutoencoder(**options).fit(rows).components_ for rows in orders]
+    assert not any(np.array_equal(a, b) for a, b in itertools.combinations(fits, 2))
+    for first in orders:
+        path.unlink(missing_ok=True)
+        MPSparseAutoencoder(**options, checkpoint=path).fit(first)
+        for other in orders:
+            if other is not first:
+                with pytest.raises(ValueError, match="the way they are shuffled"):
+                    MPSparseAutoencoder(**options, checkpoint=path).fit(other)
+
+
+@pytest.mark.parametrize("read", [files.read, NpyFiles])
+def test_no_reader_advises_to_load_pickles(read, tmp_path):
+    """As NumPy does of any file that it does not know."""
+    (tmp_path / "notes.txt").write_text("my notes")
+    with pytest.raises(ValueError, match=r"notes\.txt .*it is no \.np") as caught:
+        read(tmp_path / "notes.txt")
+    assert "pickle" not in str(caught.value)
 
 
 def test_a_checksum_is_the_sum_that_checkpoints_have():

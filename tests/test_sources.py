@@ -4,6 +4,7 @@ import itertools
 import os
 import pickle
 import threading
+import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -463,6 +464,12 @@ def test_the_first_batch_says_what_is_computed_in(X):
     assert est.partial_fit(stream()).components_.dtype == np.float64
 
 
+def nested_tensor():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it is a prototype
+        return torch.nested.nested_tensor([torch.ones(2, 3), torch.ones(1, 3)])
+
+
 NO_BATCHES = {
     "a dict": ([{"x": np.ones((3, 4))}], r"a dict with the keys \['x'\]"),
     "None": ([np.ones((3, 4)), None], "at row 3, no batch: it is None"),
@@ -481,7 +488,12 @@ NO_BATCHES = {
     "masked": ([np.ma.masked_equal([[1, 2]], 1)], "masked values"),
     "a sparse tensor": ([torch.eye(3).to_sparse()], "to_dense"),
     "complex": ([np.ones((3, 4)) * 1j], "complex"),
-    "a generator": ([(x for x in "ab")], r"shape \(\) and dtype object"),
+    "a generator": ([(x for x in "ab")], "it is a generator, not numbers"),
+    "numbered batches": (lambda: enumerate([np.ones((3, 4))]), "begins with a number"),
+    "numbered rows": (lambda: pd.DataFrame(np.ones((3, 4))).iterrows(), "begins with a number"),
+    "a column of lists": ([pd.Series([[1.0, 2.0]] * 3)], r"it has lists .*np\.stack"),
+    "a structured array": ([np.zeros(3, [("a", float)])], "structured_to_unstructured"),
+    "a nested tensor": ([nested_tensor()], "nested tensor"),
     "columns of a Dataset of lists": (
         torch.utils.data.DataLoader(DatasetOf(np.eye(4), lambda x: x.tolist()), batch_size=4),
         "made columns of the rows",
@@ -509,6 +521,65 @@ def test_what_is_no_batch_is_refused(kind):
     with pytest.raises(ValueError, match=message):
         est.fit(BatchStream(batches))
     assert not hasattr(est, "n_features_in_")
+
+
+FRAMES = {"pandas": pd.DataFrame, "polars": lambda X, columns: pl.DataFrame(X, list(columns))}
+
+
+@pytest.mark.parametrize("library", FRAMES)
+def test_columns_of_a_streams_frames_are_told_apart(library, X):
+    """A stream of frames is checked as a frame is."""
+
+    def frame(X, names="abcdefghijkl"):
+        return FRAMES[library](X, columns=list(names))
+
+    others = [frame(X, "bacdefghijkl"), frame(X, "zbcdefghijkl")]
+    est = fitted(BatchStream([(frame(X[:300]), 0), X[300:305].tolist(), frame(X[305:])]))
+    assert list(est.feature_names_in_) == list("abcdefghijkl")
+    for other in others:
+        with pytest.raises(ValueError, match=r"row 700 of the stream has the columns \["):
+            fitted(BatchStream([frame(X), other]))
+        for door in ("transform", "score", "partial_fit"):
+            with pytest.raises(ValueError, match="feature names should match"):
+                getattr(est, door)(BatchStream([other]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        codes = est.transform(BatchStream([frame(X)]))
+    np.testing.assert_array_equal(codes, est.transform(frame(X)))
+
+
+NO_NUMBERS = {
+    "a column of arrays": (pd.Series(list(np.ones((3, 4)))), "np.stack"),
+    "a frame of lists": (pl.DataFrame({"a": [[1.0, 2.0]] * 3}), "np.stack"),
+    "ragged lists": ([[1.0, 2.0], [1.0]], "differ in length"),
+    "a structured array": (np.zeros(3, [("a", float)]), "structured_to_unstructured"),
+    "a nested tensor": (nested_tensor(), "torch.cat"),
+    "a file's name": ("rows.npy", "NpyFiles"),
+}
+
+
+@pytest.mark.parametrize("kind", NO_NUMBERS)
+def test_what_holds_no_numbers_is_refused_with_what_to_do(kind):
+    rows, message = NO_NUMBERS[kind]
+    est = MPSparseAutoencoder(4, max_iter=1)
+    for door in (est.fit, est.partial_fit):
+        with pytest.raises(ValueError, match=message):
+            door(rows)
+
+
+def test_dictionaries_of_keys_are_sparse_matrices(X):
+    X = np.nan_to_num(X)
+    for rows in (sparse.dok_array(X), BatchStream([sparse.dok_array(X)])):
+        np.testing.assert_array_equal(fitted(X).transform(rows), fitted(X).transform(X))
+
+
+@pytest.mark.parametrize("array", [np.ones((3, 4)) * 1j, np.full((3, 4), "a")])
+def test_files_of_no_numbers_are_named(array, path):
+    np.save(path, array)
+    with pytest.raises(ValueError, match=r"\.npy must hold real numbers"):
+        NpyFiles(path)
+    with pytest.raises(ValueError, match="paths must be"):
+        NpyFiles(None)
 
 
 def test_columns_in_the_place_of_rows_are_hinted_at(X):

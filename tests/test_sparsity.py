@@ -17,6 +17,7 @@ from sklearn_mpsae import (
 )
 from sklearn_mpsae.callbacks import EarlyStopping, LogMetrics
 from sklearn_mpsae.learning.control import count
+from sklearn_mpsae.persistence import load, save
 
 AVERAGE = [
     BatchTopKSAE(),
@@ -288,6 +289,36 @@ def test_rows_that_differ_by_rounding_do_not_vary(Estimator):
         with pytest.warns(ConvergenceWarning, match="do not vary"):
             sae.partial_fit(row[None])
     assert sae.n_steps_ == 0
+
+
+@pytest.mark.parametrize("offset", [1e4, 5e6, 1e7])
+def test_a_stream_far_from_zero_learns(Estimator, offset):
+    """As a fit does, whatever float32 keeps of it."""
+    rng = np.random.default_rng(0)
+    X = (rng.standard_normal((200, 2)) @ rng.standard_normal((2, 8)) + offset).astype("f4")
+    sae = Estimator(8, n_nonzero_coefs=2, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        sae.partial_fit(X)
+    assert sae.n_steps_ == 1
+
+
+def test_the_mean_of_many_chunks_keeps_its_digits(tmp_path):
+    """In float32 each chunk would round it anew; files keep it too."""
+    X = (np.random.default_rng(0).standard_normal((300, 3)) + 1e6).astype("f4")
+    sae = TopKSAE(4, n_nonzero_coefs=1, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        for row in X[:200]:
+            sae.partial_fit(row[None])
+        save(sae, tmp_path / "model.safetensors")
+        again = load(tmp_path / "model.safetensors")
+        for est in (sae, again):
+            for row in X[200:]:
+                est.partial_fit(row[None])
+    np.testing.assert_allclose(sae._mean, X.mean(axis=0, dtype=float), rtol=1e-13)
+    np.testing.assert_array_equal(sae.intercept_, sae._mean.astype("f4"))
+    np.testing.assert_array_equal(sae.components_, again.components_)
 
 
 def test_a_stream_row_by_row_learns_the_scale(Estimator, digits):

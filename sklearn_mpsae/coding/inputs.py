@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,11 @@ def plain(X: Any) -> Any:
     if not isinstance(X, np.ndarray) or getattr(X, "filename", None) is not None:
         return X
     check_unmasked(X)
+    if X.dtype.names:
+        raise ValueError(
+            f"X is a structured array with the fields {list(X.dtype.names)}: pass "
+            "numpy.lib.recfunctions.structured_to_unstructured(X)."
+        )
     if X.dtype == np.float16:
         return X.astype(np.float32)
     # In the machine's byte order float32 stays float32.
@@ -29,6 +36,8 @@ def plain(X: Any) -> Any:
 
 
 def _of_tensor(X, torch):
+    if X.is_nested:
+        raise ValueError("X is a nested tensor: pass torch.cat(X.unbind()), say.")
     if X.layout is not torch.strided:
         raise ValueError(
             f"X is a tensor of layout {X.layout}: pass X.to_dense(), or a SciPy CSR matrix."
@@ -43,6 +52,20 @@ def tabled(X: Any) -> Any:
     if isinstance(X, list | tuple) and any(hasattr(row, "dtype") for row in X):
         return np.asarray([plain(row) for row in X])
     return plain(X)
+
+
+@contextmanager
+def in_words(name: str = "X") -> Iterator[None]:
+    """Say more than NumPy where what is to be numbers are arrays or lists, as in a column."""
+    try:
+        yield
+    except ValueError as error:
+        if "setting an array element with a sequence" not in str(error):
+            raise
+        raise ValueError(
+            f"{name} has lists or arrays in the place of numbers, or rows that differ in "
+            "length: pass an array of numbers, np.stack(column) of a column of arrays."
+        ) from error
 
 
 def computed_dtype(dtype: Any) -> np.dtype:

@@ -86,7 +86,8 @@ class Checkpoint:
         if saved is not None and saved[0]["identity"]["data"] != data:
             raise ValueError(
                 f"The data are not those that {self.path} was made with: the rows, their "
-                f"number or their order differ. {_OWN_FILE}"
+                "number or their order differ, or the way they are shuffled, which for streams "
+                f"is another than for arrays and files. {_OWN_FILE}"
             )
 
     def due(self) -> bool:
@@ -210,9 +211,12 @@ def read(path, *, all_of_it: bool = True) -> tuple[dict, dict[str, np.ndarray]]:
         raise
     # What a damaged archive raises is not documented.
     except Exception as error:
+        # NumPy takes all that it does not know for a pickle, and says how to load one.
+        pickled = "allow_pickle" in str(error)
+        why = "it is no .npz archive" if pickled else reason(error)
         raise ValueError(
-            f"{path} is no checkpoint, or a damaged one: {reason(error)}. Name another file, "
-            "or delete this one to start afresh."
+            f"{path} is no checkpoint, or a damaged one: {why}. Name another file, or "
+            "delete this one to start afresh."
         ) from error
     raise ValueError(
         f"{path} was written by another version of sklearn_mpsae: it is a {found!r}, and this "

@@ -91,11 +91,12 @@ def packed(estimator) -> tuple[dict, dict[str, np.ndarray]]:
             parameters[key] = _packed_parameter(key, value, tensors)
     facts = {"estimator": name, "parameters": parameters}
     state, scale = attributes.pop("_training_state", None), attributes.pop("_scale", None)
-    random_state = attributes.pop("_random_state", None)
+    random_state, mean = attributes.pop("_random_state", None), attributes.pop("_mean", None)
     if random_state is None:
         facts["training"] = None
     else:
         own, arrays = pack(state, random_state)
+        arrays["mean"] = mean
         facts["training"] = own | {"scale": scale}
         tensors |= {_TRAINING + key: array for key, array in arrays.items()}
     arrays = [key for key in ("loss_curve_", *_ARRAYS, *kind.arrays) if key in attributes]
@@ -223,6 +224,7 @@ def _layouts(kind, facts):
             state = "random_state" in value
             arrays[_PARAMETER + key] = ("r", "uint32") if state else (None, None)
     if facts["training"] is not None:
+        arrays[_TRAINING + "mean"] = "d", "float64"
         arrays[_TRAINING + "last_used"] = "p", "int64"
         arrays[_TRAINING + "random_state"] = "r", "uint32"
         for key, word in kind.learnt.items():
@@ -290,6 +292,7 @@ def _with_training(estimator, facts, tensors):
         for key, array in tensors.items()
         if key.startswith(_TRAINING)
     }
+    estimator._mean = arrays.pop("mean")
     _, estimator._training_state, estimator._random_state = unpack(facts, arrays)
     estimator._scale = scale
     return estimator

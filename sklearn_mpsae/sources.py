@@ -540,12 +540,8 @@ class StreamRows:
                 return
 
     def _counted(self):
-        n = 0
         # Gathered, so that the sums are the same to the last bit for batches of any size.
-        for rows in self.chunks():
-            n += len(rows)
-            yield rows
-        self.n_rows = n
+        yield from self.chunks()
 
     def chunks(self):
         """The rows in order, some thousand at a time.
@@ -575,8 +571,17 @@ class StreamRows:
 
     def _cut(self, batches, n_rows):
         """The first `n_rows` rows, and no fewer; all there are for None, and at least one."""
-        at = 0
+        at, batches = 0, iter(batches)
         for batch in batches:
+            counted = n_rows is not None and self.n_samples is None
+            if counted and at + len(batch) >= n_rows:
+                # A copy, as what is asked for next may be in the same memory.
+                batch = batch.copy()
+                if at + len(batch) > n_rows or next(batches, None) is not None:
+                    raise ValueError(
+                        f"The stream has more than the {n_rows} rows of the pass before: let "
+                        "batches give the same rows at each pass, or pass n_samples."
+                    )
             batch = batch[: None if n_rows is None else n_rows - at]
             yield batch
             at += len(batch)
@@ -589,7 +594,9 @@ class StreamRows:
             )
         if not at:
             raise _no_rows()
-        if n_rows is not None:
+        if n_rows is None:
+            self.n_rows = at  # which later passes are held to
+        else:
             raise ValueError(
                 f"The stream ended after {at} rows, and had {n_rows} in the pass before: let "
                 "batches start anew at each pass."

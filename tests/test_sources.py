@@ -941,3 +941,33 @@ def test_errors_of_what_is_read_ahead_arrive():
 
     with pytest.raises(OSError, match="the disk"):
         list(ahead(items()))
+
+
+@pytest.mark.parametrize("more", [1, 20])
+@pytest.mark.parametrize("doors", [("fit", 3), ("score", 1)], ids=lambda door: door[0])
+def test_a_stream_that_grows_between_passes_is_refused(X, more, doors):
+    """Whole batches more, or more rows in the last one."""
+    verb, n_passes = doors
+    given = []
+
+    def growing():
+        given.append(1)
+        yield X[:20]
+        yield X[20:30] if len(given) < 2 else X[20 : 30 + more]
+
+    sae = MPSparseAutoencoder(8, max_iter=n_passes, random_state=0)
+    if verb == "score":
+        sae.fit(X)
+    with pytest.raises(ValueError, match="more than the 30 rows of the pass before"):
+        getattr(sae, verb)(BatchStream(growing))
+
+
+def test_a_stream_with_a_batch_more_in_a_later_pass_is_refused(X):
+    given = []
+
+    def growing():
+        given.append(1)
+        yield from (X[:20], X[20:30], X[30:40])[: 2 + (len(given) > 1)]
+
+    with pytest.raises(ValueError, match="more than the 30 rows of the pass before"):
+        MPSparseAutoencoder(8, max_iter=2, random_state=0).fit(BatchStream(growing))

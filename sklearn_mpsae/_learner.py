@@ -25,7 +25,7 @@ from .learning.dictionary import checked_atoms, random_atoms, unit_rows
 from .learning.distributed import open_ranks
 from .learning.fit import Fit, unpack
 from .learning.recipe import EXPLORE, fit_plan, stream_plan
-from .learning.trainer import Trainer, TrainingState
+from .learning.trainer import ENOUGH_ROWS, Trainer, TrainingState
 from .sources import RowsLike
 
 # Parameters that change nothing of what `fit` learns.
@@ -312,8 +312,7 @@ class LearnerMixin:
                     for batch in batches.epoch(ranks.order(random_state), kernels):
                         plan = stream_plan(trainer.n_steps, k, n_atoms, explored=explored)
                         trainer.step(batch, plan)
-                    if not plan.refine:
-                        trainer.settle(batch, plan)
+                    trainer.settle(plan, least=ENOUGH_ROWS)
                 fitted = *trainer.finish(), trainer.usage + usage
             vars(self).update(self._fitted(*fitted, center, scale, n_before + n_rows))
             self._random_state = random_state
@@ -431,6 +430,8 @@ class LearnerMixin:
             directions=self._directions,
             dead_after=None if self.dead_atoms == "keep" else self.dead_after,
             revive=self.dead_atoms == "revive",
+            level=self._level,
+            count=self._count,
             steers=self._steers,
             random_state=random_state,
             ranks=ranks,

@@ -13,9 +13,11 @@ from numpy.typing import ArrayLike
 from ._base import BaseSparseAutoencoder
 from ._compat import Interval, StrOptions
 from ._docs import shared_docs
+from .coding.codes import Codes
 from .coding.pursuit import cheapest_path, check_orthogonal, pursue
 from .coding.rules import Pursuit
 from .learning.control import control, settle_threshold, start
+from .learning.dictionary import unit_rows
 from .learning.trainer import Step
 
 # What to do where an orthogonal pursuit has no room.
@@ -145,6 +147,7 @@ class MPSparseAutoencoder(BaseSparseAutoencoder):
 
     _free_norms = True
     _running_start = start("threshold")
+    _level = "settled"
 
     def __init__(
         self,
@@ -275,6 +278,13 @@ class MPSparseAutoencoder(BaseSparseAutoencoder):
             norms = np.sqrt(kernels.energies(W))
             values = values / np.where(norms > 0, norms, 1)[kernels.to_numpy(indices)]
         settle_threshold(now, "threshold", compared(values), n_rows)
+
+    def _count(self, kernels, parameters, X, level, now):
+        W = kernels.asarray(unit_rows(kernels.to_numpy(parameters["components"])))
+        most, orthogonal = _most(now.plan.asked, len(W)), self.transform_algorithm == "omp"
+        codes = self._pursue(kernels, X, W, most, level, orthogonal, scale=now.scale)
+        # An atom that a row takes twice is one code.
+        return Codes(*map(kernels.to_numpy, codes), len(W)).l0().sum()
 
     def _first_threshold(self, kernels, X, W, now):
         """What the codes of a batch must exceed to be as many as planned on average."""

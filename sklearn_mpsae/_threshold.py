@@ -90,6 +90,7 @@ class ReLUSAE(BaseAverageSAE):
     _trained_intercept = FittedArray()
 
     _running_start = start("penalty", 0.01) | {"shift": 0.0}
+    _level = "shift"
 
     def _fitted_parameters(self, scale):
         parameters = super()._fitted_parameters(scale)
@@ -184,6 +185,11 @@ class JumpReLUSAE(BaseAverageSAE):
 
     _rate_shares = {"encoder": 0.2, "bias": 0.03, "log_threshold": 0.03}
     _running_start = start("threshold")
+    _level = "settled"
+
+    def _count(self, kernels, parameters, X, level, now):
+        floor = level * kernels.exp(parameters["log_threshold"])[:, 0]
+        return self._count_above(kernels, parameters, X, floor)
 
     def _initial_parameters(self, atoms):
         bias = np.zeros((len(atoms), 1), atoms.dtype)

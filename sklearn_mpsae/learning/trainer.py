@@ -7,12 +7,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .control import tuned
 from .dictionary import unit_rows
 from .distributed import Alone, Ranks
 from .recipe import Plan
 
 # Short memories: the loss changes as fast as the atoms that are chosen.
 _BETA1, _BETA2 = 0.5, 0.9375
+
+# So many rows tell the average number of codes to some hundredths.
+ENOUGH_ROWS = 1000
 
 
 class Now(NamedTuple):
@@ -101,6 +105,10 @@ class Trainer:
         Who has a part of each batch.
     scale : float
         What the data were divided by.
+    level : str or None
+        The running number that an output has to exceed to be a code, where there is one.
+    count : callable
+        ``count(kernels, parameters, X, level, now)``: how many codes X has by this number.
     """
 
     def __init__(
@@ -119,6 +127,8 @@ class Trainer:
         random_state,
         ranks,
         scale=1.0,
+        level=None,
+        count=None,
     ):
         self.kernels = kernels
         self.backward = backward
@@ -128,7 +138,9 @@ class Trainer:
         self.dtype = parameters["components"].dtype
         self.dead_after = dead_after
         self.revive = revive
+        self.level, self.count = level, count
         self.steers = steers
+        self.recent = []
         self.random_state = random_state
         self.ranks = ranks
         self.scale = scale
@@ -150,6 +162,7 @@ class Trainer:
         FloatingPointError
             If that sum is not finite.
         """
+        self.remember(X)
         now = Now(plan, self._dead(), self.running, self.ranks, self.scale)
         batch = self.backward(self.kernels, self.parameters, X, now)
         energies = self.kernels.energies(batch.residual)
@@ -172,14 +185,38 @@ class Trainer:
         self._replace_dead(dead, atoms)
         return float(loss)
 
-    def settle(self, X, plan: Plan) -> None:
+    def remember(self, X) -> None:
+        """Keep the last batches, of so many rows that they tell the average number of codes."""
+        if self.steers:
+            self.recent.append(X)
+            while sum(map(len, self.recent[1:])) >= ENOUGH_ROWS:
+                del self.recent[0]
+
+    def settle(self, plan: Plan, *, least: int = 0) -> None:
         """Bring the model's running numbers up to date with its parameters; learn nothing.
 
-        A step takes them from codes that it then changes, early in a training by much.
+        A step takes them from codes that it then changes, early in a training by much. Then
+        the last batches are coded as `transform` will, and the threshold is corrected where
+        that gives another number of codes than was asked for.
+
+        least : do not correct it by fewer rows
         """
-        if self.steers:
-            now = Now(plan, self._dead(), self.running, self.ranks, self.scale)
-            self.backward(self.kernels, self.parameters, X, now)
+        if not self.steers:
+            return
+        now = Now(plan, self._dead(), self.running, self.ranks, self.scale)
+        self.backward(self.kernels, self.parameters, self.recent[-1], now)
+        n_rows = now.totals(sum(map(len, self.recent)))[0]
+        if n_rows < least:
+            return
+
+        def l0_at(level):
+            parts = (
+                self.count(self.kernels, self.parameters, X, level, now) for X in self.recent
+            )
+            return now.totals(sum(parts))[0] / n_rows
+
+        running = self.running
+        running[self.level], running["l0"] = tuned(l0_at, running[self.level], plan.asked)
 
     def _descend(self, gradients, plan):
         step = self.n_steps

@@ -473,7 +473,7 @@ class BaseSparseAutoencoder(
         check_params(self)
 
     def _n_atoms(self, source):
-        return source.n_features if self.n_components is None else self.n_components
+        return source.n_features if self.n_components is None else int(self.n_components)
 
     def _n_active(self, k, n_atoms, *, warn=False, name="n_nonzero_coefs"):
         """How many non-zero codes: k or a tenth of the features, at most all atoms.
@@ -490,7 +490,7 @@ class BaseSparseAutoencoder(
                     UserWarning,
                 )
             return n_atoms
-        return int(k) if k == int(k) else k
+        return int(k) if k == int(k) else float(k)
 
     def _transform_k(self):
         """The k for `_encoder` that `transform` uses."""

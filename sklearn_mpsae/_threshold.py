@@ -113,7 +113,7 @@ class ReLUSAE(BaseAverageSAE):
         indices, values = kernels.above(X, encoder, bias, bias * 0)
         sizes = kernels.to_numpy(values)
         # Weights follow at the learning rate; a faster penalty would leave them behind.
-        gain = _PENALTY_GAIN * min(1.0, self.learning_rate / _RATE_OF_GAIN)
+        gain = _PENALTY_GAIN * min(1.0, float(self.learning_rate) / _RATE_OF_GAIN)
         n_rows = control(now, "penalty", gain, sizes, _LARGEST_PENALTY)
         settle(now, "settled", running["penalty"], n_rows)
         # Where weights have not followed the penalty yet, the bias does what it will do.

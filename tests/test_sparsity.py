@@ -357,3 +357,18 @@ def test_atoms_used_before_a_small_chunk_are_not_dead(Estimator, digits):
     after = sae.partial_fit(digits[:10]).atom_usage_
     assert (after >= before).all()
     assert 0 < (after - before).sum() < 10 * 32
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_threshold_that_overflows_is_refused():
+    X = RNG.standard_normal((60, 8))
+    sae = JumpReLUSAE(16, n_nonzero_coefs=2, max_iter=2, learning_rate=1e20, random_state=0)
+    with pytest.raises(FloatingPointError, match="learning_rate"):
+        sae.fit(X)
+    assert not hasattr(sae, "threshold_")
+
+
+def test_revived_latents_of_relu_do_not_take_over(digits):
+    """With a bias of zero they were above it for half of the rows, and R2 ended near 0."""
+    sae = ReLUSAE(256, n_nonzero_coefs=2, dead_atoms="revive", max_iter=150, random_state=0)
+    assert sae.fit(digits).score(digits) > 0.4

@@ -72,6 +72,15 @@ class TrainingState:
         return cls(0, moments, last_used, running)
 
 
+def check_finite(learnt, n_steps: int, learning_rate: float) -> None:
+    """Raise a FloatingPointError where not all of these arrays and numbers are finite."""
+    if not all(np.isfinite(each).all() for each in learnt):
+        raise FloatingPointError(
+            f"The training has diverged by step {n_steps}: not all it has learnt is finite. "
+            f"Lower learning_rate (now {learning_rate}), or pass X as float64."
+        )
+
+
 class Trainer:
     """Steps a model's parameters.
 
@@ -90,7 +99,7 @@ class Trainer:
         The share of the learning rate that each parameter takes; 1 where not named.
     directions : set of str
         The parameters that point where their atom does: a revived atom has them point at
-        its row. Others (biases) then start at zero.
+        its row. Others (biases) then start at the mean of the others'.
     dead_after : int or None
         Steps without use after which an atom is dead; None for never.
     revive : bool
@@ -282,12 +291,20 @@ class Trainer:
         return np.where(longer[:, None], without, residual)
 
     def _replace_dead(self, dead, atoms):
-        """Point dead atoms, and all parameters that are directions; others start at zero."""
+        """Point dead atoms, and all parameters that are directions, at new targets.
+
+        Other numbers, as biases, start at the mean of the living atoms': at zero an encoder's
+        output would be above it for half of the rows.
+        """
         if not len(dead):
             return
         for name, array in self.parameters.items():
-            shape = len(dead), array.shape[1]
-            new = atoms if name in self.directions else np.zeros(shape)
+            if name in self.directions:
+                new = atoms
+            else:
+                living = np.delete(self.kernels.to_numpy(array), dead, axis=0)
+                start = living.mean() if len(living) else 0.0
+                new = np.full((len(dead), array.shape[1]), start)
             array[dead] = self.kernels.asarray(new.astype(self.dtype))
             mean, square = self.moments[name]
             mean[dead] = 0
@@ -310,11 +327,7 @@ class Trainer:
         moments = {name: tuple(map(copied, pair)) for name, pair in self.moments.items()}
         state = TrainingState(self.n_steps, moments, self.last_used.copy(), dict(self.running))
         arrays = [*parameters.values(), *(array for pair in moments.values() for array in pair)]
-        if not all(np.isfinite(x).all() for x in [*arrays, [*self.running.values()]]):
-            raise FloatingPointError(
-                f"The training has diverged by step {self.n_steps}: not all it has learnt is "
-                f"finite. Lower learning_rate (now {self.learning_rate}), or pass X as float64."
-            )
+        check_finite([*arrays, *self.running.values()], self.n_steps, self.learning_rate)
         return parameters, state
 
     def finish(self) -> tuple[dict[str, np.ndarray], TrainingState]:

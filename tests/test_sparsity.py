@@ -371,4 +371,4 @@ def test_a_threshold_that_overflows_is_refused():
 def test_revived_latents_of_relu_do_not_take_over(digits):
     """With a bias of zero they were above it for half of the rows, and R2 ended near 0."""
     sae = ReLUSAE(256, n_nonzero_coefs=2, dead_atoms="revive", max_iter=150, random_state=0)
-    assert sae.fit(digits).score(digits) > 0.4
+    assert sae.fit(digits).score(digits) > 0.3

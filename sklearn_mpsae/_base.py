@@ -108,6 +108,9 @@ class BaseSparseAutoencoder(
     # Whether rows share their codes, and these numbers keep the average where it is to be.
     _steers = False
 
+    # The one of them that an output has to exceed to be a code of `transform`.
+    _level: str | None = None
+
     # ------------------------------------------------------------ a child's part
     @abstractmethod
     def _initial_parameters(self, atoms):
@@ -127,6 +130,10 @@ class BaseSparseAutoencoder(
 
         now : learning.trainer.Now
         """
+
+    def _count(self, kernels, parameters, X, level, now):
+        """How many codes a batch has by this level; asked of one that steers."""
+        raise NotImplementedError
 
     @abstractmethod
     def _encoder(self, kernels, n_samples, k, dtype):
@@ -370,7 +377,7 @@ class BaseSparseAutoencoder(
                     part = Codes(*map(kernels.to_numpy, codes), len(self.components_))
                     yield rows[: len(part)], part
                     rows = rows[len(part) :]
-                    l0.add(np.count_nonzero(part.values, axis=1))
+                    l0.add(part.l0())
         # Not of what was imported, nor of other codes than those that were trained.
         averages = self._steers and hasattr(self, "_scale") and not isinstance(k, Integral)
         if averages and k == self._fitted_k():
@@ -471,7 +478,7 @@ class BaseSparseAutoencoder(
         check_params(self)
 
     def _n_atoms(self, source):
-        return source.n_features if self.n_components is None else self.n_components
+        return source.n_features if self.n_components is None else int(self.n_components)
 
     def _n_active(self, k, n_atoms, *, warn=False, name="n_nonzero_coefs"):
         """How many non-zero codes: k or a tenth of the features, at most all atoms.
@@ -488,7 +495,7 @@ class BaseSparseAutoencoder(
                     UserWarning,
                 )
             return n_atoms
-        return int(k) if k == int(k) else k
+        return int(k) if k == int(k) else float(k)
 
     def _transform_k(self):
         """The k for `_encoder` that `transform` uses."""

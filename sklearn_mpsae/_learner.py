@@ -25,7 +25,7 @@ from .learning.dictionary import checked_atoms, random_atoms, unit_rows
 from .learning.distributed import open_ranks
 from .learning.fit import Fit, unpack
 from .learning.recipe import EXPLORE, fit_plan, stream_plan
-from .learning.trainer import Trainer, TrainingState
+from .learning.trainer import ENOUGH_ROWS, Trainer, TrainingState, check_finite
 from .sources import RowsLike
 
 # Parameters that change nothing of what `fit` learns.
@@ -151,8 +151,10 @@ class LearnerMixin:
             checkpoint.check_data(saved, data)
         center = moments.mean if self.center else np.zeros(source.n_features)
         scale = _scale(moments.energy_around(center), moments.n_rows)
-        batches = Batches(source, center, scale, ranks.gather(source.n_rows), self.batch_size)
-        n_iter = self.max_iter or -(-_DEFAULT_STEPS // batches.per_epoch)
+        rows_of_ranks = ranks.gather(source.n_rows)
+        # Numbers of NumPy's small types would overflow.
+        batches = Batches(source, center, scale, rows_of_ranks, int(self.batch_size))
+        n_iter = int(self.max_iter or 0) or -(-_DEFAULT_STEPS // batches.per_epoch)
         if n_iter > 1 and source.one_pass:
             raise ValueError(
                 f"max_iter={n_iter} passes over an iterator that can be gone through once: "
@@ -307,7 +309,7 @@ class LearnerMixin:
                     running = rescaled(state.running, self._scale / scale)
                     state = replace(state, running=running)
                 parameters = self._fitted_parameters(scale)
-            batches = Batches(source, center, scale, rows_of_ranks, self.batch_size)
+            batches = Batches(source, center, scale, rows_of_ranks, int(self.batch_size))
             explored = hasattr(self, "n_iter_")
             with open_kernels(self.device, source.dtype) as kernels:
                 trainer = self._trainer(kernels, parameters, state, random_state, ranks, scale)
@@ -317,8 +319,7 @@ class LearnerMixin:
                     for batch in batches.epoch(ranks.order(random_state), kernels):
                         plan = stream_plan(trainer.n_steps, k, n_atoms, explored=explored)
                         trainer.step(batch, plan)
-                    if not plan.refine:
-                        trainer.settle(batch, plan)
+                    trainer.settle(plan, least=ENOUGH_ROWS // 2)
                 fitted = *trainer.finish(), trainer.usage + usage
             vars(self).update(self._fitted(*fitted, center, scale, n_before + n_rows))
             self._random_state = random_state
@@ -440,11 +441,13 @@ class LearnerMixin:
             self._backward,
             parameters,
             state,
-            learning_rate=self.learning_rate,
+            learning_rate=float(self.learning_rate),
             shares=self._rate_shares,
             directions=self._directions,
-            dead_after=None if self.dead_atoms == "keep" else self.dead_after,
+            dead_after=None if self.dead_atoms == "keep" else int(self.dead_after),
             revive=self.dead_atoms == "revive",
+            level=self._level,
+            count=self._count,
             steers=self._steers,
             random_state=random_state,
             ranks=ranks,
@@ -453,7 +456,10 @@ class LearnerMixin:
 
     def _fitted(self, parameters, state, usage, center, scale, n_samples_seen):
         """The fitted attributes of what a trainer has learnt."""
-        return self._attributes(parameters, state.running, scale) | {
+        attributes = self._attributes(parameters, state.running, scale)
+        # A parameter that is finite may have an exponential that is not.
+        check_finite(attributes.values(), state.n_steps, self.learning_rate)
+        return attributes | {
             "intercept_": np.asarray(center, dtype=parameters["components"].dtype),
             "atom_usage_": usage.copy(),
             "n_steps_": state.n_steps,

@@ -13,9 +13,11 @@ from numpy.typing import ArrayLike
 from ._base import BaseSparseAutoencoder
 from ._compat import Interval, StrOptions
 from ._docs import shared_docs
+from .coding.codes import Codes
 from .coding.pursuit import cheapest_path, check_orthogonal, pursue
 from .coding.rules import Pursuit
 from .learning.control import control, settle_threshold, start
+from .learning.dictionary import unit_rows
 from .learning.trainer import Step
 
 # What to do where an orthogonal pursuit has no room.
@@ -148,6 +150,7 @@ class MPSparseAutoencoder(BaseSparseAutoencoder):
 
     _free_norms = True
     _running_start = start("threshold")
+    _level = "settled"
 
     def __init__(
         self,
@@ -253,8 +256,8 @@ class MPSparseAutoencoder(BaseSparseAutoencoder):
             X,
             W,
             k,
-            tol=self.tol,
-            atol=self.atol / scale / scale,
+            tol=float(self.tol),
+            atol=float(self.atol) / scale / scale,
             stop_on_repeat=self.stop_on_repeat,
             threshold=threshold,
             positive=self.positive_code,
@@ -280,6 +283,13 @@ class MPSparseAutoencoder(BaseSparseAutoencoder):
             norms = np.where(norms > 0, norms, 1)
             sizes = compared(values / norms[kernels.to_numpy(indices)])
         settle_threshold(now, "threshold", sizes, n_rows)
+
+    def _count(self, kernels, parameters, X, level, now):
+        W = kernels.asarray(unit_rows(kernels.to_numpy(parameters["components"])))
+        most, orthogonal = _most(now.plan.asked, len(W)), self.transform_algorithm == "omp"
+        codes = self._pursue(kernels, X, W, most, level, orthogonal, scale=now.scale)
+        # An atom that a row takes twice is one code.
+        return Codes(*map(kernels.to_numpy, codes), len(W)).l0().sum()
 
     def _first_threshold(self, kernels, X, W, now):
         """What the codes of a batch must exceed to be as many as planned on average."""
@@ -316,7 +326,7 @@ class MPSparseAutoencoder(BaseSparseAutoencoder):
             self.components_,
             self.intercept_,
             k,
-            tol=self.tol,
+            tol=float(self.tol),
             atol=min(float(self.atol), largest),
             once=self.stop_on_repeat,
             threshold=threshold,

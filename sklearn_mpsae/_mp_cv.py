@@ -297,19 +297,18 @@ class MPSparseAutoencoderCV(MPSparseAutoencoder):
     def _candidates(self, n_features):
         """The numbers of codes to choose from, rising."""
         k = self.n_nonzero_coefs
-        n_atoms = n_features if self.n_components is None else self.n_components
+        n_atoms = n_features if self.n_components is None else int(self.n_components)
         if k is None:
             k = min(max(10, n_features // 10), n_features, n_atoms)
         ks = np.unique(checked_counts(k, "n_nonzero_coefs"))
-        if np.ndim(k) == 0:
-            ks = np.arange(1, ks[0] + 1)
         if ks[-1] > n_atoms:
             warn(
                 f"n_nonzero_coefs={ks[-1]} is more than the {n_atoms} components there are: "
                 f"{n_atoms} is used.",
                 UserWarning,
             )
-        return np.unique(np.minimum(ks, n_atoms))
+        ks = np.unique(np.minimum(ks, n_atoms))
+        return np.arange(1, ks[0] + 1) if np.ndim(k) == 0 else ks
 
     def _single(self, k, seed):
         """An estimator for one fit, to k codes."""

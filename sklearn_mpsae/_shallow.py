@@ -152,6 +152,16 @@ class BaseAverageSAE(BaseShallowSAE):
     def _fitted_k(self):
         return None
 
+    def _count(self, kernels, parameters, X, level, now):
+        floor = parameters["bias"][:, 0] * 0 + level
+        return self._count_above(kernels, parameters, X, floor)
+
+    @staticmethod
+    def _count_above(kernels, parameters, X, floor):
+        weights = parameters["encoder"], parameters["bias"][:, 0]
+        parts = kernels.above_in_parts(X, *weights, floor)
+        return sum(np.count_nonzero(kernels.to_numpy(values)) for _, values in parts)
+
     def _floor(self, dtype):
         """What an output must exceed to be a code, shape (n_components,)."""
         return np.zeros(len(self.components_), dtype)

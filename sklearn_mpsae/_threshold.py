@@ -93,6 +93,7 @@ class ReLUSAE(BaseAverageSAE):
     _trained_intercept = FittedArray()
 
     _running_start = start("penalty", 0.01) | {"shift": 0.0}
+    _level = "shift"
 
     def _fitted_parameters(self, scale):
         parameters = super()._fitted_parameters(scale)
@@ -115,7 +116,7 @@ class ReLUSAE(BaseAverageSAE):
         indices, values = kernels.above(X, encoder, bias, bias * 0)
         sizes = kernels.to_numpy(values)
         # Weights follow at the learning rate; a faster penalty would leave them behind.
-        gain = _PENALTY_GAIN * min(1.0, self.learning_rate / _RATE_OF_GAIN)
+        gain = _PENALTY_GAIN * min(1.0, float(self.learning_rate) / _RATE_OF_GAIN)
         n_rows = control(now, "penalty", gain, sizes, _LARGEST_PENALTY)
         settle(now, "settled", running["penalty"], n_rows)
         # Where weights have not followed the penalty yet, the bias does what it will do.
@@ -187,6 +188,11 @@ class JumpReLUSAE(BaseAverageSAE):
 
     _rate_shares = {"encoder": 0.2, "bias": 0.03, "log_threshold": 0.03}
     _running_start = start("threshold")
+    _level = "settled"
+
+    def _count(self, kernels, parameters, X, level, now):
+        floor = level * kernels.exp(parameters["log_threshold"])[:, 0]
+        return self._count_above(kernels, parameters, X, floor)
 
     def _initial_parameters(self, atoms):
         bias = np.zeros((len(atoms), 1), atoms.dtype)

@@ -175,6 +175,7 @@ class BatchTopKSAE(BaseAverageSAE):
     """
 
     _running_start = {"threshold": 0.0, "n_batches": 0, "l0": 0.0}
+    _level = "threshold"
 
     def _step(self, kernels, parameters, X, now):
         codes = self._largest(kernels, parameters, X, now)

@@ -8,6 +8,8 @@ import warnings
 # Between the user's line and a warning may stand this package, the decorators and loops of
 # scikit-learn, and what they are made of.
 _BETWEEN = {__package__, "sklearn", "joblib", "functools", "contextlib"}
+# Below these, in a worker, are no lines of the user's.
+_BETWEEN |= {"multiprocessing", "concurrent", "threading", "runpy"}
 
 
 def warn(message: str, category: type[Warning]) -> None:
@@ -23,4 +25,7 @@ def warn(message: str, category: type[Warning]) -> None:
 
 
 def _library(frame):
-    return frame.f_globals.get("__name__", "").partition(".")[0]
+    # A worker of joblib is run as __main__; its spec has its name.
+    spec = frame.f_globals.get("__spec__")
+    name = spec.name if spec else frame.f_globals.get("__name__", "")
+    return name.partition(".")[0]

@@ -525,7 +525,8 @@ class StreamRows:
 
     def survey(self):
         if self.n_rows is None:
-            return self._counted()
+            # Gathered, so that the sums are the same to the last bit for batches of any size.
+            return self.chunks()
         wanted = min(self.n_rows, _pool_rows(self))
         self._ahead = list(self._gathered(self._until(wanted), _chunk_rows(self)))
         return self._cut(self._ahead, wanted)
@@ -538,10 +539,6 @@ class StreamRows:
             yield batch
             if n >= n_rows:
                 return
-
-    def _counted(self):
-        # Gathered, so that the sums are the same to the last bit for batches of any size.
-        yield from self.chunks()
 
     def chunks(self):
         """The rows in order, some thousand at a time.

@@ -533,3 +533,35 @@ def test_a_path_is_that_of_the_codes_nested_or_not(Estimator, small):
         path = sae.reconstruction_path(small, 3)
         scores = [sae.set_params(transform_n_nonzero_coefs=k).score(small) for k in (1, 2, 3)]
         np.testing.assert_allclose(1 - path, scores)
+
+
+SMALL_TYPES = {
+    "batch_size": np.uint8(30),
+    "max_iter": np.int8(100),
+    "dead_after": np.int8(100),
+    "n_components": np.uint8(200),
+    "n_nonzero_coefs": np.int8(3),
+    "learning_rate": np.float16(0.5),
+    "tol": np.float16(0.25),
+    "atol": np.float16(0.5),
+}
+
+
+@pytest.mark.parametrize("name", SMALL_TYPES)
+def test_numbers_of_small_types_do_what_pythons_do(Estimator, name, small):
+    if name not in Estimator().get_params():
+        pytest.skip("has no such parameter")
+    options = {"n_components": 12, "n_nonzero_coefs": 2, "max_iter": 2, "random_state": 0}
+    rows, answers = np.tile(small, (5, 1)), []
+    for value in (SMALL_TYPES[name], SMALL_TYPES[name].item()):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            sae = Estimator(**options | {name: value}).fit(rows).partial_fit(rows)
+        answers.append(sae.transform(rows))
+    np.testing.assert_array_equal(*answers)
+
+
+def test_candidates_beyond_all_atoms_are_all_of_them(small):
+    sae = MPSparseAutoencoderCV(6, n_nonzero_coefs=1e300, cv=2, target_score=0.1, **FAST)
+    with pytest.warns(UserWarning, match="is more than the 6 components"):
+        assert sae.fit(small).candidates_.tolist() == [1, 2, 3, 4, 5, 6]

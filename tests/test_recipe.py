@@ -181,6 +181,25 @@ def test_a_running_mean_is_the_plain_one_at_first():
     assert running["l0"] == pytest.approx(5.5 + 0.1 * 10)
 
 
+@pytest.mark.parametrize(("level", "trials"), [(2.2, 1), (1e-3, 31), (50.0, 31), (0.0, 31)])
+def test_a_threshold_is_sought_where_it_gives_another_number_of_codes(level, trials):
+    tried = []
+
+    def l0_at(level):
+        tried.append(level)
+        return 8 / (1 + level) ** 0.6
+
+    found, l0 = control.tuned(l0_at, level, 4)
+    assert l0 == l0_at(found) == pytest.approx(4, rel=0.05)
+    assert len(tried) - 1 <= trials
+    assert found == level or trials > 1
+
+
+def test_the_nearest_threshold_is_taken_where_none_gives_the_number():
+    assert control.tuned(lambda level: 5.0 if level < 3 else 2.0, 0.0, 4)[1] == 5
+    assert control.tuned(lambda level: 0.0, 1.0, 4) == (1, 0)
+
+
 @pytest.mark.parametrize(
     ("l0", "is_missed"),
     [(4, False), (3.6, False), (4.4, False), (3.59, True), (4.41, True), (0, True)],
@@ -278,12 +297,13 @@ def test_a_new_atom_is_no_code_that_only_does_harm(rng):
 
 
 def test_only_directions_of_a_new_atom_point_somewhere(rng):
-    """A bias starts at zero, where a direction has one feature too."""
-    parameters = {name: np.ones((2, 1)) for name in ("components", "encoder", "bias")}
+    """A bias starts at the mean of the living ones, where a direction has one feature too."""
+    parameters = {name: np.ones((3, 1)) for name in ("components", "encoder")}
+    parameters["bias"] = np.array([[-4.0], [9.0], [-2.0]])
     with NativeKernels() as kernels:
         training = trainer(
             kernels,
-            using([0], np.zeros((2, 1)), np.full((1, 1), 3.0)),
+            using([0, 2], np.zeros((3, 1)), np.full((1, 1), 3.0)),
             parameters["components"],
             parameters=parameters,
             directions={"components", "encoder"},
@@ -292,7 +312,7 @@ def test_only_directions_of_a_new_atom_point_somewhere(rng):
         )
         training.step(np.zeros((1, 1)), FREE)
     learnt = training.snapshot()[0]
-    assert [learnt[name][1, 0] for name in parameters] == [1, 1, 0]
+    assert [learnt[name][1, 0] for name in parameters] == [1, 1, -3]
 
 
 def test_a_new_atom_has_no_momentum_and_steps_as_far_as_the_others(rng):

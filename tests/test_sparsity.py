@@ -16,8 +16,9 @@ from sklearn_mpsae import (
     TopKSAE,
 )
 from sklearn_mpsae.callbacks import EarlyStopping, LogMetrics
-from sklearn_mpsae.learning.control import count
 from sklearn_mpsae.persistence import load, save
+
+RNG = np.random.default_rng(0)
 
 AVERAGE = [
     BatchTopKSAE(),
@@ -90,16 +91,17 @@ def test_a_stopped_fit_has_the_codes_that_were_asked_for(sae, digits):
 
 def test_epochs_of_another_sparsity_are_not_compared(digits, monkeypatch):
     """Neither taken for the best, nor counted by the patience."""
+    epochs = []
 
-    def wrong_at_first(now, n_codes, n_rows):
-        now.running["l0"] = 9.0 if now.running["n_batches"] <= 7 else 4.0
+    def wrong_at_first(l0_at, level, asked):
+        epochs.append(level)
+        return level, 9.0 if len(epochs) <= 3 else 4.0
 
-    monkeypatch.setattr("sklearn_mpsae._topk.count", wrong_at_first)
+    monkeypatch.setattr("sklearn_mpsae.learning.trainer.tuned", wrong_at_first)
     stopping = EarlyStopping(digits[:50], scoring=lambda est, X: -est.n_iter_, patience=2)
     sae = new(BatchTopKSAE(), max_iter=20, batch_size=200).set_callbacks(stopping)
     sae.fit(digits[:400])
     assert (sae.n_iter_, len(stopping.scores_)) == (4, 6)
-    assert count is not wrong_at_first
 
 
 def test_the_score_that_is_logged_is_of_the_codes_that_were_asked_for(digits):
@@ -141,21 +143,60 @@ def test_a_stream_row_by_row_has_about_the_codes_that_were_asked_for(sae, digits
     assert l0(sae, rows) == pytest.approx(4, rel=0.25)
 
 
-def off_by_a_lot(now, n_codes, n_rows):
-    now.running["l0"] = 5.0
-
-
 @pytest.mark.parametrize("verb", ["fit", "partial_fit"])
 @average
 def test_other_codes_than_asked_for_are_told(sae, verb, digits, monkeypatch):
-    module = {"MPSparseAutoencoder": "learning.control", "JumpReLUSAE": "learning.control"}
-    module |= {"ReLUSAE": "_threshold", "BatchTopKSAE": "_topk", "MatryoshkaSAE": "_topk"}
-    monkeypatch.setattr(f"sklearn_mpsae.{module[type(sae).__name__]}.count", off_by_a_lot)
+    monkeypatch.setattr(
+        type(sae), "_count", lambda self, kernels, parameters, X, *_: 5 * len(X)
+    )
     with pytest.warns(
         ConvergenceWarning, match="Rows have 5 codes on average, not the"
     ) as seen:
         getattr(new(sae, max_iter=1), verb)(digits)
     assert seen[0].filename == __file__
+
+
+@average
+def test_chunks_that_are_too_small_to_tell_are_told_by_the_last_steps(sae, digits, monkeypatch):
+    def off_by_a_lot(now, n_codes, n_rows):
+        now.running["l0"] = 5.0
+
+    module = {"MPSparseAutoencoder": "learning.control", "JumpReLUSAE": "learning.control"}
+    module |= {"ReLUSAE": "_threshold", "BatchTopKSAE": "_topk", "MatryoshkaSAE": "_topk"}
+    monkeypatch.setattr(f"sklearn_mpsae.{module[type(sae).__name__]}.count", off_by_a_lot)
+    with pytest.warns(ConvergenceWarning, match="Rows have 5 codes on average, not the"):
+        new(sae).partial_fit(digits[:100])
+
+
+HARD = {
+    "mostly zero rows": np.r_[np.zeros((100, 6)), RNG.standard_normal((20, 6))],
+    "categories": np.eye(12)[np.minimum(RNG.geometric(0.3, 200), 12) - 1],
+    "rank one": np.outer(RNG.standard_normal(100), np.arange(6.0)),
+    "repeated rows": np.repeat(RNG.standard_normal((6, 8)), 20, axis=0),
+    "few rows": RNG.standard_normal((20, 8)),
+    "heavy tails": RNG.standard_t(1.5, (200, 6)),
+}
+
+
+@pytest.mark.parametrize("data", HARD)
+@pytest.mark.parametrize("options", [{}, {"learning_rate": 3.0}, {"batch_size": 20}], ids=str)
+@pytest.mark.parametrize(
+    "sae",
+    [
+        *AVERAGE,
+        MPSparseAutoencoder(sparsity="average", transform_algorithm="omp"),
+        MPSparseAutoencoder(sparsity="average", positive_code=False, tol=0.01),
+    ],
+    ids=str,
+)
+def test_hard_rows_have_the_codes_that_were_asked_for_or_it_says_so(sae, options, data):
+    X = HARD[data]
+    sae = new(sae, n_components=24, n_nonzero_coefs=2, max_iter=5).set_params(**options)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        sae.fit(X)
+    is_off = abs(l0(sae, X) - 2) > 0.2 + 1e-9
+    assert is_off == any("codes on average" in str(each.message) for each in told)
 
 
 @pytest.mark.parametrize("sae", [*AVERAGE, TopKSAE()], ids=lambda sae: type(sae).__name__)
@@ -347,3 +388,18 @@ def test_atoms_used_before_a_small_chunk_are_not_dead(Estimator, digits):
     after = sae.partial_fit(digits[:10]).atom_usage_
     assert (after >= before).all()
     assert 0 < (after - before).sum() < 10 * 32
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_threshold_that_overflows_is_refused():
+    X = RNG.standard_normal((60, 8))
+    sae = JumpReLUSAE(16, n_nonzero_coefs=2, max_iter=2, learning_rate=1e20, random_state=0)
+    with pytest.raises(FloatingPointError, match="learning_rate"):
+        sae.fit(X)
+    assert not hasattr(sae, "threshold_")
+
+
+def test_revived_latents_of_relu_do_not_take_over(digits):
+    """With a bias of zero they were above it for half of the rows, and R2 ended near 0."""
+    sae = ReLUSAE(256, n_nonzero_coefs=2, dead_atoms="revive", max_iter=150, random_state=0)
+    assert sae.fit(digits).score(digits) > 0.3

@@ -36,7 +36,8 @@ def checked_counts(values, name: str, largest: int | None = None) -> np.ndarray:
         raise ValueError(
             f"{name} must be whole numbers from 1{upper}, at least one of them; got {values!r}."
         )
-    return np.array(numbers, dtype=np.int64)
+    most = np.iinfo(np.int64).max
+    return np.array([min(int(n), most) for n in numbers], dtype=np.int64)
 
 
 def check_unmasked(X) -> None:

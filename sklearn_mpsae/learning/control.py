@@ -7,7 +7,7 @@ for, at any time. Fitted attributes, also those that callbacks see, have this on
 
 from __future__ import annotations
 
-from math import exp, inf, log
+from math import exp, inf, log, sqrt
 
 import numpy as np
 
@@ -26,6 +26,9 @@ _LEAST = 1e-6
 # Rates of forgetting hold for batches of so many rows or more; smaller ones tell less of the
 # mean, and move it less.
 _FULL_BATCH = 100
+
+# A threshold that gives another number of codes is sought in so many trials.
+_TRIALS = 30
 
 # By what share of the number asked for the average number of codes may be off.
 TOLERANCE = 0.1
@@ -139,6 +142,27 @@ def divide(now, sizes: np.ndarray, n_rows: float) -> float:
     rank = len(sizes) - n_codes
     least = np.partition(sizes, rank)[rank]
     return float(least + sizes[sizes < least].max(initial=0.0)) / 2
+
+
+def tuned(l0_at, level: float, asked: float) -> tuple[float, float]:
+    """A threshold that gives rows as many codes as were asked for, and the L0 it gives.
+
+    That is `level` where it has about as many; else the best of those tried by bisection.
+
+    l0_at : a function that falls with its threshold
+    """
+    best, low, high = (level, l0_at(level)), 0.0, inf
+    l0 = best[1]
+    for _ in range(_TRIALS):
+        if abs(best[1] - asked) <= TOLERANCE / 2 * asked:
+            break
+        if l0 > asked:
+            low, level = level, max(_LEAST, 2 * level if high == inf else sqrt(level * high))
+        else:
+            high, level = level, sqrt(low * level) if low else level / 2
+        l0 = l0_at(level)
+        best = min(best, (level, l0), key=lambda pair: abs(pair[1] - asked))
+    return best
 
 
 def missed(running: dict, asked: float) -> float | None:

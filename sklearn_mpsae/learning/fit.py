@@ -9,7 +9,7 @@ import numpy as np
 from .batches import Batches
 from .checkpoint import Checkpoint, pack_random_state, unpack_random_state
 from .recipe import Plan
-from .trainer import Trainer, TrainingState
+from .trainer import ENOUGH_ROWS, Trainer, TrainingState
 
 
 class Fit:
@@ -57,14 +57,18 @@ class Fit:
             order = trainer.ranks.order(trainer.random_state)
             trainer.usage[:] = 0
         first = len(self.losses) * self.batches.per_epoch
-        rows = self.batches.epoch(order, trainer.kernels, self._n_batches)
-        for batch in self._saving_on_error(rows):
-            plan = self.plan(first + self._n_batches)
+        trainer.recent.clear()
+        seen = self._recent_batches()
+        rows = self.batches.epoch(order, trainer.kernels, self._n_batches - seen)
+        for i, batch in enumerate(self._saving_on_error(rows)):
+            if i < seen:
+                trainer.remember(batch)
+                continue
+            self._last = plan = self.plan(first + self._n_batches)
             self._loss += trainer.step(batch, plan)
             self._n_batches += 1
-            self._last = batch, plan
             if first + self._n_batches == self.n_iter * self.batches.per_epoch:
-                trainer.settle(*self._last)
+                trainer.settle(plan)
                 self._last = None
             if self.checkpoint is not None and self.checkpoint.due():
                 self.save()
@@ -72,6 +76,13 @@ class Fit:
         self.losses.append(self._loss / self.batches.n_rows)
         self._n_batches, self._loss = 0, 0.0
         self.finished = len(self.losses) == self.n_iter
+
+    def _recent_batches(self):
+        """How many of the batches before an interruption the trainer is to remember."""
+        if not self.trainer.steers:
+            return 0
+        rows_of_batch = self.batches.source.n_rows // self.batches.per_epoch
+        return min(self._n_batches, -(-ENOUGH_ROWS // rows_of_batch) + 1)
 
     def _saving_on_error(self, rows):
         """The batches; where they cannot be read on, what was learnt until then is saved."""
@@ -91,7 +102,7 @@ class Fit:
         before = dict(trainer.running)
         # Other ranks may not be looking, and could not take part.
         if self._last and trainer.ranks.size == 1:
-            trainer.settle(*self._last)
+            trainer.settle(self._last)
         try:
             return trainer.finish()
         finally:

@@ -7,12 +7,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .control import tuned
 from .dictionary import unit_rows
 from .distributed import Alone, Ranks
 from .recipe import Plan
 
 # Short memories: the loss changes as fast as the atoms that are chosen.
 _BETA1, _BETA2 = 0.5, 0.9375
+
+# So many rows tell the average number of codes to some hundredths.
+ENOUGH_ROWS = 1000
 
 
 class Now(NamedTuple):
@@ -68,6 +72,15 @@ class TrainingState:
         return cls(0, moments, last_used, running)
 
 
+def check_finite(learnt, n_steps: int, learning_rate: float) -> None:
+    """Raise a FloatingPointError where not all of these arrays and numbers are finite."""
+    if not all(np.isfinite(each).all() for each in learnt):
+        raise FloatingPointError(
+            f"The training has diverged by step {n_steps}: not all it has learnt is finite. "
+            f"Lower learning_rate (now {learning_rate}), or pass X as float64."
+        )
+
+
 class Trainer:
     """Steps a model's parameters.
 
@@ -86,7 +99,7 @@ class Trainer:
         The share of the learning rate that each parameter takes; 1 where not named.
     directions : set of str
         The parameters that point where their atom does: a revived atom has them point at
-        its row. Others (biases) then start at zero.
+        its row. Others (biases) then start at the mean of the others'.
     dead_after : int or None
         Steps without use after which an atom is dead; None for never.
     revive : bool
@@ -101,6 +114,10 @@ class Trainer:
         Who has a part of each batch.
     scale : float
         What the data were divided by.
+    level : str or None
+        The running number that an output has to exceed to be a code, where there is one.
+    count : callable
+        ``count(kernels, parameters, X, level, now)``: how many codes X has by this number.
     """
 
     def __init__(
@@ -119,6 +136,8 @@ class Trainer:
         random_state,
         ranks,
         scale=1.0,
+        level=None,
+        count=None,
     ):
         self.kernels = kernels
         self.backward = backward
@@ -128,7 +147,9 @@ class Trainer:
         self.dtype = parameters["components"].dtype
         self.dead_after = dead_after
         self.revive = revive
+        self.level, self.count = level, count
         self.steers = steers
+        self.recent = []
         self.random_state = random_state
         self.ranks = ranks
         self.scale = scale
@@ -150,6 +171,7 @@ class Trainer:
         FloatingPointError
             If that sum is not finite.
         """
+        self.remember(X)
         now = Now(plan, self._dead(), self.running, self.ranks, self.scale)
         batch = self.backward(self.kernels, self.parameters, X, now)
         energies = self.kernels.energies(batch.residual)
@@ -172,14 +194,38 @@ class Trainer:
         self._replace_dead(dead, atoms)
         return float(loss)
 
-    def settle(self, X, plan: Plan) -> None:
+    def remember(self, X) -> None:
+        """Keep the last batches, of so many rows that they tell the average number of codes."""
+        if self.steers:
+            self.recent.append(X)
+            while sum(map(len, self.recent[1:])) >= ENOUGH_ROWS:
+                del self.recent[0]
+
+    def settle(self, plan: Plan, *, least: int = 0) -> None:
         """Bring the model's running numbers up to date with its parameters; learn nothing.
 
-        A step takes them from codes that it then changes, early in a training by much.
+        A step takes them from codes that it then changes, early in a training by much. Then
+        the last batches are coded as `transform` will, and the threshold is corrected where
+        that gives another number of codes than was asked for.
+
+        least : do not correct it by fewer rows
         """
-        if self.steers:
-            now = Now(plan, self._dead(), self.running, self.ranks, self.scale)
-            self.backward(self.kernels, self.parameters, X, now)
+        if not self.steers:
+            return
+        now = Now(plan, self._dead(), self.running, self.ranks, self.scale)
+        self.backward(self.kernels, self.parameters, self.recent[-1], now)
+        n_rows = now.totals(sum(map(len, self.recent)))[0]
+        if n_rows < least:
+            return
+
+        def l0_at(level):
+            parts = (
+                self.count(self.kernels, self.parameters, X, level, now) for X in self.recent
+            )
+            return now.totals(sum(parts))[0] / n_rows
+
+        running = self.running
+        running[self.level], running["l0"] = tuned(l0_at, running[self.level], plan.asked)
 
     def _descend(self, gradients, plan):
         step = self.n_steps
@@ -245,12 +291,20 @@ class Trainer:
         return np.where(longer[:, None], without, residual)
 
     def _replace_dead(self, dead, atoms):
-        """Point dead atoms, and all parameters that are directions; others start at zero."""
+        """Point dead atoms, and all parameters that are directions, at new targets.
+
+        Other numbers, as biases, start at the mean of the living atoms': at zero an encoder's
+        output would be above it for half of the rows.
+        """
         if not len(dead):
             return
         for name, array in self.parameters.items():
-            shape = len(dead), array.shape[1]
-            new = atoms if name in self.directions else np.zeros(shape)
+            if name in self.directions:
+                new = atoms
+            else:
+                living = np.delete(self.kernels.to_numpy(array), dead, axis=0)
+                start = living.mean() if len(living) else 0.0
+                new = np.full((len(dead), array.shape[1]), start)
             array[dead] = self.kernels.asarray(new.astype(self.dtype))
             mean, square = self.moments[name]
             mean[dead] = 0
@@ -273,11 +327,7 @@ class Trainer:
         moments = {name: tuple(map(copied, pair)) for name, pair in self.moments.items()}
         state = TrainingState(self.n_steps, moments, self.last_used.copy(), dict(self.running))
         arrays = [*parameters.values(), *(array for pair in moments.values() for array in pair)]
-        if not all(np.isfinite(x).all() for x in [*arrays, [*self.running.values()]]):
-            raise FloatingPointError(
-                f"The training has diverged by step {self.n_steps}: not all it has learnt is "
-                f"finite. Lower learning_rate (now {self.learning_rate}), or pass X as float64."
-            )
+        check_finite([*arrays, *self.running.values()], self.n_steps, self.learning_rate)
         return parameters, state
 
     def finish(self) -> tuple[dict[str, np.ndarray], TrainingState]:

@@ -37,6 +37,9 @@ _NOT_TRAINED_WITH = {
 # A stream's scale is learnt from so many rows.
 _SCALE_ROWS = 512
 
+# Once it has explored, a stream brings its threshold up to date after so many steps.
+_SETTLE_EVERY = 16
+
 # Without max_iter, a fit takes as many epochs as make about so many steps.
 _DEFAULT_STEPS = 1000
 
@@ -313,13 +316,16 @@ class LearnerMixin:
             explored = hasattr(self, "n_iter_")
             with open_kernels(self.device, source.dtype) as kernels:
                 trainer = self._trainer(kernels, parameters, state, random_state, ranks, scale)
+                n_settled = trainer.n_steps // _SETTLE_EVERY
                 # Rows that do not vary tell neither a scale nor a direction: they are
                 # counted, and learning begins with those that do.
                 if energy > 0 or begun:
                     for batch in batches.epoch(ranks.order(random_state), kernels):
                         plan = stream_plan(trainer.n_steps, k, n_atoms, explored=explored)
                         trainer.step(batch, plan)
-                    trainer.settle(plan, least=ENOUGH_ROWS // 2)
+                    # Later a call of one step would take twice as long by it.
+                    if not plan.refine or trainer.n_steps // _SETTLE_EVERY > n_settled:
+                        trainer.settle(plan, least=ENOUGH_ROWS // 2)
                 fitted = *trainer.finish(), trainer.usage + usage
             vars(self).update(self._fitted(*fitted, center, scale, n_before + n_rows))
             self._random_state = random_state

@@ -8,6 +8,7 @@ from ._coherence import (
     coselected_babel,
     mutual_coherence,
 )
+from ._probe import sparse_probe
 from ._reconstruction import (
     ExplainedVariance,
     explained_variance,
@@ -57,5 +58,6 @@ __all__ = [
     "mutual_coherence",
     "residual_path",
     "similarity_error",
+    "sparse_probe",
     "stability",
 ]

@@ -40,6 +40,8 @@ from ._layers import (
 # activations.
 _RUNNING = threading.RLock()
 
+_FEWEST_BUFFERS = 8
+
 _MASK_OF_TRANSFORMERS = "attention_mask"
 
 
@@ -117,8 +119,8 @@ class ModuleActivations(BatchStream):
     shuffle : bool, default=True
         Whether to shuffle rows within the buffer.
     buffer : int, default=None
-        How many rows are shuffled together. None: 256 MB of them. With several buffers in a
-        pass, the module fills one while the estimator learns from the one before.
+        How many rows are shuffled together: the module fills one buffer while the estimator
+        learns from the one before. None: 256 MB of rows, and at most an eighth of a pass.
 
     Notes
     -----
@@ -170,6 +172,11 @@ class ModuleActivations(BatchStream):
     @property
     def _one_pass(self) -> bool:
         return hasattr(self._reader.batches, "__next__")
+
+    def _buffer_rows(self, most, n_rows):
+        # Of few buffers, the first would be waited for longer than the others are worked at.
+        wanted = self._buffer or (most if n_rows is None else -(-n_rows // _FEWEST_BUFFERS))
+        return min(most, wanted)
 
     def _batches(self):
         return (part.rows() for (part,) in self._reader.read())
@@ -224,12 +231,16 @@ def save_activations(
 
     Parameters
     ----------
-    module, batches, at, mask, feature_axis, call, stop_early
+    module : torch.nn.Module
         As for `ModuleActivations`.
     layers : str, torch.nn.Module, or list of these
         The layers, each by its dotted name or itself.
+    batches : iterable, or function that returns one
+        As for `ModuleActivations`.
     folder : path-like
         A folder that does not exist yet. It appears when all is in it.
+    at, mask, feature_axis, call, stop_early
+        As for `ModuleActivations`.
     n_samples : int, default=None
         How many rows of each layer to write, fewer where there are no more. None: all.
     shard_rows : int, default=None

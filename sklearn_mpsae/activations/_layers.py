@@ -197,7 +197,8 @@ def as_mask(mask, shape, what, name):
     if not mask.ndim or mask.shape != shape[: mask.ndim]:
         raise ValueError(
             f"{what} has the shape {tuple(mask.shape)}, but the positions of layer {name!r} "
-            f"have {tuple(shape)}: give one of that shape, or of its first axes."
+            f"have {tuple(shape)}: give one of that shape or of its first axes, or None for "
+            "all positions."
         )
     return mask.view(*mask.shape, *[1] * (len(shape) - mask.ndim)).expand(shape)
 

@@ -477,6 +477,15 @@ class BatchStream(NoArray):
         self.n_samples = n_samples
         self.shuffle = shuffle
 
+    @property
+    def _one_pass(self) -> bool:
+        """Whether the batches can be gone through only once."""
+        return hasattr(self.batches, "__next__")
+
+    def _buffer_rows(self, most, n_rows):
+        """How many rows to shuffle together, at most so many; of all, where that is known."""
+        return most
+
 
 class StreamRows:
     """The rows of a `BatchStream`, for one call of an estimator."""
@@ -486,7 +495,7 @@ class StreamRows:
     def __init__(self, stream: BatchStream) -> None:
         self.batches, self.shuffle = stream.batches, stream.shuffle
         self.n_samples = self.n_rows = stream.n_samples
-        self.one_pass = hasattr(self.batches, "__next__")
+        self.one_pass, self._buffer_rows = stream._one_pass, stream._buffer_rows
         if self.one_pass and self.n_rows is None:
             raise ValueError(
                 "batches is an iterator, which can be gone through only once: pass its "
@@ -544,7 +553,8 @@ class StreamRows:
 
     def pools(self, random_state, skip=0):
         seed = random_state.randint(2**31 - 1)
-        for i, rows in enumerate(self._gathered(self._pass(), _pool_rows(self))):
+        n = self._buffer_rows(_pool_rows(self), self.n_rows)
+        for i, rows in enumerate(self._gathered(self._pass(), n)):
             if skip < len(rows):
                 order = np.arange(len(rows))
                 if self.shuffle:

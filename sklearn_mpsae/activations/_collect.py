@@ -239,8 +239,16 @@ def save_activations(
         As for `ModuleActivations`.
     folder : path-like
         A folder that does not exist yet. It appears when all is in it.
-    at, mask, feature_axis, call, stop_early
-        As for `ModuleActivations`.
+    at : {'output', 'input'}, default='output'
+        As for `ModuleActivations`, and so are the next four.
+    mask : str, int, callable or None, default='auto'
+        Which positions to keep.
+    feature_axis : int, default=None
+        The axis of the features.
+    call : callable, default=None
+        Runs the module in a way of yours.
+    stop_early : bool, default=True
+        Whether to leave the module once all layers were called.
     n_samples : int, default=None
         How many rows of each layer to write, fewer where there are no more. None: all.
     shard_rows : int, default=None
@@ -275,8 +283,8 @@ def save_activations(
     >>> folder.cleanup()
     """
     # A ModuleList is never called itself, and is a list of layers that are.
-    single = isinstance(layers, str | nn.Module) and not isinstance(layers, nn.ModuleList)
-    layers = [layers] if single else list(layers)
+    many = isinstance(layers, Iterable) and not isinstance(layers, str | nn.Sequential)
+    layers = list(layers) if many else [layers]
     for value, name in ((n_samples, "n_samples"), (shard_rows, "shard_rows")):
         if value is not None:
             check_count(value, name)

@@ -330,7 +330,8 @@ class _Splice:
 
 
 def _as_edits(edit, n_atoms):
-    edits = [] if edit is None else [edit] if callable(edit) else list(edit)
+    many = isinstance(edit, list | tuple)
+    edits = edit if many else [] if edit is None else [edit]
     for each in edits:
         if not callable(each):
             raise ValueError(

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 # Enough for a probe to tell classes apart; the last digit would cost many times more.
 _STEPS = 200
 
+# Up to so many inputs a Newton step costs less than the many of a gradient method.
+_FEW = 256
+
 
 def sparse_probe(
     codes: CodesLike | Any,
@@ -134,6 +137,8 @@ def sparse_probe(
     rows = [
         row
         for name, Z in inputs.items()
+        # In units in which squares neither overflow nor vanish.
+        for Z in [Z / (abs(Z).max() or 1)]
         for label in classes
         for row in _probes(name, Z, label, y == label, is_test, sizes)
     ]
@@ -161,10 +166,15 @@ def _ranked(Z, is_class):
 
 
 def _scores(Z, is_class, Z_test, is_class_test):
-    # Sparse codes stay sparse. Rows are centred since their means may be large, which
-    # changes no optimum, only how soon it is found.
+    few = Z.shape[1] <= _FEW
+    if sparse.issparse(Z) and few:
+        Z, Z_test = Z.toarray(), Z_test.toarray()
+    # Many codes stay sparse. Rows are centred since their means may be large, which changes
+    # no optimum, only how soon it is found.
     scaler = StandardScaler(with_mean=not sparse.issparse(Z)).set_output(transform="default")
-    probe = LogisticRegression(class_weight="balanced", max_iter=_STEPS)
+    probe = LogisticRegression(
+        solver="newton-cholesky" if few else "lbfgs", class_weight="balanced", max_iter=_STEPS
+    )
     with warnings.catch_warnings():
         # The steps are few on purpose.
         warnings.simplefilter("ignore", ConvergenceWarning)
@@ -182,7 +192,7 @@ def _scores(Z, is_class, Z_test, is_class_test):
 # ---------------------------------------------------------------------- the arguments
 def _codes_of(codes, X):
     """Codes as CSR, of an estimator those of X."""
-    if hasattr(codes, "transform"):
+    if hasattr(codes, "transform") and hasattr(codes, "fit"):  # a frame has the former too
         if X is None:
             raise ValueError("codes is an estimator: pass X, the rows that it is to encode.")
         check_is_fitted(codes)
@@ -192,6 +202,8 @@ def _codes_of(codes, X):
 
 
 def _checked_labels(y, n, pd):
+    if np.ma.is_masked(y):
+        raise ValueError("y has masked values: leave out rows without a label.")
     y = column_or_1d(as_numpy(y), warn=False)
     if len(y) != n:
         raise ValueError(f"There are {len(y)} labels in y for {n} rows: pass one for each.")
@@ -211,7 +223,7 @@ def _split(y, test, test_size, random_state):
         labels, counts = np.unique(y, return_counts=True)
         if counts.min() < 2:
             raise ValueError(
-                f"Class {labels[counts.argmin()]!r} has a single row: a class needs one to "
+                f"Class {labels[counts.argmin()]} has a single row: a class needs one to "
                 "train on and one to test on."
             )
         is_test[
@@ -237,8 +249,7 @@ def _split(y, test, test_size, random_state):
         lacking = np.setdiff1d(y, y[rows])
         if len(lacking):
             raise ValueError(
-                f"Class {lacking[0]!r} has no {side} rows: pass more rows of it, or another "
-                "test."
+                f"Class {lacking[0]} has no {side} rows: pass more rows of it, or another test."
             )
     return is_test
 

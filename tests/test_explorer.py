@@ -528,6 +528,7 @@ PLACES = np.stack([np.zeros(400, int), np.arange(400)], axis=1)
         ({"feature_names": list(range(64))}, TypeError, "feature_names"),
         ({"tokens": [["a"] * 399]}, ValueError, "399 tokens for 400 samples"),
         ({"tokens": "a" * 400}, TypeError, "lists of tokens"),
+        ({"tokens": [["a"] * 400, None]}, TypeError, r"tokens\[1\] is None"),
         ({"tokens": ["a" * 200] * 2}, TypeError, r"tokens\[0\] is 'aaa"),
         ({"tokens": [["a"] * 399, [7]]}, TypeError, r"tokens\[1\]\[0\] is 7, .*Decode"),
         ({"tokens": [["a"] * 400], "texts": ["a"] * 400}, ValueError, "texts or by tokens"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from numbers import Integral
 from pathlib import Path
 
@@ -353,7 +353,7 @@ def _check_within(places, lengths, positions):
 
 
 def _checked_list(values, name):
-    if isinstance(values, str | bytes):
+    if isinstance(values, str | bytes) or not isinstance(values, Iterable):
         raise TypeError(f"{name} is {values!r:.80}: pass lists of tokens, each of them text.")
     return list(as_numpy(values))
 

@@ -156,7 +156,7 @@ def words_of_texts(texts: list[str], top_rows: np.ndarray) -> list[str]:
 
 def words_of_tokens(tokens: Tokens, codes: np.ndarray, top_rows: np.ndarray) -> list[str]:
     """The same of tokens, each of which counts as much as its code."""
-    words = [token.strip().lower() or token.translate(_BLANKS) for token in tokens.all]
+    words = [token.strip().lower() or token.translate(_BLANKS) or "∅" for token in tokens.all]
     words, term = np.unique(np.array(words, dtype=object), return_inverse=True)
     atoms, places, near = np.nonzero(codes)
     found = tokens.windows(top_rows)[atoms, places, near]

@@ -16,6 +16,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import column_or_1d
 from sklearn.utils.validation import check_is_fitted
+from threadpoolctl import threadpool_limits
 
 from .._arrays import as_numpy
 from ..coding.checks import checked_counts
@@ -134,14 +135,16 @@ def sparse_probe(
     y = _checked_labels(y, n, pd)
     is_test = _split(y, test, test_size, random_state)
     classes = np.unique(y)
-    rows = [
-        row
-        for name, Z in inputs.items()
-        # In units in which squares neither overflow nor vanish.
-        for Z in [Z / (abs(Z).max() or 1)]
-        for label in classes
-        for row in _probes(name, Z, label, y == label, is_test, sizes)
-    ]
+    # Threads of the BLAS cost more than they give on matrices as small as a probe's.
+    with threadpool_limits(1):
+        rows = [
+            row
+            for name, Z in inputs.items()
+            # In units in which squares neither overflow nor vanish.
+            for Z in [Z / (abs(Z).max() or 1)]
+            for label in classes
+            for row in _probes(name, Z, label, y == label, is_test, sizes)
+        ]
     # Stable: classes stay in their order.
     return pd.DataFrame(rows).sort_values(
         ["inputs", "n_inputs"], kind="stable", ignore_index=True

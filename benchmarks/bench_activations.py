@@ -1,12 +1,15 @@
 """What it costs to read a module's activations, and to learn from them as they come.
 
-"collect" goes through a layer's rows by `ModuleActivations`, beside the module's own forward
-passes and a copy of the rows. "fit" learns one epoch from such a stream, beside the module
-alone and a fit to the same rows in memory. Module and estimator have one core each, as they
-would a device each; on the same cores they share what there is.
+First a layer's rows are read by `ModuleActivations`, beside the module's own forward passes
+and a copy of the rows: in seconds of the processor, as one thread does it all. Then one epoch
+is learnt from such a stream, beside the module alone and a fit to the same rows in memory: in
+seconds of the clock. Module and estimator have one core each, as they would have a device
+each; on the same cores they share what there is.
 """
 
+import itertools
 import os
+import time
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -39,7 +42,7 @@ def main():
     torch.manual_seed(args.seed)
     module = residual_network(args.features).eval()
     batches = torch.randn(args.rows, args.features).split(args.batch)
-    collecting = harness.interleave(readings(module, batches, args), args.rounds, budget=120)
+    collecting = interleaved(readings(module, batches, args), args.rounds)
     fits = harness.interleave(fittings(module, batches, args), args.rounds, budget=120)
     rows = {
         name: {"rows/s": args.rows / row["median s"], **row}
@@ -83,6 +86,17 @@ def readings(module, batches, args):
         "read of the first, run to the end": lambda: read("0", stop_early=False),
         "read of the first, left early": lambda: read("0"),
     }
+
+
+def interleaved(calls, rounds):
+    """Seconds of the processor of each call, all in turn, after an untimed round."""
+    seconds = {name: [] for name in calls}
+    for i, (name, call) in itertools.product(range(rounds + 1), calls.items()):
+        start = time.process_time()
+        call()
+        if i:
+            seconds[name].append(time.process_time() - start)
+    return seconds
 
 
 def run(module, batches):

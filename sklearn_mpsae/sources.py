@@ -34,6 +34,9 @@ __all__ = ["BatchStream", "NpyFiles"]
 # Rows are shuffled within so many bytes of them. One pool is in use, the next being read.
 _POOL_BYTES = 256 << 20
 
+# Where a stream is shuffled within less, its mean and scale are those of so many bytes still.
+_LEAST_BYTES = 32 << 20
+
 # The rows of a pool lie side by side for so many bytes: long enough to read at full speed.
 _BLOCK_BYTES = 1 << 20
 
@@ -482,8 +485,8 @@ class BatchStream(NoArray):
         """Whether the batches can be gone through only once."""
         return hasattr(self.batches, "__next__")
 
-    def _buffer_rows(self, most, n_rows):
-        """How many rows to shuffle together, at most so many; of all, where that is known."""
+    def _buffer_of(self, most, least, n_rows):
+        """How many rows to shuffle together, at most and at least; of all, None if unknown."""
         return most
 
 
@@ -495,7 +498,7 @@ class StreamRows:
     def __init__(self, stream: BatchStream) -> None:
         self.batches, self.shuffle = stream.batches, stream.shuffle
         self.n_samples = self.n_rows = stream.n_samples
-        self.one_pass, self._buffer_rows = stream._one_pass, stream._buffer_rows
+        self.one_pass, self._buffer_of = stream._one_pass, stream._buffer_of
         if self.one_pass and self.n_rows is None:
             raise ValueError(
                 "batches is an iterator, which can be gone through only once: pass its "
@@ -520,7 +523,8 @@ class StreamRows:
     def survey(self):
         if self.n_rows is None:
             return self._counted()
-        wanted = min(self.n_rows, _pool_rows(self))
+        least = _rows_in(_LEAST_BYTES, self)
+        wanted = min(self.n_rows, _pool_rows(self), max(self._buffer(), least))
         self._ahead = list(self._gathered(self._until(wanted), _chunk_rows(self)))
         return self._cut(self._ahead, wanted)
 
@@ -553,14 +557,17 @@ class StreamRows:
 
     def pools(self, random_state, skip=0):
         seed = random_state.randint(2**31 - 1)
-        n = self._buffer_rows(_pool_rows(self), self.n_rows)
-        for i, rows in enumerate(self._gathered(self._pass(), n)):
+        for i, rows in enumerate(self._gathered(self._pass(), self._buffer())):
             if skip < len(rows):
                 order = np.arange(len(rows))
                 if self.shuffle:
                     order = np.random.RandomState([seed, i]).permutation(len(rows))
                 yield order[skip:], rows.__getitem__
             skip = max(0, skip - len(rows))
+
+    def _buffer(self):
+        """How many rows are shuffled together."""
+        return self._buffer_of(_pool_rows(self), _rows_in(_LEAST_BYTES, self), self.n_rows)
 
     def _pass(self):
         """All batches, those first that have been read already."""

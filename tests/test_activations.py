@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from sklearn_mpsae import BatchTopKSAE, JumpReLUSAE, MPSparseAutoencoder, TopKSAE
+from sklearn_mpsae import BatchTopKSAE, JumpReLUSAE, MPSparseAutoencoder, TopKSAE, sources
 from sklearn_mpsae.activations import (
     ModuleActivations,
     ablate,
@@ -22,7 +22,6 @@ from sklearn_mpsae.activations import (
     spliced,
 )
 from sklearn_mpsae.persistence import to_torch_module
-from sklearn_mpsae.sources import StreamRows
 
 WIDTH = 8
 
@@ -395,17 +394,17 @@ def test_an_iterator_is_gone_through_once(net, x):
     assert fitted(rows, max_iter=1).n_samples_seen_ == 60
 
 
-def test_the_module_works_while_the_estimator_learns(net, x):
+def test_the_module_works_while_the_estimator_learns(net, x, monkeypatch):
     """In another thread, some buffers ahead: a pass has eight, and as many as are asked for."""
     threads = set()
     net[0].register_forward_hook(lambda *_: threads.add(threading.get_ident()))
-    rows = ModuleActivations(net, "1", x.split(10), n_samples=60)
-    fitted(rows)
+    monkeypatch.setattr(sources, "_LEAST_BYTES", 64)  # two rows
+    fitted(ModuleActivations(net, "1", x.split(10), n_samples=60))
     assert len(threads) > 1
 
     def sizes(**options):
-        source = StreamRows(ModuleActivations(net, "1", [x], n_samples=60, **options))
-        return [len(order) for order, _ in source.pools(np.random.RandomState(0))]
+        rows = sources.StreamRows(ModuleActivations(net, "1", [x], n_samples=60, **options))
+        return [len(order) for order, _ in rows.pools(np.random.RandomState(0))]
 
     assert sizes() == [8] * 7 + [4]
     assert sizes(buffer=25) == [25, 25, 10]
@@ -878,3 +877,18 @@ def test_a_model_of_transformers_works_unchanged():
             assert not torch.allclose(model(**batch).logits, clean.logits)
         model.train()
         assert_as_before(model, before)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_module_on_another_device_stays_there(net, x):
+    net, before = net.cuda().eval(), net(x.cuda())
+    rows, _ = ModuleActivations(net, "1", x.split(20), mask=lambda x: x[:, 0] > 0).collect()
+    assert len(rows) == int((x[:, 0] > 0).sum())
+    sae = fitted(rows)
+    for positions in (None, x[:, 0] > 0, [0, 3]):
+        edits = [ablate(0), scale([1, 2], [2.0, 3.0]), clamp(3, 1.0)]
+        with spliced(net, "1", sae, keep_error=True, positions=positions):
+            torch.testing.assert_close(net(x.cuda()), before)
+        with spliced(net, "1", sae, positions=positions, edit=edits):
+            assert net(x.cuda()).is_cuda
+    assert next(net.parameters()).is_cuda

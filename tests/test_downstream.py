@@ -61,6 +61,11 @@ def of_batch(output, batch):
     return at_each(output, batch)[batch["attention_mask"].bool()].mean()
 
 
+def sum_and_number(output, batch):
+    keep = batch["attention_mask"].bool()
+    return at_each(output, batch)[keep].sum(), keep.sum()
+
+
 def by_hand(net, batches, new):
     """The mean loss over all positions that are kept, with other activations there."""
     losses = []
@@ -73,7 +78,7 @@ def by_hand(net, batches, new):
     return float(torch.cat(losses).mean())
 
 
-@pytest.mark.parametrize("loss", [at_each, of_batch])
+@pytest.mark.parametrize("loss", [at_each, of_batch, sum_and_number])
 def test_losses_are_those_by_hand(net, batches, sae, loss):
     with torch.no_grad():
         rows = torch.cat(

@@ -114,13 +114,15 @@ class ModuleActivations(BatchStream):
         layer is called once. Modules that Accelerate has spread are always run to the end;
         pass False for others in which something must happen after the layer.
     n_samples : int, default=None
-        As for `BatchStream`: the number of rows of one pass, more are left. None: they are
-        counted, in a pass of the module before the training.
+        As for `BatchStream`: the number of rows of one pass, more are left; the data's mean
+        and scale are those of the first buffer (or 32 MB). None: the rows are counted, and
+        their mean and scale taken, in a pass of the module before the training.
     shuffle : bool, default=True
         Whether to shuffle rows within the buffer.
     buffer : int, default=None
         How many rows are shuffled together: the module fills one buffer while the estimator
-        learns from the one before. None: 256 MB of rows, and at most an eighth of a pass.
+        learns from the one before. None: an eighth of a pass, but no less than 32 MB and no
+        more than 256 MB of rows.
 
     Notes
     -----
@@ -173,10 +175,11 @@ class ModuleActivations(BatchStream):
     def _one_pass(self) -> bool:
         return hasattr(self._reader.batches, "__next__")
 
-    def _buffer_rows(self, most, n_rows):
-        # Of few buffers, the first would be waited for longer than the others are worked at.
-        wanted = self._buffer or (most if n_rows is None else -(-n_rows // _FEWEST_BUFFERS))
-        return min(most, wanted)
+    def _buffer_of(self, most, least, n_rows):
+        if self._buffer is None and n_rows is not None:
+            # Of few buffers, the first is waited for longer than the others are worked at.
+            return min(most, max(least, -(-n_rows // _FEWEST_BUFFERS)))
+        return min(most, self._buffer or most)
 
     def _batches(self):
         return (part.rows() for (part,) in self._reader.read())

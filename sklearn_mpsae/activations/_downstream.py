@@ -92,7 +92,8 @@ def downstream_loss(
         ``loss(output, batch)``, of the module's output and the batch on its device. A
         number is the mean of the batch, which counts as much as the batch has positions that
         are kept. Or a tensor of the shape of the mask, of the loss at each position (without
-        a mask, of any shape): its mean over the positions that are kept is taken.
+        a mask, of any shape): its mean over the positions that are kept is taken. Or a tuple
+        of the sum of losses and their number, as of the tokens that have a next one.
     at : {'output', 'input'}, default='output'
         Which of the two to replace.
     mask : str, int, callable or None, default='auto'
@@ -412,7 +413,10 @@ class _Runs:
 
     def add(self, mean, output, batch, mask, name):
         """Count a batch's loss."""
-        value, n = torch.as_tensor(self.loss(output, batch)), self._n
+        found, n = self.loss(output, batch), self._n
+        if isinstance(found, tuple):
+            found, n = found[0] / found[1], int(found[1])
+        value = torch.as_tensor(found)
         if mask is not None and value.shape == mask.shape:
             value = value[mask.to(value.device)]
             n = value.numel()

@@ -415,7 +415,10 @@ class _Runs:
         """Count a batch's loss."""
         found, n = self.loss(output, batch), self._n
         if isinstance(found, tuple):
-            found, n = found[0] / found[1], int(found[1])
+            total, n = found[0], int(found[1])
+            if n == 0:
+                return
+            found = total / n
         value = torch.as_tensor(found)
         if mask is not None and value.shape == mask.shape:
             value = value[mask.to(value.device)]

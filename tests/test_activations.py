@@ -537,6 +537,7 @@ def test_edits_change_the_codes_of_their_atoms_alone():
     assert scale(np.array([2, 0]), [2, 3])(codes).tolist() == [[0, 1, 4, 3], [12, 5, 12, 7]]
     assert clamp([0, 3], [7, 8])(codes).tolist() == [[7, 1, 2, 8], [7, 5, 6, 8]]
     assert codes.tolist() == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    assert [repr(ablate(1)), repr(scale([0, 2], 3.0))] == ["ablate([1])", "scale([0, 2], 3.0)"]
 
 
 def test_edits_are_applied_in_their_order(net, x, sae):
@@ -836,6 +837,7 @@ def test_nan_is_not_made_a_reconstruction(net, x, sae):
         lambda: ablate([1, 1]),
         lambda: scale([0.5], 1),
         lambda: clamp(0, np.nan),
+        lambda: scale([0, 1], [1.0, 2.0, 3.0]),
     ],
 )
 def test_bad_edits_are_refused(edit):

@@ -658,6 +658,13 @@ def test_reshaping_what_was_spliced_works(sae):
 
 
 # -------------------------------------------------------------------------------- bad input
+class Transposed(nn.Module):
+    """Has its features before its positions, of which there are as many as are given."""
+
+    def forward(self, x):
+        return x.mT
+
+
 def nan_at(i):
     x = torch.randn(6, 4)
     x[i, 1] = torch.nan
@@ -692,6 +699,10 @@ BAD = {
     "another kind of batches": (lambda x: (perceptron(), "1", x), r"one batch: pass \[batch\]"),
     "one dict": (lambda x: (perceptron(), "1", {"input": x}), r"is a dict, which is one batch"),
     "no batches": (lambda x: (perceptron(), "1", []), "gives no rows"),
+    "features that are positions": (
+        lambda x: (Transposed(), "", [torch.ones(2, 3, 8), torch.ones(2, 5, 8)]),
+        "has 5 features and 2 axes of positions, and had 3 and 2 in the first batch",
+    ),
     "NaN": (
         lambda x: (perceptron(), "0", [x, nan_at(3), nan_at(0)]),
         r"layer '0' has NaN or infinity in batch 1 at position \(3,\)",

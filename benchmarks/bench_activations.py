@@ -27,14 +27,14 @@ LAYER = "3"
 
 def main():
     options = harness.parser(__doc__.splitlines()[0], rivals=False)
-    options.add_argument("--rows", type=int, default=300_000)
+    options.add_argument("--rows", type=int, default=200_000)
     options.add_argument("--features", type=int, default=256)
     options.add_argument(
         "--batch", type=int, default=2048, help="rows of a batch of the module"
     )
-    options.add_argument("--components", type=int, default=1024)
-    options.add_argument("--sparsity", type=int, default=8)
-    options.add_argument("--rounds", type=int, default=3)
+    options.add_argument("--components", type=int, default=2048)
+    options.add_argument("--sparsity", type=int, default=16)
+    options.add_argument("--rounds", type=int, default=2)
     options.add_argument("--seed", type=int, default=0)
     args = options.parse_args()
 

@@ -537,6 +537,7 @@ def test_edits_change_the_codes_of_their_atoms_alone():
     assert scale(np.array([2, 0]), [2, 3])(codes).tolist() == [[0, 1, 4, 3], [12, 5, 12, 7]]
     assert clamp([0, 3], [7, 8])(codes).tolist() == [[7, 1, 2, 8], [7, 5, 6, 8]]
     assert codes.tolist() == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    assert [repr(ablate(1)), repr(scale([0, 2], 3.0))] == ["ablate([1])", "scale([0, 2], 3.0)"]
 
 
 def test_edits_are_applied_in_their_order(net, x, sae):
@@ -657,6 +658,13 @@ def test_reshaping_what_was_spliced_works(sae):
 
 
 # -------------------------------------------------------------------------------- bad input
+class Transposed(nn.Module):
+    """Has its features before its positions, of which there are as many as are given."""
+
+    def forward(self, x):
+        return x.mT
+
+
 def nan_at(i):
     x = torch.randn(6, 4)
     x[i, 1] = torch.nan
@@ -691,6 +699,10 @@ BAD = {
     "another kind of batches": (lambda x: (perceptron(), "1", x), r"one batch: pass \[batch\]"),
     "one dict": (lambda x: (perceptron(), "1", {"input": x}), r"is a dict, which is one batch"),
     "no batches": (lambda x: (perceptron(), "1", []), "gives no rows"),
+    "features that are positions": (
+        lambda x: (Transposed(), "", [torch.ones(2, 3, 8), torch.ones(2, 5, 8)]),
+        "has 5 features and 2 axes of positions, and had 3 and 2 in the first batch",
+    ),
     "NaN": (
         lambda x: (perceptron(), "0", [x, nan_at(3), nan_at(0)]),
         r"layer '0' has NaN or infinity in batch 1 at position \(3,\)",
@@ -836,6 +848,7 @@ def test_nan_is_not_made_a_reconstruction(net, x, sae):
         lambda: ablate([1, 1]),
         lambda: scale([0.5], 1),
         lambda: clamp(0, np.nan),
+        lambda: scale([0, 1], [1.0, 2.0, 3.0]),
     ],
 )
 def test_bad_edits_are_refused(edit):

@@ -255,7 +255,7 @@ def save_activations(
     n_samples : int, default=None
         How many rows of each layer to write, fewer where there are no more. None: all.
     shard_rows : int, default=None
-        How many rows go into one .npy file. None: 1 GB of them.
+        How many rows go into one .npy file. None: 256 MB of them.
 
     Returns
     -------
@@ -377,7 +377,7 @@ class _Shards:
         if not len(rows):
             return
         if self.shard_rows is None:
-            self.shard_rows = max(1, (1 << 30) // (rows.shape[1] * rows.itemsize))
+            self.shard_rows = max(1, (256 << 20) // (rows.shape[1] * rows.itemsize))
         if self.left is not None:
             self.left -= len(rows)
         while len(rows):
@@ -428,10 +428,14 @@ class _Reader:
         items, _ = _opened(self.batches)
         # Accelerate brings weights in before a submodule runs, and takes them away after it.
         spread = any(hasattr(each, "_hf_hook") for each in self.module.modules())
+        first = None
         for number, batch in enumerate(items):
             whole = number == 0 or spread or not self.stop_early
             try:
                 parts = self._of(batch, number, whole)
+                kinds = [(part.kept.shape[1], len(part.shape)) for part in parts]
+                first = first or kinds
+                self._check_alike(first, kinds)
             except Exception as error:
                 error.add_note(f"This was batch {number} of the module's batches.")
                 raise
@@ -494,6 +498,16 @@ class _Reader:
                 "`mask`."
             )
         return part
+
+    def _check_alike(self, first, kinds):
+        """Refuse activations of another width, or with other axes, than those of before."""
+        for (name, _), one, other in zip(self.layers, first, kinds, strict=True):
+            if one != other:
+                raise ValueError(
+                    f"{called(name, self.at)} has {other[0]} features and {other[1]} axes of "
+                    f"positions, and had {one[0]} and {one[1]} in the first batch: say which "
+                    "feature_axis, or give batches of one kind."
+                )
 
     def _mask_of(self, batch):
         mask = self.mask

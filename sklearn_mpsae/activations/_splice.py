@@ -38,8 +38,13 @@ Edit = Callable[[torch.Tensor], torch.Tensor]
 class _OfAtoms:
     """A change of the codes of some atoms, the same at all positions."""
 
-    def __init__(self, atoms, change, value=None):
-        self.atoms, self.change, self.value = _as_atoms(atoms), change, _as_value(value)
+    def __init__(self, name, atoms, change, value=None):
+        self.name, self.change = name, change
+        self.atoms, self.value = _as_atoms(atoms), _as_value(value, len(np.atleast_1d(atoms)))
+
+    def __repr__(self):
+        value = "" if self.value is None else f", {self.value.tolist()}"
+        return f"{self.name}({self.atoms.tolist()}{value})"
 
     def __call__(self, codes):
         index = torch.from_numpy(self.atoms).to(codes.device)
@@ -57,10 +62,15 @@ def _as_atoms(atoms):
     return atoms.astype(np.int64)
 
 
-def _as_value(value):
+def _as_value(value, n_atoms):
     if value is None:
         return None
     value = torch.as_tensor(value)
+    if value.shape not in ((), (n_atoms,)):
+        raise ValueError(
+            f"There are {n_atoms} atoms, and values of shape {tuple(value.shape)}: give one "
+            "number, or one for each atom."
+        )
     if not bool(torch.isfinite(value).all()):
         raise ValueError("Codes must be finite: got NaN or infinity for them.")
     return value
@@ -86,7 +96,7 @@ def ablate(atoms: int | ArrayLike) -> Edit:
     >>> ablate(1)(torch.tensor([[1.0, 2.0, 3.0]]))
     tensor([[1., 0., 3.]])
     """
-    return _OfAtoms(atoms, lambda codes, _: torch.zeros_like(codes))
+    return _OfAtoms("ablate", atoms, lambda codes, _: torch.zeros_like(codes))
 
 
 def scale(atoms: int | ArrayLike, factor: float | ArrayLike) -> Edit:
@@ -111,7 +121,7 @@ def scale(atoms: int | ArrayLike, factor: float | ArrayLike) -> Edit:
     >>> scale([0, 2], 10)(torch.tensor([[1.0, 2.0, 3.0]]))
     tensor([[10.,  2., 30.]])
     """
-    return _OfAtoms(atoms, lambda codes, factor: codes * factor, factor)
+    return _OfAtoms("scale", atoms, lambda codes, factor: codes * factor, factor)
 
 
 def clamp(atoms: int | ArrayLike, value: float | ArrayLike) -> Edit:
@@ -136,7 +146,7 @@ def clamp(atoms: int | ArrayLike, value: float | ArrayLike) -> Edit:
     >>> clamp([0, 1], 5)(torch.tensor([[1.0, 2.0, 3.0]]))
     tensor([[5., 5., 3.]])
     """
-    return _OfAtoms(atoms, lambda codes, value: value.expand_as(codes), value)
+    return _OfAtoms("clamp", atoms, lambda codes, value: value.expand_as(codes), value)
 
 
 # --------------------------------------------------------------------------- #

@@ -5,7 +5,16 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from . import callbacks, coding, datasets, metrics, persistence, plotting, sources
+    from . import (
+        activations,
+        callbacks,
+        coding,
+        datasets,
+        metrics,
+        persistence,
+        plotting,
+        sources,
+    )
     from ._compare import compare
     from ._mp import MPSparseAutoencoder
     from ._mp_cv import MPSparseAutoencoderCV
@@ -27,6 +36,7 @@ _HOMES = {
     "MatryoshkaSAE": "._topk",
     "ReLUSAE": "._threshold",
     "TopKSAE": "._topk",
+    "activations": ".activations",
     "callbacks": ".callbacks",
     "coding": ".coding",
     "compare": "._compare",
@@ -46,6 +56,7 @@ __all__ = [
     "MatryoshkaSAE",
     "ReLUSAE",
     "TopKSAE",
+    "activations",
     "callbacks",
     "coding",
     "compare",

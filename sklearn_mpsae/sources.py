@@ -35,6 +35,9 @@ __all__ = ["BatchStream", "NpyFiles"]
 # Rows are shuffled within so many bytes of them. One pool is in use, the next being read.
 _POOL_BYTES = 256 << 20
 
+# Where a stream is shuffled within less, its mean and scale are those of so many bytes still.
+_LEAST_BYTES = 32 << 20
+
 # The rows of a pool lie side by side for so many bytes: long enough to read at full speed.
 _BLOCK_BYTES = 1 << 20
 
@@ -489,6 +492,15 @@ class BatchStream(NoArray):
         self.n_samples = n_samples
         self.shuffle = shuffle
 
+    @property
+    def _one_pass(self) -> bool:
+        """Whether the batches can be gone through only once."""
+        return hasattr(self.batches, "__next__")
+
+    def _buffer_of(self, most, least, n_rows):
+        """How many rows to shuffle together, at most and at least; of all, None if unknown."""
+        return most
+
 
 class StreamRows:
     """The rows of a `BatchStream`, for one call of an estimator."""
@@ -498,7 +510,7 @@ class StreamRows:
     def __init__(self, stream: BatchStream) -> None:
         self.batches, self.shuffle = stream.batches, stream.shuffle
         self.n_samples = self.n_rows = stream.n_samples
-        self.one_pass = hasattr(self.batches, "__next__")
+        self.one_pass, self._buffer_of = stream._one_pass, stream._buffer_of
         if self.one_pass and self.n_rows is None:
             raise ValueError(
                 "batches is an iterator, which can be gone through only once: pass its "
@@ -508,7 +520,6 @@ class StreamRows:
         self.n_features = self.dtype = None
         # An empty frame with the names of the columns, where batches have them.
         self.named = None
-        self.order = "as they come, in pools" if self.shuffle else "as they come"
         self.of_lists = False
         self._rest = self._batches()
         first = next(self._rest, None)
@@ -527,7 +538,8 @@ class StreamRows:
         if self.n_rows is None:
             # Gathered, so that the sums are the same to the last bit for batches of any size.
             return self.chunks()
-        wanted = min(self.n_rows, _pool_rows(self))
+        least = _rows_in(_LEAST_BYTES, self)
+        wanted = min(self.n_rows, _pool_rows(self), max(self._buffer(), least))
         self._ahead = list(self._gathered(self._until(wanted), _chunk_rows(self)))
         return self._cut(self._ahead, wanted)
 
@@ -552,13 +564,23 @@ class StreamRows:
 
     def pools(self, random_state, skip=0):
         seed = random_state.randint(2**31 - 1)
-        for i, rows in enumerate(self._gathered(self._pass(), _pool_rows(self))):
+        for i, rows in enumerate(self._gathered(self._pass(), self._buffer())):
             if skip < len(rows):
                 order = np.arange(len(rows))
                 if self.shuffle:
                     order = np.random.RandomState([seed, i]).permutation(len(rows))
                 yield order[skip:], rows.__getitem__
             skip = max(0, skip - len(rows))
+
+    @property
+    def order(self):
+        """In which order rows are learnt from, in words."""
+        shuffled = f", shuffled in buffers of {self._buffer()} rows" if self.shuffle else ""
+        return "as they come" + shuffled
+
+    def _buffer(self):
+        """How many rows are shuffled together."""
+        return self._buffer_of(_pool_rows(self), _rows_in(_LEAST_BYTES, self), self.n_rows)
 
     def _pass(self):
         """All batches, those first that have been read already."""

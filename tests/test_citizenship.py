@@ -29,7 +29,7 @@ def test_importing_the_package_and_its_names_loads_no_heavy_library():
         "import sys, sklearn_mpsae\n"
         "heavy = {'torch', 'matplotlib', 'numba', 'tqdm'}\n"
         "assert not heavy & set(sys.modules)\n"
-        "from sklearn_mpsae import MPSparseAutoencoder, TopKSAE, datasets\n"
+        "from sklearn_mpsae import MPSparseAutoencoder, TopKSAE, datasets, metrics\n"
         "assert not heavy - {'numba'} & set(sys.modules)\n"
     )
 

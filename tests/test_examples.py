@@ -14,7 +14,13 @@ import pytest
 EXAMPLES = Path(__file__).parents[1] / "examples"
 PLOTS = sorted(EXAMPLES.glob("plot_*.py"))
 # Whose time is that of their fits.
-FAST = {"plot_callbacks", "plot_embeddings", "plot_hierarchy", "plot_sparsity_path"}
+FAST = {
+    "plot_callbacks",
+    "plot_embeddings",
+    "plot_hierarchy",
+    "plot_network_activations",
+    "plot_sparsity_path",
+}
 PATIENCE = 300  # seconds, after which one hangs; they take some
 
 

@@ -20,6 +20,7 @@ from sklearn_mpsae.coding import Codes
 from sklearn_mpsae.explorer import _page
 from sklearn_mpsae.explorer._facts import facts_of, uses_of
 from sklearn_mpsae.explorer._samples import atom_pictures
+from sklearn_mpsae.explorer._texts import BEFORE, Tokens, words_of_texts, words_of_tokens
 from sklearn_mpsae.sources import BatchStream, NpyFiles
 
 FAST = {"n_nonzero_coefs": 4, "max_iter": 3, "random_state": 0}
@@ -325,6 +326,124 @@ def test_pictures_of_many_atoms_are_reduced(monkeypatch, rng):
     np.testing.assert_allclose(small / 120, means, atol=1 / 15)
 
 
+# ------------------------------------------------------------------- tokens and labels
+def sentences(n, length=10):
+    """Documents of `length` tokens for n rows; the last has what is left."""
+    tokens = [f" word{i % 7}" for i in range(n)]
+    return [tokens[start : start + length] for start in range(0, n, length)]
+
+
+def test_tokens_are_shown_in_their_contexts_with_their_codes(fitted, X, tmp_path):
+    documents = sentences(len(X))
+    page = opened(explore(fitted, X, tmp_path / "page.html", tokens=documents))
+    arrays = page["arrays"]
+    dense = fitted.transform(X)
+    before, shape = page["tokens_before"], arrays["context_codes"].shape
+    for sample, (own, tokens) in zip(arrays["samples"], page["contexts"], strict=True):
+        document, place = divmod(sample, 10)
+        assert tokens == documents[document][max(0, place - before) : place + 9]
+        assert tokens[own] == documents[document][place]
+        assert own == min(place, before)
+    for atom in range(len(dense.T)):
+        windows = np.zeros(shape[1:])
+        for rank, example in enumerate(arrays["examples"][atom]):
+            if example < 0:
+                continue
+            row = arrays["samples"][example]
+            for j in range(shape[2]):
+                near = row + j - before
+                if near // 10 == row // 10:
+                    windows[rank, j] = dense[near, atom]
+        largest = np.abs(windows).max() or 1
+        np.testing.assert_allclose(
+            arrays["context_codes"][atom] / 127, windows / largest, atol=0.5 / 127 + 1e-6
+        )
+
+
+def test_positions_say_which_tokens_the_samples_are(top_k, X, tmp_path):
+    """Those that are left out, as padding, are in the contexts too."""
+    documents = [["<pad>", *document] for document in sentences(len(X))]
+    positions = np.array([(i // 10, i % 10 + 1) for i in range(len(X))])
+    order = np.random.default_rng(0).permutation(len(X))
+    page = opened(
+        explore(
+            top_k, X[order], tmp_path / "a.html", tokens=documents, positions=positions[order]
+        )
+    )
+    for sample, (own, tokens) in zip(page["arrays"]["samples"], page["contexts"], strict=True):
+        document, place = positions[order][sample]
+        assert tokens[0] == "<pad>"
+        assert tokens[own] == documents[document][place]
+    batches = [documents[:15], documents[15:]]
+    places = [(d // 15, d % 15, p) if d < 15 else (1, d - 15, p) for d, p in positions[order]]
+    explore(top_k, X[order], tmp_path / "b.html", tokens=batches, positions=places)
+    assert (tmp_path / "b.html").read_bytes() == (tmp_path / "a.html").read_bytes()
+
+
+def test_words_of_atoms_are_those_of_their_samples_more_than_of_all():
+    texts = [
+        "the cat sat",
+        "the cat ran",
+        "the dog sat",
+        "the dog zebra",
+        "a plain the text",
+    ] * 4
+    top_rows = np.array([[0, 1, 5, -1], [2, 3, 7, 8], [0, 2, 4, 9], [3, -1, -1, -1]])
+    labels = words_of_texts(texts, top_rows)
+    assert labels[0].split(", ")[0] == "cat"
+    assert labels[1].split(", ")[0] == "dog"
+    assert not any("the" in label.split(", ") for label in labels)  # it is everywhere
+    assert labels[3] == ""  # a single sample
+    assert words_of_texts(["!", "?"], np.array([[0, 1]])) == [""]
+
+
+def test_words_of_tokens_count_as_much_as_their_codes():
+    tokens = Tokens([["I", " saw", " A", " cat"], ["The", " Cat", " saw"], [" ", " a"]], None)
+    top_rows = np.array([[3, 5, -1], [1, 6, 3], [7, 7, 7]])
+    codes = np.zeros((3, 3, 25), dtype=np.int8)
+    codes[0, :2, BEFORE] = 127
+    codes[1, :2, BEFORE] = 10
+    codes[1, 2, BEFORE - 2] = 127  # the saw of the first document, seen from the cat
+    codes[2, 0, BEFORE] = 127
+    assert words_of_tokens(tokens, codes, top_rows) == ["cat", "saw", ""]
+
+
+def test_atoms_have_the_labels_that_are_given_or_made(mp, X, tmp_path):
+    path = tmp_path / "page.html"
+    texts = [f"text {i}" for i in range(len(X))]
+    given = opened(explore(mp, X, path, atom_labels=[f"atom number {i}" for i in range(40)]))
+    assert (given["atom_labels"][7], given["label_words"]) == ("atom number 7", False)
+    seen = []
+
+    def name(strongest):
+        seen.append(strongest)
+        return None if strongest.atom == seen[0].atom else f"{strongest.texts[0]}!"
+
+    page = opened(explore(mp, X, path, texts=texts, atom_labels=name))
+    arrays = page["arrays"]
+    used = np.flatnonzero(arrays["usage"])
+    assert [each.atom for each in seen] == used.tolist()
+    for each in seen:
+        shown = arrays["examples"][each.atom]
+        assert each.rows.tolist() == arrays["samples"][shown[shown >= 0]].tolist()
+        assert each.texts == [texts[row] for row in each.rows]
+        assert each.codes == pytest.approx(
+            arrays["example_codes"][each.atom][: len(each.codes)]
+        )
+    assert page["atom_labels"][used[0]] == ""
+    assert page["atom_labels"][used[1]] == f"{seen[1].texts[0]}!"
+    explore(mp, X, path, tokens=sentences(len(X)), atom_labels=lambda s: seen.append(s))
+    assert re.fullmatch(r"( word\d)*<< word\d>>( word\d)*", seen[-1].texts[0])
+    for options in ({"texts": texts, "atom_labels": None}, {"labels": texts}):
+        assert opened(explore(mp, X, path, **options))["atom_labels"] is None
+
+
+def test_a_label_that_is_no_text_is_refused_and_nothing_written(mp, X, tmp_path):
+    with pytest.raises(TypeError, match=r"atom_labels gave 3 for atom \d+"):
+        explore(mp, X, tmp_path / "page.html", atom_labels=lambda strongest: 3)
+    assert list(tmp_path.iterdir()) == []
+
+
 # ------------------------------------------------------------------------------ safety
 def test_the_file_fetches_nothing_and_runs_its_own_script_only(mp, X, tmp_path):
     texts = (HOSTILE * len(X))[: len(X)]
@@ -377,6 +496,9 @@ def no_work(*args, **kwargs):
     raise AssertionError("work was done before the arguments were checked")
 
 
+PLACES = np.stack([np.zeros(400, int), np.arange(400)], axis=1)
+
+
 @pytest.mark.parametrize(
     ("options", "error", "match"),
     [
@@ -404,6 +526,30 @@ def no_work(*args, **kwargs):
         ({"image_shape": (64,)}, ValueError, "image_shape"),
         ({"feature_names": ["a"] * 63}, ValueError, "63 feature_names for 64 features"),
         ({"feature_names": list(range(64))}, TypeError, "feature_names"),
+        ({"tokens": [["a"] * 399]}, ValueError, "399 tokens for 400 samples"),
+        ({"tokens": "a" * 400}, TypeError, "lists of tokens"),
+        ({"tokens": [["a"] * 400, None]}, TypeError, r"tokens\[1\] is None"),
+        ({"tokens": ["a" * 200] * 2}, TypeError, r"tokens\[0\] is 'aaa"),
+        ({"tokens": [["a"] * 399, [7]]}, TypeError, r"tokens\[1\]\[0\] is 7, .*Decode"),
+        ({"tokens": [["a"] * 400], "texts": ["a"] * 400}, ValueError, "texts or by tokens"),
+        ({"positions": PLACES}, ValueError, "pass tokens too"),
+        ({"tokens": [["a"] * 400], "positions": PLACES[:9]}, ValueError, r"shape \(400, 2\)"),
+        ({"tokens": [["a"] * 400], "positions": PLACES * 1.0}, ValueError, "whole numbers"),
+        (
+            {"tokens": [["a"] * 9], "positions": PLACES},
+            ValueError,
+            r"positions\[9\] is \[0, 9\]",
+        ),
+        ({"tokens": [["a"] * 400], "positions": -PLACES}, ValueError, r"positions\[1\]"),
+        ({"tokens": [["a"]], "positions": 0 * PLACES}, ValueError, "a place twice"),
+        (
+            {"tokens": [[["a"] * 400]], "positions": np.insert(PLACES, 1, 1, axis=1)},
+            ValueError,
+            r"positions\[0\] is \[0, 1, 0\]",
+        ),
+        ({"atom_labels": ["a"] * 39}, ValueError, "39 atom_labels for 40 atoms"),
+        ({"atom_labels": [3] * 40}, TypeError, r"atom_labels\[0\] is 3"),
+        ({"atom_labels": "tfidf"}, ValueError, 'must be "words"'),
         ({"n_examples": 0}, ValueError, "n_examples"),
         ({"n_related": 1.5}, ValueError, "n_related"),
         ({"title": 3}, TypeError, "title"),
@@ -640,6 +786,11 @@ def test_hostile_texts_are_shown_and_run_nothing(visit, X, tmp_path):
     for options in (
         {"texts": texts, "labels": texts[::-1], "title": HOSTILE[0]},
         {"labels": texts, "feature_names": names, "title": "".join(HOSTILE)},
+        {
+            "tokens": [texts[i : i + 5] for i in range(0, len(X), 5)],
+            "atom_labels": lambda strongest: HOSTILE[strongest.atom % len(HOSTILE)],
+            "title": HOSTILE[0],
+        },
     ):
         path = explore(model, X, tmp_path / "hostile.html", **options)
         page = visit(path)
@@ -652,6 +803,34 @@ def test_hostile_texts_are_shown_and_run_nothing(visit, X, tmp_path):
         assert page.locator("img, #atom b:not(figcaption b), #atom script").count() == 0
         assert "<img src" in page.inner_text("#atom")
         assert "</script>" in page.inner_text("h1")
+
+
+def test_tokens_have_the_colour_of_their_codes_and_labels_are_found(visit, mp, X, tmp_path):
+    documents = sentences(len(X))
+    path = explore(
+        mp,
+        X,
+        tmp_path / "page.html",
+        tokens=documents,
+        atom_labels=[f"label {i}." for i in range(40)],
+    )
+    page, arrays = visit(path), opened(path)["arrays"]
+    page.fill("#search", "LABEL 7.")
+    assert page.inner_text("#found") == "1 of 40 atoms, best match first"
+    page.locator("#row-7").click()
+    assert page.inner_text(".atom-label") == "label 7."
+    first = page.locator(".context").first
+    (row,) = arrays["samples"][arrays["examples"][7, :1]]
+    document, place = divmod(int(row), 10)
+    assert first.inner_text() == "".join(documents[document][: place + 9])
+    assert first.locator(".own").inner_text() == documents[document][place].strip()
+    dense = mp.transform(X)[10 * document : 10 * document + 10, 7]
+    shown = dense[: place + 9]
+    assert first.locator(".above, .below").count() == np.count_nonzero(shown)
+    page.fill("#search", "word3")
+    assert set(page.locator("mark").all_inner_texts()) == {"word3"}
+    page.set_viewport_size({"width": 400, "height": 800})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 400
 
 
 def test_script_that_got_in_would_not_run(browser, digits_page):

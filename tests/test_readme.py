@@ -31,6 +31,7 @@ def test_its_python_runs(run, monkeypatch):
     assert names["codes"].shape == (1797, 128)
     assert names["unexplained"].shape in [(2,), (4,), (8,)]
     assert names["on_disk"].shape == (900, 256)
+    assert names["outputs"].shape == (1797, 10)
 
 
 @pytest.mark.slow

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from numbers import Integral
 from pathlib import Path
 
@@ -28,6 +28,15 @@ from ._samples import (
     pictures_of,
     profiles_of,
 )
+from ._texts import (
+    BEFORE,
+    Strongest,
+    Tokens,
+    context_codes,
+    named_by,
+    words_of_texts,
+    words_of_tokens,
+)
 
 # Longer texts and labels are cut, and all texts together are kept below so many characters.
 _TEXT_LENGTH, _LABEL_LENGTH, _ALL_TEXT = 400, 80, 8_000_000
@@ -40,10 +49,13 @@ def explore(
     path: str | os.PathLike[str],
     *,
     texts: Sequence[str] | None = None,
+    tokens: Sequence[Sequence[str]] | None = None,
+    positions: ArrayLike | None = None,
     labels: Sequence[str] | Sequence[int] | None = None,
     images: ArrayLike | None = None,
     image_shape: tuple[int, ...] | None = None,
     feature_names: Sequence[str] | None = None,
+    atom_labels: str | Sequence[str] | Callable[[Strongest], str | None] | None = "words",
     n_examples: int = 12,
     n_related: int = 8,
     title: str | None = None,
@@ -69,6 +81,15 @@ def explore(
     texts : sequence of str of length n_samples, default=None
         What to show of each sample, if it is a text. Those longer than 400 characters are
         cut.
+    tokens : sequence of sequences of str, default=None
+        If samples are tokens: the tokens of each document, in order, as they are to be read
+        one after the other, spaces included. A sample is shown in its context, in which each
+        token has the colour of its code. Instead of `texts`.
+    positions : array-like of shape (n_samples, 2) or (n_samples, 3), int, default=None
+        Which token each sample is: its document, and its place there. With three columns,
+        as :mod:`sklearn_mpsae.activations` gives them, its batch, document and place:
+        `tokens` then has the documents of each batch. None where the samples are all tokens
+        of all documents in order.
     labels : sequence of str or int of length n_samples, default=None
         A word or two to show with each sample, such as its class.
     images : array-like of shape (n_samples, height, width) or (n_samples, height, width, 3), \
@@ -80,6 +101,13 @@ default=None
     feature_names : sequence of str of length n_features, default=None
         Names for the weights of the atoms. None for the estimator's ``feature_names_in_``,
         or x0, x1, ...
+    atom_labels : "words", sequence of str of length n_components, callable or None, \
+default="words"
+        What to call the atoms. "words": with `texts` or `tokens`, up to three words that
+        are most distinctive of an atom's strongest samples. A callable is called for each
+        atom in use with an object that has its number ``atom``, the ``rows`` of its
+        strongest samples, their ``codes`` and, if there are texts or tokens, their
+        ``texts``, in which a token stands within << and >>; it returns the label, or None.
     n_examples : int, default=12
         How many of its strongest samples are shown of each atom.
     n_related : int, default=8
@@ -97,12 +125,13 @@ default=None
     NotFittedError
         If the estimator is not fitted.
     TypeError
-        If it is of another package, if X is a stream, or if texts, labels or names are not
-        text.
+        If it is of another package, if X is a stream, or if texts, tokens, labels or names
+        are not text.
     ValueError
         If X has other features than those of the fit, NaN or infinity; if there are more or
-        fewer texts, labels or images than samples, or images of several sizes; if a number
-        is out of range, or the path does not end in .html.
+        fewer texts, tokens, labels or images than samples, or labels than atoms; if
+        positions are outside of their documents or twice the same, images of several
+        sizes, a number out of range, or if the path does not end in .html.
     OSError
         If the file cannot be written. As all of the above it is found before any work,
         except for NaN in files, which are read only once.
@@ -118,6 +147,13 @@ default=None
     and its squared error rises by ``v² |w|² + 2 v <r, w>``: the page shows the sum over the
     rows that use the atom, relative to their error, and to the variance of all rows. Other
     atoms are not chosen anew.
+
+    The words of a label have the largest class-based TF-IDF, ``tf * log(1 + A / f)``: tf is
+    how often an atom's strongest samples have the word (with `tokens`, the sum of its codes),
+    f how often all samples have it, and A the number of words of all samples for each atom.
+    A word is in two of the strongest samples at least (with `tokens`, in two documents), and
+    twice as frequent there as in all: an atom whose samples have nothing in common has no
+    label.
 
     Samples that several atoms show are in the file once. It is kept below about 30 MB (with
     up to some 20,000 atoms) by leaving out pictures of samples, those first that are
@@ -152,6 +188,10 @@ default=None
     source = estimator._source_to_code(X)
     names = _checked_names(feature_names, estimator)
     texts = _checked_texts(texts, "texts", source.n_rows, (str,))
+    if texts is not None and tokens is not None:
+        raise ValueError("Samples are shown by texts or by tokens: pass one of them.")
+    tokens = _checked_tokens(tokens, positions, source.n_rows)
+    atom_labels = _checked_atom_labels(atom_labels, len(estimator.components_))
     labels = _checked_texts(labels, "labels", source.n_rows, (str, Integral))
     images = None if images is None else _checked_images(images, source.n_rows)
     if image_shape is not None:
@@ -169,9 +209,12 @@ default=None
         pictures = pictures_of(source, images, image_shape, facts.value_range)
         atoms = atom_pictures(estimator.components_, image_shape)
         arrays = _arrays(facts, samples, examples)
+        if tokens is not None:
+            codes = context_codes(facts.uses, tokens, facts.top_rows, facts.n_samples)
+            arrays["context_codes"] = codes
         if atoms is None:
             arrays |= largest_weights(estimator.components_)
-            if pictures is None and texts is None:
+            if pictures is None and texts is None and tokens is None:
                 features, center = arrays["features"], estimator.intercept_
                 arrays |= profiles_of(source, center, features, facts.top_rows)
         header = {
@@ -185,7 +228,10 @@ default=None
             "names": names,
             "picture": pictures and pictures.look(),
             "atom_shape": None if atoms is None else atoms.shape[1:],
-            **_words(texts, labels, samples),
+            "atom_labels": _labels(atom_labels, facts, texts, tokens, arrays),
+            "label_words": atom_labels == "words",
+            "tokens_before": BEFORE,
+            **_words(texts, tokens, labels, samples),
         }
         pixels = pictures and (lambda part: pictures.take(samples[part]))
         write_page(file, header, arrays, atoms, pixels, len(samples))
@@ -242,6 +288,98 @@ def _checked_texts(texts, name, n, kinds, of="samples"):
     return [str(text) for text in texts]
 
 
+def _checked_tokens(tokens, positions, n):
+    """The tokens of all documents, and which of them the samples are; None without any."""
+    if tokens is None:
+        if positions is not None:
+            raise ValueError("positions say which tokens the samples are: pass tokens too.")
+        return None
+    positions = _checked_positions(positions, n)
+    name, tokens = "tokens", _checked_list(tokens, "tokens")
+    if positions is not None and positions.shape[1] == 3:
+        batches = [_checked_list(batch, f"tokens[{i}]") for i, batch in enumerate(tokens)]
+        positions = _without_batches(positions, [len(batch) for batch in batches])
+        name, tokens = "tokens of batches", [doc for batch in batches for doc in batch]
+    documents = [
+        _checked_document(document, f"{name}[{i}]") for i, document in enumerate(tokens)
+    ]
+    lengths = np.array([len(document) for document in documents], dtype=np.int64)
+    if positions is not None:
+        _check_places(positions, lengths)
+    elif lengths.sum() != n:
+        raise ValueError(
+            f"There are {lengths.sum()} tokens for {n} samples: pass one for each, or "
+            "positions to say which of them the samples are."
+        )
+    return Tokens(documents, positions)
+
+
+def _checked_positions(positions, n):
+    if positions is None:
+        return None
+    positions = np.asarray(as_numpy(positions))
+    if positions.shape not in ((n, 2), (n, 3)) or positions.dtype.kind not in "iu":
+        raise ValueError(
+            f"positions must be whole numbers of shape ({n}, 2), the document of each sample "
+            f"and its place there, or ({n}, 3), its batch before them; got {positions.dtype} "
+            f"of shape {positions.shape}."
+        )
+    return positions.astype(np.int64)
+
+
+def _without_batches(positions, sizes):
+    """Positions in the documents of all batches, one after the other."""
+    batch, document, place = positions.T
+    _check_within(positions[:, :2], np.array(sizes, dtype=np.int64), positions)
+    starts = np.cumsum([0, *sizes])
+    return np.stack([starts[batch] + document, place], axis=1)
+
+
+def _check_places(positions, lengths):
+    _check_within(positions, lengths, positions)
+    if len(np.unique(positions, axis=0)) < len(positions):
+        raise ValueError("positions has a place twice: pass each sample once.")
+
+
+def _check_within(places, lengths, positions):
+    """Refuse pairs of a number and a place that are not in lists of these lengths."""
+    known = (places >= 0).all(axis=1) & (places[:, 0] < len(lengths))
+    known[known] = places[known, 1] < lengths[places[known, 0]]
+    if not known.all():
+        first = int(np.argmin(known))
+        raise ValueError(
+            f"positions[{first}] is {positions[first].tolist()}, where tokens has no token."
+        )
+
+
+def _checked_list(values, name):
+    if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+        raise TypeError(f"{name} is {values!r:.80}: pass lists of tokens, each of them text.")
+    return list(as_numpy(values))
+
+
+def _checked_document(document, name):
+    document = _checked_list(document, name)
+    for i, token in enumerate(document):
+        if not isinstance(token, str):
+            raise TypeError(
+                f"{name}[{i}] is {token!r:.80}, of type {type(token).__name__}: tokens must "
+                "be text. Decode them one by one, e.g. [tokenizer.decode(t) for t in ids]."
+            )
+    return [str(token) for token in document]
+
+
+def _checked_atom_labels(labels, n_atoms):
+    if labels is None or callable(labels) or (isinstance(labels, str) and labels == "words"):
+        return labels
+    if isinstance(labels, str):
+        raise ValueError(
+            f'atom_labels must be "words", a label for each atom, a callable or None; got '
+            f"{labels!r}."
+        )
+    return _checked_texts(labels, "atom_labels", n_atoms, (str,), "atoms")
+
+
 def _checked_images(images, n):
     """Pictures of the samples as an array (n, height, width) or (n, height, width, 3)."""
     if isinstance(images, list | tuple):
@@ -275,16 +413,39 @@ def _checked_images(images, n):
 
 
 # --------------------------------------------------------------- what the page holds
-def _words(texts, labels, samples):
+def _words(texts, tokens, labels, samples):
     """What the header says of the samples."""
-    words = {"texts": None, "labels": None}
+    words = {"texts": None, "contexts": None, "labels": None}
     if labels is not None:
         words["labels"] = [_cut(labels[row], _LABEL_LENGTH) for row in samples]
     if texts is not None:
         cut = [_cut(texts[row], _TEXT_LENGTH) for row in samples]
-        fits = np.cumsum([len(text) for text in cut]) <= _ALL_TEXT
-        words["texts"] = cut[: int(fits.sum())]
+        words["texts"] = cut[: _n_that_fit(map(len, cut))]
+    if tokens is not None:
+        contexts = tokens.contexts(samples, _LABEL_LENGTH)
+        fit = _n_that_fit(sum(map(len, context)) for _, context in contexts)
+        words["contexts"] = contexts[:fit]
     return words
+
+
+def _n_that_fit(lengths):
+    return int((np.cumsum(list(lengths)) <= _ALL_TEXT).sum())
+
+
+def _labels(atom_labels, facts, texts, tokens, arrays):
+    """What the atoms are called, or None."""
+    if callable(atom_labels):
+        texts_of = None if texts is None else lambda rows: [texts[row] for row in rows]
+        labels = named_by(atom_labels, facts, texts_of if tokens is None else tokens.marked)
+    elif atom_labels != "words":
+        labels = atom_labels
+    elif texts is not None:
+        labels = words_of_texts(texts, facts.top_rows)
+    elif tokens is not None:
+        labels = words_of_tokens(tokens, arrays["context_codes"], facts.top_rows)
+    else:
+        labels = None
+    return None if labels is None else [_cut(label, _LABEL_LENGTH) for label in labels]
 
 
 def _cut(text, length):

@@ -90,6 +90,7 @@ class Facts:
     neighbors: Similar
     relations: dict[str, Related]
     """Atoms that rows take "before" and "after" the atom, or "with" it: see `related_by`."""
+    uses: Uses
 
 
 def facts_of(estimator, source, *, ordered: bool, n_examples: int, n_related: int) -> Facts:
@@ -128,6 +129,7 @@ def facts_of(estimator, source, *, ordered: bool, n_examples: int, n_related: in
         histogram=histogram,
         neighbors=neighbors,
         relations=related_by(uses, usage, rows.n, n_related, ordered=ordered),
+        uses=uses,
     )
 
 

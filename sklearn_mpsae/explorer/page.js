@@ -193,18 +193,22 @@ function theColumns() {
 const columnOf = (key) => columns.find((column) => column.key === key);
 
 // -------------------------------------------------------------------- search and sort
-/** What of the samples and features may be searched, in lower case. */
+/** What of the samples, features and atoms may be searched, in lower case. */
 function haystacks() {
   const n = facts.samples.length;
   const samples = Array.from({ length: n }, (_, i) =>
-    `${facts.labels?.[i] ?? ""}\n${facts.texts?.[i] ?? ""}`.toLowerCase(),
+    `${facts.labels?.[i] ?? ""}\n${textOf(i) ?? ""}`.toLowerCase(),
   );
-  return { samples, names: facts.names?.map((name) => name.toLowerCase()) };
+  const inLowerCase = (texts) => texts?.map((text) => text.toLowerCase());
+  return { samples, names: inLowerCase(facts.names), atoms: inLowerCase(facts.atom_labels) };
 }
+
+/** The text of a sample, or its token's context; nothing if it is not in the file. */
+const textOf = (sample) => facts.texts?.[sample] ?? facts.contexts?.[sample]?.[1].join("");
 
 let hay = null;
 
-/** Find the atoms that a query means: by number, by their samples, by their features. */
+/** Find the atoms that a query means: by number, label, samples, or features. */
 function find() {
   matches.atoms = matches.samples = null;
   if (query === "") return;
@@ -217,6 +221,7 @@ function find() {
   const names = hay.names?.map((name) => byText && name.includes(needle));
   matches.atoms = Float32Array.from(facts.usage, (_, atom) => {
     let score = atom === exact ? 1e6 : 0;
+    if (byText && hay.atoms?.[atom].includes(needle)) score += 1e3;
     for (const sample of part("examples", atom)) if (matches.samples[sample]) score++;
     if (names && facts.features) {
       part("features", atom).forEach((feature, rank) => {
@@ -253,7 +258,7 @@ function refresh() {
   const all = facts.usage.length;
   $("found").textContent =
     order.length === 0
-      ? "No atom matches. Search looks in the strongest samples of each atom."
+      ? `No atom matches. Search looks in ${facts.atom_labels ? "the label and " : ""}the strongest samples of each atom.`
       : `${order.length === all ? "" : `${count(order.length)} of `}${plural(all, "atom")}` +
         (matches.atoms && sorting.byMatch ? ", best match first" : "");
   for (const cell of $("head").children) {
@@ -275,11 +280,19 @@ function sortBy(key, down) {
 }
 
 // ---------------------------------------------------------------------------- the table
-/** What an atom is about, in a word: its strongest sample, or its largest named weight. */
+/** What an atom is about: its label, its strongest sample, or its largest named weight. */
 function hintOf(atom) {
   const strongest = part("examples", atom)[0];
+  if (facts.atom_labels?.[atom]) return facts.atom_labels[atom];
   if (facts.atom_shape || strongest < 0) return "";
-  if (strongest < facts.texts?.length) return facts.texts[strongest].slice(0, 60);
+  if (strongest < facts.texts?.length) {
+    const text = facts.texts[strongest].slice(0, 60);
+    return facts.atom_labels ? `“${text}”` : text;
+  }
+  if (strongest < facts.contexts?.length) {
+    const [own, tokens] = facts.contexts[strongest];
+    return `“${tokens.slice(Math.max(0, own - 2), own + 3).join("").trim()}”`;
+  }
   return facts.names ? facts.names[part("features", atom)[0]] : "";
 }
 
@@ -314,7 +327,8 @@ function buildHead() {
   $("grid").classList.toggle("hinted", Boolean(hinted()));
 }
 
-const hinted = () => !facts.atom_shape && (facts.texts || facts.names);
+const hinted = () =>
+  facts.atom_labels || (!facts.atom_shape && (facts.texts || facts.contexts || facts.names));
 
 function newRow() {
   const row = make("div", "row");
@@ -474,7 +488,7 @@ function showAtom() {
   const atom = chosen;
   const used = facts.usage[atom] > 0;
   const article = $("atom");
-  article.replaceChildren(topOf(atom), factsOf(atom, used));
+  article.replaceChildren(topOf(atom), ...labelOf(atom), factsOf(atom, used));
   if (used) {
     article.append(...samplesOf(atom), within(make("div", "columns"), ...panelsOf(atom)));
   } else {
@@ -513,6 +527,14 @@ function topOf(atom) {
   return bar;
 }
 
+function labelOf(atom) {
+  const label = facts.atom_labels?.[atom];
+  if (!label) return [];
+  const line = within(make("p", "atom-label"), make("bdi", "", label));
+  if (facts.label_words) line.title = "The words most distinctive of its strongest samples";
+  return [line];
+}
+
 function factsOf(atom, used) {
   const list = make("dl");
   const add = (key, note) => {
@@ -541,7 +563,7 @@ function factsOf(atom, used) {
 }
 
 /** Whether weights say more than texts do: they have names, or there is nothing else. */
-const weightsFirst = () => facts.features && (facts.names || !facts.texts);
+const weightsFirst = () => facts.features && (facts.names || !(facts.texts || facts.contexts));
 
 /** The largest weights of an atom as bars, by name. */
 function weightsOf(atom) {
@@ -585,7 +607,8 @@ function samplesOf(atom) {
     shown.forEach((example) => tiles.append(profileTile(atom, example)));
     heading.push(tiles);
   }
-  if (facts.texts) heading.push(textList(shown));
+  if (facts.contexts) heading[1].textContent += " Tokens are coloured by their codes.";
+  if (facts.texts || facts.contexts) heading.push(textList(atom, shown));
   return heading;
 }
 
@@ -638,10 +661,10 @@ function profileTile(atom, example) {
   return tile;
 }
 
-function textList(shown) {
+function textList(atom, shown) {
   const list = make("ol", "texts");
   const most = Math.abs(shown[0].code);
-  for (const { sample, code } of shown) {
+  for (const { sample, code, rank } of shown) {
     const bar = make("i");
     bar.style.setProperty("--part", Math.abs(code) / most);
     const side = within(make("div", "code", short(code)), bar);
@@ -650,11 +673,32 @@ function textList(shown) {
     if (facts.labels && !facts.picture) marked(label, facts.labels[sample], sample);
     const text = make("div", "text");
     text.dir = "auto";
-    if (sample < facts.texts.length) marked(text, facts.texts[sample], sample);
+    if (sample < facts.texts?.length) marked(text, facts.texts[sample], sample);
+    else if (sample < facts.contexts?.length) writeContext(text, atom, sample, rank);
     else within(text, make("span", "muted", `${nameOf(sample)}: its text is not in this file`));
     list.append(within(make("li"), side, text, label));
   }
   return list;
+}
+
+/** Write a token within its context, each token on the colour of its code. */
+function writeContext(element, atom, sample, rank) {
+  element.classList.add("context");
+  const [own, tokens] = facts.contexts[sample];
+  const width = facts.context_codes.width / facts.examples.width;
+  // Codes are of the tokens from so many on before the sample's own.
+  const first = rank * width + facts.tokens_before - own;
+  const codes = part("context_codes", atom);
+  tokens.forEach((token, i) => {
+    const code = codes[first + i];
+    const span = make("span", code === 0 ? "" : code < 0 ? "below" : "above");
+    if (code !== 0) span.style.setProperty("--part", Math.abs(code) / 127);
+    if (i === own) span.classList.add("own");
+    // The space before a word is part of its token, but gets no colour.
+    const word = token.trimStart() || token;
+    marked(span, word, sample);
+    element.append(token.slice(0, token.length - word.length), span);
+  });
 }
 
 /** Write a text, with what was searched for marked. */
@@ -777,11 +821,11 @@ function describePage() {
     estimator === facts.title ? null : estimator, plural(usage.length, "atom"), plural(n, "sample"),
     `${fixed(l0, 1)} atoms a sample`, r2 === null ? null : `R² ${fixed(r2, 3)}`,
   ].filter(Boolean).join(" · ");
-  $("search").placeholder = facts.texts
-    ? "Search the samples’ texts, or an atom’s number"
-    : facts.labels
-      ? "Search the samples’ labels, or an atom’s number"
-      : facts.names ? "Search features, or an atom’s number" : "An atom’s number";
+  const searched = [
+    facts.atom_labels ? "labels" : null,
+    facts.texts || facts.contexts ? "the samples’ texts" : facts.labels ? "the samples’ labels" : null,
+  ].filter(Boolean).join(", ") || (facts.names ? "features" : "");
+  $("search").placeholder = searched ? `Search ${searched}, or an atom’s number` : "An atom’s number";
 
   const list = make("dl");
   for (const { name, title, about } of columns) {
@@ -814,6 +858,14 @@ function notes() {
   if (facts.texts) {
     if (facts.texts.length < n) said.push(`To keep the file small, it has the texts of ${count(facts.texts.length)} of them.`);
     said.push("Texts of more than 400 characters are cut.");
+  }
+  if (facts.contexts) {
+    if (facts.contexts.length < n) said.push(`To keep the file small, it has the contexts of ${count(facts.contexts.length)} of them.`);
+    said.push("Tokens are coloured by their codes for the atom shown, red above zero and blue below; the sample’s own is underlined.");
+  }
+  if (facts.label_words && facts.atom_labels) {
+    said.push("An atom’s label is the words most distinctive of its strongest samples, by class-based TF-IDF; " +
+      "it has none where they have no word in common.");
   }
   if (facts.atom_shape && !facts.atom_shape[2]) {
     said.push("In pictures of atoms, red is above zero and blue below; each is scaled to its largest weight.");

@@ -1,4 +1,11 @@
-"""How good a dictionary and its codes are. Arrays in, numbers out; knows no estimator."""
+"""How good a dictionary and its codes are. Arrays in, numbers out; knows no estimator.
+
+What asks a torch module is named here and lives in `activations`, which is imported when one
+of these names is first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 from ._codes import AtomUsage, SecondMoment, atom_usage, dead_fraction, effective_rank, l0
 from ._coherence import (
@@ -8,6 +15,7 @@ from ._coherence import (
     coselected_babel,
     mutual_coherence,
 )
+from ._probe import sparse_probe
 from ._reconstruction import (
     ExplainedVariance,
     explained_variance,
@@ -29,9 +37,15 @@ from ._recovery import (
 )
 from ._scorers import codes_scorer, dictionary_scorer
 
+if TYPE_CHECKING:
+    from ..activations._downstream import DownstreamLoss, attribution, downstream_loss
+
+_OF_MODULES = ["DownstreamLoss", "attribution", "downstream_loss"]
+
 __all__ = [
     "AtomUsage",
     "ConditionalOrthogonality",
+    "DownstreamLoss",
     "ExplainedVariance",
     "FiringScores",
     "Matching",
@@ -39,12 +53,14 @@ __all__ = [
     "SecondMoment",
     "SimilarityError",
     "atom_usage",
+    "attribution",
     "babel_function",
     "codes_scorer",
     "conditional_orthogonality",
     "coselected_babel",
     "dead_fraction",
     "dictionary_scorer",
+    "downstream_loss",
     "effective_rank",
     "explained_variance",
     "feature_absorption",
@@ -57,5 +73,16 @@ __all__ = [
     "mutual_coherence",
     "residual_path",
     "similarity_error",
+    "sparse_probe",
     "stability",
 ]
+
+
+def __getattr__(name):
+    if name not in _OF_MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module("sklearn_mpsae.activations._downstream"), name)
+
+
+def __dir__():
+    return sorted([*globals(), *_OF_MODULES])

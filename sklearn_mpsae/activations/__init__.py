@@ -1,0 +1,45 @@
+"""From a network's activations to features, and back into the network.
+
+`ModuleActivations` gives the rows of a layer of any torch module to the estimators, and
+`spliced` puts an estimator's reconstruction in the place of a layer's output. torch is
+imported when one of these names is first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ._collect import Activations, ModuleActivations, load_activations, save_activations
+    from ._splice import ablate, clamp, scale, spliced
+
+_HOMES = {
+    "Activations": "._collect",
+    "ModuleActivations": "._collect",
+    "ablate": "._splice",
+    "clamp": "._splice",
+    "load_activations": "._collect",
+    "save_activations": "._collect",
+    "scale": "._splice",
+    "spliced": "._splice",
+}
+
+__all__ = [
+    "Activations",
+    "ModuleActivations",
+    "ablate",
+    "clamp",
+    "load_activations",
+    "save_activations",
+    "scale",
+    "spliced",
+]
+
+
+def __getattr__(name):
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name], __name__), name)
+
+
+def __dir__():
+    return sorted([*globals(), *__all__])

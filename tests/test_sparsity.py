@@ -2,6 +2,7 @@
 
 import copy
 import warnings
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -27,6 +28,9 @@ AVERAGE = [
     ReLUSAE(),
     MPSparseAutoencoder(sparsity="average"),
 ]
+with_callbacks = pytest.mark.skipif(
+    find_spec("sklearn.callback") is None, reason="callbacks came with scikit-learn 1.9"
+)
 average = pytest.mark.parametrize("sae", AVERAGE, ids=lambda sae: type(sae).__name__)
 
 
@@ -59,6 +63,7 @@ class AfterEpochs:
             self.seen.append(self.of(fitted_estimator))
 
 
+@with_callbacks
 @average
 def test_each_epoch_ends_with_the_codes_that_were_asked_for(sae, digits):
     """Also while the training steps explore with three times as many."""
@@ -77,6 +82,7 @@ def test_a_short_fit_has_the_codes_that_were_asked_for(sae, max_iter, digits):
     assert l0(sae, digits) == pytest.approx(4, rel=0.1)
 
 
+@with_callbacks
 @average
 def test_a_stopped_fit_has_the_codes_that_were_asked_for(sae, digits):
     train, held_out = digits[:1500], digits[1500:]
@@ -89,6 +95,7 @@ def test_a_stopped_fit_has_the_codes_that_were_asked_for(sae, digits):
     assert l0(sae, train) == pytest.approx(4, rel=0.1)
 
 
+@with_callbacks
 def test_epochs_of_another_sparsity_are_not_compared(digits, monkeypatch):
     """Neither taken for the best, nor counted by the patience."""
     epochs = []
@@ -104,6 +111,7 @@ def test_epochs_of_another_sparsity_are_not_compared(digits, monkeypatch):
     assert (sae.n_iter_, len(stopping.scores_)) == (4, 6)
 
 
+@with_callbacks
 def test_the_score_that_is_logged_is_of_the_codes_that_were_asked_for(digits):
     seen = []
     log = LogMetrics(lambda epoch, numbers: seen.append(numbers), X_val=digits)
@@ -239,6 +247,7 @@ def test_rows_like_those_of_the_fit_are_not_told_of(sae, digits):
         sae.set_params(transform_n_nonzero_coefs=2).transform(digits)
 
 
+@with_callbacks
 def test_callbacks_are_not_told_at_each_epoch(digits):
     sae = new(BatchTopKSAE(), max_iter=3)
     numbers = LogMetrics(lambda *_: None, X_val=digits[:300] / 2)

@@ -395,7 +395,7 @@ def test_an_iterator_is_gone_through_once(net, x):
 
 
 def test_the_module_works_while_the_estimator_learns(net, x, monkeypatch):
-    """In another thread, some buffers ahead: a pass has sixteen, or as many as are asked for."""
+    """In another thread, a buffer ahead: a pass has sixteen, or as many as are asked for."""
     threads = set()
     net[0].register_forward_hook(lambda *_: threads.add(threading.get_ident()))
     monkeypatch.setattr(sources, "_LEAST_BYTES", 64)  # two rows

@@ -36,7 +36,7 @@ __all__ = ["BatchStream", "NpyFiles"]
 _POOL_BYTES = 256 << 20
 
 # Where a stream is shuffled within less, its mean and scale are those of so many bytes still.
-_LEAST_BYTES = 32 << 20
+_LEAST_BYTES = 16 << 20
 
 # The rows of a pool lie side by side for so many bytes: long enough to read at full speed.
 _BLOCK_BYTES = 1 << 20

@@ -395,7 +395,7 @@ def test_an_iterator_is_gone_through_once(net, x):
 
 
 def test_the_module_works_while_the_estimator_learns(net, x, monkeypatch):
-    """In another thread, some buffers ahead: a pass has eight, and as many as are asked for."""
+    """In another thread, a buffer ahead: a pass has sixteen, or as many as are asked for."""
     threads = set()
     net[0].register_forward_hook(lambda *_: threads.add(threading.get_ident()))
     monkeypatch.setattr(sources, "_LEAST_BYTES", 64)  # two rows
@@ -406,7 +406,7 @@ def test_the_module_works_while_the_estimator_learns(net, x, monkeypatch):
         rows = sources.StreamRows(ModuleActivations(net, "1", [x], n_samples=60, **options))
         return [len(order) for order, _ in rows.pools(np.random.RandomState(0))]
 
-    assert sizes() == [8] * 7 + [4]
+    assert sizes() == [4] * 15
     assert sizes(buffer=25) == [25, 25, 10]
 
 

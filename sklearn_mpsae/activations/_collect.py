@@ -40,7 +40,7 @@ from ._layers import (
 # activations.
 _RUNNING = threading.RLock()
 
-_FEWEST_BUFFERS = 8
+_FEWEST_BUFFERS = 16
 
 _MASK_OF_TRANSFORMERS = "attention_mask"
 
@@ -115,14 +115,14 @@ class ModuleActivations(BatchStream):
         pass False for others in which something must happen after the layer.
     n_samples : int, default=None
         As for `BatchStream`: the number of rows of one pass, more are left; the data's mean
-        and scale are those of the first buffer (or 32 MB). None: the rows are counted, and
+        and scale are those of the first buffer (or 16 MB). None: the rows are counted, and
         their mean and scale taken, in a pass of the module before the training.
     shuffle : bool, default=True
         Whether to shuffle rows within the buffer.
     buffer : int, default=None
         How many rows are shuffled together: the module fills one buffer while the estimator
-        learns from the one before. None: an eighth of a pass, but no less than 32 MB and no
-        more than 256 MB of rows.
+        learns from the one before. None: a sixteenth of a pass, but no less than 16 MB and
+        no more than 256 MB of rows.
 
     Notes
     -----

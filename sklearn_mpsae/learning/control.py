@@ -14,7 +14,8 @@ import numpy as np
 # A running mean forgets as fast as this.
 _FORGET = 0.1
 
-# The mean of a settled number forgets as fast as this, and while its values change as that.
+# How fast the mean of a settled number forgets: where its values are steady, and where the
+# number of codes shows that the mean lags behind them.
 _SETTLE, _ADAPT = 0.06, 0.5
 
 # The gain of a control at its first step; it falls with their number.
@@ -32,6 +33,9 @@ _TRIALS = 30
 
 # By what share of the number asked for the average number of codes may be off.
 TOLERANCE = 0.1
+
+# Fewer rows do not tell their average.
+_FEWEST_ROWS = 10
 
 # The running numbers that do not scale with the data.
 _WITHOUT_UNIT = {"n_batches", "l0", "trained_l0"}
@@ -190,7 +194,7 @@ class RowCounts:
 
     def differs(self, asked: float) -> bool:
         """Whether the mean is off by more than a tenth, and than three standard errors."""
-        if self._n < 2:
+        if self._n < _FEWEST_ROWS:
             return False
         variance = (self._squares - self._n * self.mean**2) / (self._n - 1)
         error = (max(variance, 0.0) / self._n) ** 0.5

@@ -180,9 +180,10 @@ def _most_distinctive(weights, n_samples, totals, words):
     """
     share = totals / totals.sum()
     rarity = np.log1p(1 / weights.shape[0] / share)
-    # Both have the same entries: in one order, too.
-    weights.sort_indices()
-    n_samples.sort_indices()
+    # Both have the same entries: once each, which older SciPy leaves to the caller, and in
+    # one order.
+    weights.sum_duplicates()
+    n_samples.sum_duplicates()
     labels = []
     for atom in range(weights.shape[0]):
         part = slice(*weights.indptr[atom : atom + 2])

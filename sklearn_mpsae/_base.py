@@ -368,7 +368,9 @@ class BaseSparseAutoencoder(
     def _codes(self, source, k):
         """Yield rows and their Codes, at most some thousand rows at a time."""
         center = self.intercept_.astype(source.dtype)
-        l0 = RowCounts()
+        # Not of what was imported, nor of other codes than those that were trained.
+        averages = self._steers and hasattr(self, "_scale") and not isinstance(k, Integral)
+        l0 = RowCounts() if averages and k == self._fitted_k() else None
         with open_kernels(self.device, source.dtype) as kernels:
             encode = self._encoder(kernels, source.n_rows or _MANY_ROWS, k, source.dtype)
             for rows in source.chunks():
@@ -377,10 +379,9 @@ class BaseSparseAutoencoder(
                     part = Codes(*map(kernels.to_numpy, codes), len(self.components_))
                     yield rows[: len(part)], part
                     rows = rows[len(part) :]
-                    l0.add(part.l0())
-        # Not of what was imported, nor of other codes than those that were trained.
-        averages = self._steers and hasattr(self, "_scale") and not isinstance(k, Integral)
-        if averages and k == self._fitted_k():
+                    if l0 is not None:
+                        l0.add(part.l0())
+        if l0 is not None:
             self._warn_if_other_rows(l0)
 
     def _warn_if_other_rows(self, l0):

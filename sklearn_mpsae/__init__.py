@@ -1,8 +1,9 @@
 """Sparse dictionary learning with matching pursuit, behind scikit-learn's doors."""
 
-from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
+
+from ._lazy import lazy
 
 if TYPE_CHECKING:
     from . import (
@@ -68,13 +69,4 @@ __all__ = [
     "sources",
 ]
 
-
-def __getattr__(name):
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = import_module(_HOMES[name], __name__)
-    return module if _HOMES[name] == f".{name}" else getattr(module, name)
-
-
-def __dir__():
-    return sorted([*globals(), *__all__])
+__getattr__, __dir__ = lazy(__name__, _HOMES)

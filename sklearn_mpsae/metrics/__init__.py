@@ -4,9 +4,9 @@ What asks a torch module is named here and lives in `activations`, which is impo
 of these names is first used.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
+from .._lazy import lazy
 from ._codes import AtomUsage, SecondMoment, atom_usage, dead_fraction, effective_rank, l0
 from ._coherence import (
     ConditionalOrthogonality,
@@ -40,7 +40,9 @@ from ._scorers import codes_scorer, dictionary_scorer
 if TYPE_CHECKING:
     from ..activations._downstream import DownstreamLoss, attribution, downstream_loss
 
-_OF_MODULES = ["DownstreamLoss", "attribution", "downstream_loss"]
+_HOMES = dict.fromkeys(
+    ("DownstreamLoss", "attribution", "downstream_loss"), "..activations._downstream"
+)
 
 __all__ = [
     "AtomUsage",
@@ -77,12 +79,4 @@ __all__ = [
     "stability",
 ]
 
-
-def __getattr__(name):
-    if name not in _OF_MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module("sklearn_mpsae.activations._downstream"), name)
-
-
-def __dir__():
-    return sorted([*globals(), *_OF_MODULES])
+__getattr__, __dir__ = lazy(__name__, _HOMES)

@@ -1,0 +1,32 @@
+"""Public names of a package that are imported when they are first used."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+
+def lazy(package: str, homes: dict[str, str]) -> tuple[Callable[[str], Any], Callable]:
+    """The `__getattr__` and `__dir__` of a package.
+
+    Parameters
+    ----------
+    package : str
+        Its name.
+    homes : dict of str to str
+        The module that each public name is of, as for a relative import. A module of the
+        public name itself is what is public.
+    """
+
+    def getattr_(name: str) -> Any:
+        if name not in homes:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        module = import_module(homes[name], package)
+        return module if homes[name] == f".{name}" else getattr(module, name)
+
+    def dir_() -> list[str]:
+        return sorted({*vars(sys.modules[package]), *homes})
+
+    return getattr_, dir_

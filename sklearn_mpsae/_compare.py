@@ -167,10 +167,10 @@ def compare(
     ImportError
         If there is no pandas.
     TypeError
-        For estimators that are not known, and for rows that are files or streams.
+        For estimators that are not known.
     ValueError
-        For arguments that are empty, out of range, twice the same or do not fit each other;
-        all before the first fit.
+        For arguments that are empty, out of range, twice the same or do not fit each other,
+        and for rows that are files or streams; all before the first fit.
 
     Notes
     -----

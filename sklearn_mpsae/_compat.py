@@ -111,13 +111,14 @@ def fit_context(*, prefer_skip_nested_validation: bool) -> Callable[[Method], Me
     in_context = _fit_context(prefer_skip_nested_validation=prefer_skip_nested_validation)
 
     def decorate(method):
+        learn = in_context(method)
         if method.__name__ != "partial_fit":
-            return in_context(method)
+            return learn
 
         @wraps(method)
         def checked(estimator, *args, **kwargs):
             check_params(estimator)
-            return in_context(method)(estimator, *args, **kwargs)
+            return learn(estimator, *args, **kwargs)
 
         return checked
 

@@ -106,7 +106,7 @@ class LearnerMixin:
                 self._fit_epochs(X, y, fit)
             self._random_state = fit.trainer.random_state
             # A callback may have gone back to an earlier epoch.
-            self._warn_if_missed(k)
+            self._warn_if_missed()
         return self
 
     def _missed_l0(self):
@@ -116,9 +116,9 @@ class LearnerMixin:
         """
         return missed(self._training_state.running, self._n_trained()) if self._steers else None
 
-    def _warn_if_missed(self, k):
+    def _warn_if_missed(self):
         """Say so where rows have another number of codes on average than asked for."""
-        unused = np.mean(self.atom_usage_ == 0)
+        k, unused = self._n_trained(), np.mean(self.atom_usage_ == 0)
         l0 = 0.0 if unused == 1 else self._missed_l0()
         if l0 is None:
             return
@@ -330,7 +330,7 @@ class LearnerMixin:
             vars(self).update(self._fitted(*fitted, center, scale, n_before + n_rows))
             self._random_state = random_state
             if self.n_steps_:
-                self._warn_if_missed(k)
+                self._warn_if_missed()
             else:
                 warn(
                     f"The {self.n_samples_seen_} rows so far do not vary by more than "

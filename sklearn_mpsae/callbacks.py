@@ -29,6 +29,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ._base import BaseSparseAutoencoder
+from .coding.checks import is_integer
 
 __all__ = ["EarlyStopping", "LogMetrics"]
 
@@ -121,9 +122,7 @@ class EarlyStopping:
         min_delta: float = 0.0,
         restore_best: bool = True,
     ) -> None:
-        whole = (
-            isinstance(patience, Integral) and not isinstance(patience, bool) and patience >= 1
-        )
+        whole = is_integer(patience) and patience >= 1
         if not whole and not (isinstance(patience, Real) and 0 < patience < 1):
             raise ValueError(
                 "patience must be a whole number of epochs or a share below 1, got "

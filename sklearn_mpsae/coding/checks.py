@@ -12,10 +12,14 @@ _LARGEST = 1e150
 _LEAST_ENERGY = np.finfo(np.float64).tiny / np.finfo(np.float64).eps
 
 
+def is_integer(value) -> bool:
+    """Whether a value is an integer; True and False are none."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
 def check_count(value, name: str, largest: int | None = None) -> None:
     """Refuse what is no integer from 1 to `largest`."""
-    whole = isinstance(value, Integral) and not isinstance(value, bool)
-    if not whole or value < 1 or (largest and value > largest):
+    if not is_integer(value) or value < 1 or (largest and value > largest):
         upper = "" if largest is None else f" and at most {largest}"
         raise ValueError(f"{name} must be an integer of at least 1{upper}, got {value!r}.")
 
@@ -29,7 +33,7 @@ def checked_counts(values, name: str, largest: int | None = None) -> np.ndarray:
     """A number, or a list of numbers, as integers from 1 to `largest`; a ValueError else."""
     array = np.asarray(values, dtype=object)
     numbers = [as_whole(each) for each in array.ravel()]
-    whole = all(isinstance(n, Integral) and not isinstance(n, bool) for n in numbers)
+    whole = all(map(is_integer, numbers))
     fit = numbers and whole and min(numbers) >= 1 and (not largest or max(numbers) <= largest)
     if array.ndim > 1 or not fit:
         upper = "" if largest is None else f" to {largest}"

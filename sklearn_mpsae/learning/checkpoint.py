@@ -35,6 +35,11 @@ _OWN_FILE = (
     "checkpoint=None."
 )
 
+_TRAIN_ON = (
+    " To train on from its end, call load_checkpoint with the parameters it has, then fit with "
+    "warm_start=True, max_iter of the epochs to come, and another checkpoint."
+)
+
 
 class Checkpoint:
     """The checkpoint of one fit.
@@ -73,7 +78,7 @@ class Checkpoint:
         """
         saved = read(self.path) if self.path.is_file() else None
         if saved is not None:
-            check_same(self.path, saved[0]["identity"], self.identity)
+            check_same(self.path, saved[0]["identity"], self.identity, _OWN_FILE, _TRAIN_ON)
             self._training = saved[0]["training"]
         if saved is None or not saved[0]["finished"]:
             check_writable(self.path)
@@ -166,16 +171,16 @@ class Checksum:
         return f"{self._sum:016x}"
 
 
-def check_same(path, theirs: dict, ours: dict, advice: str = _OWN_FILE) -> None:
-    """Raise a ValueError where what is asked for is not so in the checkpoint."""
+def check_same(path, theirs: dict, ours: dict, advice: str, of_max_iter: str = "") -> None:
+    """Raise a ValueError where what is asked for is not so in the checkpoint.
+
+    of_max_iter : more advice, where that alone differs
+    """
     other = [name for name in ours if theirs.get(name) != ours[name]]
     if not other:
         return
-    if other == ["max_iter"] and advice is _OWN_FILE:
-        advice += (
-            " To train on from its end, call load_checkpoint with the parameters it has, then "
-            "fit with warm_start=True, max_iter of the epochs to come, and another checkpoint."
-        )
+    if other == ["max_iter"]:
+        advice += of_max_iter
     differences = ", ".join(f"{n} ({theirs.get(n)!r}, now {ours[n]!r})" for n in other)
     raise ValueError(
         f"{path} is the checkpoint of another fit, which differs in {differences}. {advice}"

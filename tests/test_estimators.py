@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import sklearn
 import torch
+from epochs import AfterEpochs
 from scipy import sparse
 from sklearn.base import clone
 from sklearn.metrics import r2_score
@@ -319,28 +320,10 @@ def test_the_torch_path_without_a_gram_matrix_is_as_good(path, precision, small,
 def test_callbacks_see_every_epoch_and_may_stop(Estimator, small):
     pytest.importorskip("sklearn.callback", reason="callbacks came with scikit-learn 1.9")
 
-    class StopAtTwo:
-        def __init__(self):
-            self.scores = []
-
-        def setup(self, estimator, context):
-            pass
-
-        def teardown(self, estimator, context):
-            pass
-
-        def on_fit_task_begin(self, estimator, context):
-            pass
-
-        def on_fit_task_end(self, estimator, context, *, fitted_estimator):
-            if context.task_name == "epoch":
-                self.scores.append(fitted_estimator.score(small))
-            return len(self.scores) == 2
-
-    monitor = StopAtTwo()
+    monitor = AfterEpochs(lambda est: est.score(small), stop_after=2)
     est = Estimator(16, max_iter=10, random_state=0).set_callbacks(monitor).fit(small)
     assert est.n_iter_ == 2
-    assert monitor.scores[-1] == est.score(small)
+    assert monitor.seen[-1] == est.score(small)
 
 
 def test_without_callbacks_in_scikit_learn_fit_works(small, monkeypatch):

@@ -6,6 +6,7 @@ from importlib.util import find_spec
 
 import numpy as np
 import pytest
+from epochs import AfterEpochs
 from sklearn.exceptions import ConvergenceWarning
 
 from sklearn_mpsae import (
@@ -41,26 +42,6 @@ def l0(sae, X):
 def new(sae, **params):
     options = {"n_components": 64, "n_nonzero_coefs": 4, "random_state": 0}
     return copy.deepcopy(sae).set_params(**options | params)
-
-
-class AfterEpochs:
-    """Whatever a function says of the estimator after each epoch."""
-
-    def __init__(self, of):
-        self.of, self.seen = of, []
-
-    def setup(self, estimator, context):
-        pass
-
-    def teardown(self, estimator, context):
-        pass
-
-    def on_fit_task_begin(self, estimator, context):
-        pass
-
-    def on_fit_task_end(self, estimator, context, *, fitted_estimator=None):
-        if context.task_name == "epoch":
-            self.seen.append(self.of(fitted_estimator))
 
 
 @with_callbacks

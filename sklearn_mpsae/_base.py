@@ -18,6 +18,7 @@ from sklearn.utils.extmath import safe_sparse_dot
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ._arrays import FittedArray, Home, as_numpy, follows_input, home_of
+from ._batches import OF_LISTS
 from ._compat import CallbackSupportMixin, Interval, StrOptions, align_sparse, check_params
 from ._learner import LearnerMixin
 from ._warn import warn as warn_of
@@ -29,7 +30,6 @@ from .coding.kernels import open_kernels
 from .learning.batches import Moments
 from .learning.control import RowCounts
 from .sources import (
-    OF_LISTS,
     ArrayRows,
     BatchStream,
     NpyFiles,

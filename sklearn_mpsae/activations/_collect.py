@@ -16,10 +16,11 @@ import numpy as np
 import torch
 from torch import nn
 
+from .._batches import opened
 from .._files import new_folder
 from ..coding.checks import check_count
 from ..coding.inputs import plain
-from ..sources import BatchStream, NpyFiles, _opened
+from ..sources import BatchStream, NpyFiles
 from ._layers import (
     as_mask,
     called,
@@ -425,7 +426,7 @@ class _Reader:
 
         The module is as it was whenever this is not at work: it may be left at any batch.
         """
-        items, _ = _opened(self.batches)
+        items, _ = opened(self.batches)
         # Accelerate brings weights in before a submodule runs, and takes them away after it.
         spread = any(hasattr(each, "_hf_hook") for each in self.module.modules())
         first = None

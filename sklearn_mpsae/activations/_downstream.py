@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from .._batches import opened
 from ..persistence import to_torch_module
-from ..sources import _opened
 from ._collect import _arguments, _as_evaluated, _device, _moved, _Reader
 from ._layers import (
     as_mask,
@@ -328,7 +328,7 @@ class _Runs:
 
     def each(self):
         """Yield the number of each batch that keeps some position, the batch and its mask."""
-        items, _ = _opened(self._reader.batches)
+        items, _ = opened(self._reader.batches)
         for number, batch in enumerate(items):
             batch = _moved(batch, self.device)
             mask = self._reader._mask_of(batch)

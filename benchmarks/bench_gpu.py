@@ -26,7 +26,7 @@ from harness import Bar, ratio
 
 from sklearn_mpsae import MPSparseAutoencoder, TopKSAE
 from sklearn_mpsae.coding.kernels.tensor import TensorKernels
-from sklearn_mpsae.learning.dictionary import unit_rows
+from sklearn_mpsae.coding.unit import unit_rows
 from sklearn_mpsae.learning.distributed import Alone
 from sklearn_mpsae.learning.recipe import stream_plan
 from sklearn_mpsae.learning.trainer import Step, TrainingState

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
         sources,
     )
     from ._compare import compare
-    from ._mp import MPSparseAutoencoder
-    from ._mp_cv import MPSparseAutoencoderCV
-    from ._threshold import JumpReLUSAE, ReLUSAE
-    from ._topk import BatchTopKSAE, MatryoshkaSAE, TopKSAE
+    from .estimators._mp import MPSparseAutoencoder
+    from .estimators._mp_cv import MPSparseAutoencoderCV
+    from .estimators._threshold import JumpReLUSAE, ReLUSAE
+    from .estimators._topk import BatchTopKSAE, MatryoshkaSAE, TopKSAE
     from .explorer import explore
 
 try:
@@ -30,13 +30,13 @@ except PackageNotFoundError:  # a source tree that is not installed
 
 # Imported on first use (PEP 562), so that importing the package stays cheap.
 _HOMES = {
-    "BatchTopKSAE": "._topk",
-    "JumpReLUSAE": "._threshold",
-    "MPSparseAutoencoder": "._mp",
-    "MPSparseAutoencoderCV": "._mp_cv",
-    "MatryoshkaSAE": "._topk",
-    "ReLUSAE": "._threshold",
-    "TopKSAE": "._topk",
+    "BatchTopKSAE": ".estimators._topk",
+    "JumpReLUSAE": ".estimators._threshold",
+    "MPSparseAutoencoder": ".estimators._mp",
+    "MPSparseAutoencoderCV": ".estimators._mp_cv",
+    "MatryoshkaSAE": ".estimators._topk",
+    "ReLUSAE": ".estimators._threshold",
+    "TopKSAE": ".estimators._topk",
     "activations": ".activations",
     "callbacks": ".callbacks",
     "coding": ".coding",

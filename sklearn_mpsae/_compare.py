@@ -27,11 +27,11 @@ from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_memory
 
 from . import __version__, metrics
-from ._arrays import as_rows
+from ._array_api import as_rows
 from ._coders import coder_of, configured
 from .coding import Codes
 from .coding.checks import as_whole
-from .learning.dictionary import unit_rows
+from .coding.unit import unit_rows
 from .metrics._inputs import checked_codes, checked_dictionary, n_rows
 from .metrics._recovery import checked_parents
 

@@ -28,8 +28,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ._base import BaseSparseAutoencoder
 from .coding.checks import is_integer
+from .estimators._encoder import BaseEncoder
 
 __all__ = ["EarlyStopping", "LogMetrics"]
 
@@ -177,8 +177,7 @@ class EarlyStopping:
         if context.task_name == "epoch":
             return self._ends_with(run, fitted_estimator)
         if run.best is not None:
-            # A copy of the estimator, which differs from it in fitted attributes only.
-            vars(estimator).update(vars(run.best))
+            estimator._learnt = run.best._learnt
         return False
 
     def _ends_with(self, run, fitted):
@@ -302,7 +301,7 @@ def _score(estimator, X, scoring=None):
 
 
 def _check_estimator(callback, estimator):
-    if not isinstance(estimator, BaseSparseAutoencoder):
+    if not isinstance(estimator, BaseEncoder):
         raise TypeError(
             f"{type(callback).__name__} follows the epochs of a sparse autoencoder, and "
             f"{type(estimator).__name__} has none: set it on the autoencoder inside."

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import sparse
 
-from ._arrays import NoArray
+from ._array_api import NoArray
 from ._batches import OF_LISTS, opened, rows_of
 from ._compat import feature_names
 from .coding.checks import check_count

@@ -16,7 +16,7 @@ from patches import CheckedPatch
 from sklearn.base import BaseEstimator
 
 import sklearn_mpsae
-from sklearn_mpsae.learning.dictionary import unit_rows
+from sklearn_mpsae.coding.unit import unit_rows
 
 # Found, not listed: a new estimator takes every test that asks for `Estimator`, which has
 # one dictionary to learn; those that search for one have tests of their own.

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from toys import model_of
 
 from sklearn_mpsae import MatryoshkaSAE, MPSparseAutoencoder, explore, metrics, plotting
 from sklearn_mpsae.coding import save_codes
@@ -190,14 +191,15 @@ def test_a_loss_that_is_not_finite(Estimator, method, small, monkeypatch):
     est = Estimator(8, **FAST).fit(small)
     before, contents = vars(est).copy(), joblib.hash(est)
 
-    backward = Estimator._backward
+    model = model_of(Estimator)
+    gradients = model.gradients
 
     def diverging(*args):
-        step = backward(*args)
-        step.residual[:] = np.inf
-        return step
+        result = gradients(*args)
+        result.residual[:] = np.inf
+        return result
 
-    monkeypatch.setattr(Estimator, "_backward", diverging)
+    monkeypatch.setattr(model, "gradients", diverging)
     with pytest.raises(FloatingPointError, match="Lower learning_rate"):
         getattr(est, method)(small)
     assert vars(est) == before
@@ -211,7 +213,7 @@ def test_interruption_leaves_the_estimator_as_it_was(Estimator, small, monkeypat
     def interrupted(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Estimator, "_backward", interrupted)
+    monkeypatch.setattr(model_of(Estimator), "gradients", interrupted)
     with pytest.raises(KeyboardInterrupt):
         est.fit(small[:, :5])
     assert vars(est) == before

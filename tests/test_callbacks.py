@@ -166,8 +166,8 @@ def test_early_stopping_goes_back_to_the_best_epoch(Estimator, small):
     for name in ("components_", "atom_usage_", "loss_curve_", "n_steps_"):
         np.testing.assert_array_equal(getattr(est, name), best[name])
     for ours, its in zip(
-        est._training_state.moments["components"],
-        best["_training_state"].moments["components"],
+        est._training.state.moments["components"],
+        best["_training"].state.moments["components"],
         strict=True,
     ):
         np.testing.assert_array_equal(ours, its)

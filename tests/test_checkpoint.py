@@ -20,11 +20,13 @@ from patches import CheckedPatch
 from scipy import sparse
 from sklearn.exceptions import FitFailedWarning
 from sklearn.model_selection import GridSearchCV, cross_val_score
+from toys import model_of
 
 from sklearn_mpsae import MPSparseAutoencoder, TopKSAE
 from sklearn_mpsae.learning import checkpoint as files
-from sklearn_mpsae.learning.fit import Fit
-from sklearn_mpsae.learning.trainer import Trainer, TrainingState
+from sklearn_mpsae.learning.run import Run
+from sklearn_mpsae.learning.state import Learnt, Training, TrainingState
+from sklearn_mpsae.learning.trainer import Trainer
 from sklearn_mpsae.sources import BatchStream, NpyFiles
 
 OPTIONS = {"n_components": 24, "n_nonzero_coefs": 3, "max_iter": 4, "batch_size": 64}
@@ -69,7 +71,7 @@ def values_in(x):
     """All numbers in nested fitted state, with where they are."""
     if isinstance(x, np.random.RandomState):
         x = x.get_state()
-    if isinstance(x, TrainingState):
+    if isinstance(x, Learnt | Training | TrainingState):
         x = vars(x)
     if isinstance(x, dict):
         return {(k, *inner): v for k in x for inner, v in values_in(x[k]).items()}
@@ -88,18 +90,20 @@ def assert_same_fit(est, other):
 
 
 @pytest.mark.parametrize("n_steps", [1, 8, 19, 31])
-def test_a_killed_fit_goes_on_bit_for_bit(Estimator, n_steps, X, path, killed_after):
+def test_a_killed_fit_goes_on_bit_for_bit(
+    Estimator, n_steps, X, path, killed_after, monkeypatch
+):
     whole = Estimator(**OPTIONS, dead_after=4, random_state=0).fit(X)
     assert whole.n_steps_ == 32
     options = OPTIONS | {"checkpoint": path, "checkpoint_every": 0}
     killed_after(n_steps, Estimator(**options, dead_after=4, random_state=0), X)
     resumed = Estimator(**options, dead_after=4, random_state=0)
-    calls = []
-    resumed._backward = lambda *args: calls.append(1) or Estimator._backward(resumed, *args)
+    calls, model = [], model_of(Estimator)
+    gradients = model.gradients
+    monkeypatch.setattr(model, "gradients", lambda *args: calls.append(1) or gradients(*args))
     resumed.fit(X)
-    del resumed._backward
     # At the end a steered threshold is brought up to date with one more.
-    assert len(calls) == 32 - n_steps + resumed._steers
+    assert len(calls) == 32 - n_steps + resumed._model().steers
     resumed.set_params(checkpoint=None, checkpoint_every=60.0)
     assert_same_fit(resumed, whole)
     # And it goes on alike from there.
@@ -217,7 +221,7 @@ def test_nothing_of_the_fit_before_survives_a_loaded_checkpoint(named, Estimator
     options = OPTIONS | {"max_iter": 1, "random_state": 0}
     est = Estimator(**options, checkpoint=path).fit(frame if named else frame.to_numpy())
     loaded = Estimator(**options, checkpoint=path).set_params(n_components=9)
-    loaded.fit_before_ = loaded._home = "torch", "cpu"
+    loaded._origin = "torch", "cpu"
     loaded.set_params(checkpoint=None).fit(pd.DataFrame(X).add_prefix("other "))
     loaded.set_params(n_components=OPTIONS["n_components"], checkpoint=path)
     loaded.load_checkpoint(path)
@@ -529,8 +533,8 @@ def test_a_file_that_another_fit_has_written_meanwhile_is_left_alone(X, path, mo
 
 
 def test_any_file_that_appears_meanwhile_is_left_alone(X, path, monkeypatch):
-    begin = Fit.epoch
-    monkeypatch.setattr(Fit, "epoch", lambda fit: path.write_bytes(b"mine") and begin(fit))
+    begin = Run.epoch
+    monkeypatch.setattr(Run, "epoch", lambda fit: path.write_bytes(b"mine") and begin(fit))
     with pytest.warns(RuntimeWarning, match="another fit has written it meanwhile"):
         TopKSAE(**OPTIONS | {"max_iter": 1}, checkpoint=path).fit(X)
     assert path.read_bytes() == b"mine"
@@ -539,9 +543,9 @@ def test_any_file_that_appears_meanwhile_is_left_alone(X, path, monkeypatch):
 def test_the_file_stays_where_it_is_when_the_process_moves(X, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "elsewhere").mkdir()
-    begin = Fit.epoch
+    begin = Run.epoch
     monkeypatch.setattr(
-        Fit, "epoch", lambda fit: begin(fit) or os.chdir(tmp_path / "elsewhere")
+        Run, "epoch", lambda fit: begin(fit) or os.chdir(tmp_path / "elsewhere")
     )
     TopKSAE(**OPTIONS, checkpoint="fit.ckpt").fit(X)
     assert sorted(os.listdir(tmp_path)) == ["elsewhere", "fit.ckpt"]

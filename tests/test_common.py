@@ -7,7 +7,7 @@ from sklearn.base import clone
 from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from sklearn_mpsae._shallow import BaseAverageSAE
+from sklearn_mpsae.estimators._shallow import BaseAverageSAE
 
 # Short fits. Those that search make many, and any of them reaches their target.
 CHECKED = [cls(max_iter=5) for cls in ESTIMATORS] + [

@@ -22,8 +22,8 @@ from sklearn.preprocessing import MaxAbsScaler, StandardScaler
 from sklearn_mpsae import MPSparseAutoencoder, metrics
 from sklearn_mpsae._compare import compare
 from sklearn_mpsae.coding import Codes
+from sklearn_mpsae.coding.unit import unit_rows
 from sklearn_mpsae.datasets import make_correlated_features, make_hierarchical_features
-from sklearn_mpsae.learning.dictionary import unit_rows
 
 FAST = {"max_iter": 3, "batch_size": 20}
 TIMES = ["fit_seconds", "transform_seconds", "fit_memory"]

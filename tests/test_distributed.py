@@ -56,12 +56,11 @@ def run(task, folder, n_ranks=2):
 
 def arrays(est):
     """All fitted numbers of an estimator, the state of its training too."""
-    state = est._training_state
-    fitted = {name: x for name, x in vars(est).items() if name.endswith("_")}
+    state, fitted = est._training.state, est._learnt.attributes
     moments = {
         f"{name} {i}": m for name in state.moments for i, m in enumerate(state.moments[name])
     }
-    return fitted | moments | state.running | {"last used": state.last_used}
+    return fitted | moments | state.numbers | {"last used": state.last_used}
 
 
 def test_a_rank_that_fails_closes_its_connections(monkeypatch, rng):

@@ -186,7 +186,7 @@ def test_the_python_of_pages_runs(page, tmp_path, monkeypatch, small):
     if page.stem == "callbacks":
         pytest.importorskip("sklearn.callback", reason="callbacks came with scikit-learn 1.9")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sklearn_mpsae._learner._DEFAULT_STEPS", 30)
+    monkeypatch.setattr("sklearn_mpsae.learning.run._DEFAULT_STEPS", 30)
     names = {"__name__": "__main__"}
     if page.stem == "scaling":  # what it says there is
         for name in ("activations", "shard0", "shard1"):

@@ -15,6 +15,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV, GroupKFold, StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
+from toys import with_learnt
 
 import sklearn_mpsae
 from sklearn_mpsae import (
@@ -34,6 +35,7 @@ from sklearn_mpsae.coding.codes import stack_csr, stack_dense
 from sklearn_mpsae.coding.kernels import open_kernels
 from sklearn_mpsae.coding.kernels.budget import even_parts
 from sklearn_mpsae.explorer._facts import Uses, related_by
+from sklearn_mpsae.models.coder import ShallowCoder
 from sklearn_mpsae.persistence import (
     export_saelens,
     import_saelens,
@@ -219,7 +221,7 @@ def test_what_is_set_after_fit_is_checked_by_every_estimator(Estimator, small):
                 getattr(sae, method)(small)
         np.testing.assert_array_equal(sae.components_, fitted.components_)
         with config_context(skip_parameter_validation=True):
-            sae._check_to_code()
+            sae._check_fitted()
 
 
 def test_codes_need_a_whole_number_where_rows_share_none(small):
@@ -255,9 +257,9 @@ def test_one_outlier_costs_one_row(Estimator, device, rng, tmp_path):
         warnings.simplefilter("ignore", ConvergenceWarning)
         sae.fit(X[:100])
     if hasattr(sae, "threshold_"):
-        sae.threshold_ = sae.threshold_ * 0 + np.float32(1.5)
+        with_learnt(sae, threshold_=sae.threshold_ * 0 + np.float32(1.5))
     else:
-        sae.encoder_intercept_ = np.full(p, -1.5, np.float32)
+        with_learnt(sae, encoder_intercept_=np.full(p, -1.5, np.float32))
     X[7] *= 1e4
     parts = list(sae._encoded(X))
     slots = [part.values.shape for part in parts]
@@ -514,14 +516,19 @@ def test_a_search_keeps_the_names_of_features(small):
 
 
 # ------------------------------------------------------------------- codes without nesting
+class ShrunkenCoder(ShallowCoder):
+    nested = False
+
+    def open(self, kernels, n_rows):
+        encode = super().open(kernels, n_rows)
+        return lambda X: [(indices, values / (1 + 1 / self.k)) for indices, values in encode(X)]
+
+
 class Shrunken(TopKSAE):
     """Codes that depend on their number: those for fewer are not the first ones."""
 
-    _nested = False
-
-    def _encoder(self, kernels, n_samples, k, dtype):
-        encode = super()._encoder(kernels, n_samples, k, dtype)
-        return lambda X: [(indices, values / (1 + 1 / k)) for indices, values in encode(X)]
+    def _coder(self, k=None):
+        return ShrunkenCoder(**vars(super()._coder(k)))
 
 
 def test_a_path_is_that_of_the_codes_nested_or_not(Estimator, small):

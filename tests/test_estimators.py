@@ -24,8 +24,8 @@ from sklearn_mpsae import (
     ReLUSAE,
     TopKSAE,
 )
-from sklearn_mpsae._shallow import BaseAverageSAE
 from sklearn_mpsae.datasets import make_superposition
+from sklearn_mpsae.estimators._shallow import BaseAverageSAE
 from sklearn_mpsae.metrics import firing_scores, match_atoms
 
 FAST = {"max_iter": 3, "batch_size": 20, "random_state": 0}
@@ -87,7 +87,7 @@ def test_fitted_state_is_numpy_optimizer_included(Estimator, small):
     floating = [a for a in found if isinstance(a, np.ndarray) and a.dtype.kind == "f"]
     # Atoms, intercept and both moments of each parameter. The loss curve is float64, and so
     # is the running mean, which each chunk of a stream moves by little.
-    double = (est.loss_curve_, est._mean)
+    double = (est.loss_curve_, est._training.mean)
     assert len(floating) >= 5
     assert {a.dtype.name for a in floating if not any(a is each for each in double)} == {
         "float32"
@@ -308,7 +308,7 @@ def test_the_torch_path_learns_what_the_cpu_path_learns(Estimator, options, meth
 def test_the_torch_path_without_a_gram_matrix_is_as_good(path, precision, small, monkeypatch):
     est = MPSparseAutoencoder(16, n_nonzero_coefs=3, max_iter=30, random_state=0)
     expected = est.fit(small).score(small)
-    for module in ("_mp", "coding.pursuit"):
+    for module in ("models.coder", "coding.pursuit"):
         monkeypatch.setattr(f"sklearn_mpsae.{module}.cheapest_path", lambda *_: path)
     est.set_params(device="cpu:0", precision=precision).fit(small)
     assert est.score(small) == pytest.approx(

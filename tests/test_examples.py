@@ -45,7 +45,7 @@ def test_it_runs_with_fits_that_are_cut_short(name, tmp_path, monkeypatch):
     if name == "plot_callbacks":
         pytest.importorskip("sklearn.callback", reason="callbacks came with scikit-learn 1.9")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sklearn_mpsae._learner._DEFAULT_STEPS", 30)
+    monkeypatch.setattr("sklearn_mpsae.learning.run._DEFAULT_STEPS", 30)
     runpy.run_path(str(EXAMPLES / f"{name}.py"))
     assert plt.get_fignums()
     plt.close("all")

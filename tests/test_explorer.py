@@ -62,7 +62,7 @@ def fitted(request):
 
 
 def facts(model, X, n_examples=5, n_related=4):
-    source = model._source_to_code(X)
+    source = model._rows(X)
     ordered = isinstance(model, MPSparseAutoencoder)
     return facts_of(model, source, ordered=ordered, n_examples=n_examples, n_related=n_related)
 

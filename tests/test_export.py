@@ -2,6 +2,7 @@
 
 import copy
 import sys
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -10,10 +11,11 @@ import pytest
 import torch
 from conftest import ESTIMATORS, SEARCHING
 from sklearn.exceptions import NotFittedError
+from toys import with_learnt
 
 from sklearn_mpsae import BatchTopKSAE, JumpReLUSAE, MPSparseAutoencoder, ReLUSAE, TopKSAE
-from sklearn_mpsae._shallow import BaseShallowSAE
 from sklearn_mpsae.coding.kernels import open_kernels
+from sklearn_mpsae.models.coder import ShallowCoder
 from sklearn_mpsae.persistence import (
     export_saelens,
     import_saelens,
@@ -22,7 +24,6 @@ from sklearn_mpsae.persistence import (
     to_onnx,
     to_torch_module,
 )
-from sklearn_mpsae.persistence._rules import _CODING, rule_of
 
 # What a search over few codes comes to is of no matter here.
 pytestmark = pytest.mark.filterwarnings(
@@ -271,25 +272,27 @@ def test_others_are_refused(export):
 
 
 # ----------------------------------------------------------------- rules of their own
+class EverySecond(ShallowCoder):
+    """A rule that no export knows."""
+
+    def open(self, kernels, n_rows):
+        encode = super().open(kernels, n_rows)
+        return lambda X: [(indices, values * (indices % 2)) for indices, values in encode(X)]
+
+
 class Gated(TopKSAE):
     """The outputs of every second atom alone: another rule than the class it derives from."""
 
-    def _encoder(self, kernels, n_samples, k, dtype):
-        weights = self._weights(kernels, dtype)
+    def _coder(self, k=None):
+        return EverySecond(**vars(super()._coder(k)))
+
+
+class Declared(TopKSAE):
+    """The same rule in terms that exports know."""
+
+    def _coder(self, k=None):
         floor = np.where(np.arange(len(self.components_)) % 2, np.inf, 0)
-        return lambda X: [kernels.above(X, *weights, kernels.asarray(floor.astype(dtype)))]
-
-
-class Plain(BaseShallowSAE):
-    """As docs/add_an_encoder.md has it, without a rule."""
-
-    __init__, _step, _encoder = TopKSAE.__init__, TopKSAE._step, TopKSAE._encoder
-
-
-class Declared(Gated):
-    def _rule(self):
-        floor = np.where(np.arange(len(self.components_)) % 2, np.inf, 0)
-        return self._shallow_rule(floor.astype(self.components_.dtype), None, True)
+        return replace(super()._coder(k), k=None, floor=floor)
 
 
 class Named(TopKSAE):
@@ -309,8 +312,8 @@ class Rotated(TopKSAE):
 class Taken(TopKSAE):
     """Codes as its parent does, of other rows."""
 
-    def _validated(self, X, reset, dtype=None):
-        return np.tanh(super()._validated(X, reset, dtype))
+    def _rows(self, X):
+        return super()._rows(np.tanh(X))
 
 
 TOYS = {"n_components": 20, "n_nonzero_coefs": 3, "max_iter": 1, "random_state": 0}
@@ -322,11 +325,13 @@ DOORS = {
 KEEPERS = {"save": save, "hub": lambda est, path: push_to_hub(est, "me/toy")}
 
 
-@pytest.mark.parametrize("cls", [Gated, Plain, Rotated, Taken])
+@pytest.mark.parametrize("cls", [Gated, Rotated, Taken])
 @pytest.mark.parametrize("door", [*DOORS, *KEEPERS])
 def test_a_rule_that_is_not_declared_is_no_rule_of_a_parent(cls, door, X, tmp_path):
     est = cls(**TOYS).fit(X)
-    match = f"{cls.__name__} (encodes by a rule of its own|is none of the estimators that)"
+    match = (
+        f"{cls.__name__} (codes by a EverySecond|has a .* of its own|is none of the estimators)"
+    )
     with pytest.raises(ValueError, match=match):
         (DOORS | KEEPERS)[door](est, tmp_path / "x")
     assert not any(tmp_path.iterdir())
@@ -341,39 +346,6 @@ def test_a_rule_that_is_declared_crosses(cls, X, tmp_path):
     assert_same_codes(session.run(["codes"], {"X": X})[0], est, X)
 
 
-def test_all_that_transform_calls_is_known_to_exports(Estimator, fitted, X):
-    """What a rule does not ask for is refused in a subclass, so none may be missing."""
-    est = fitted(Estimator.__name__)
-
-    def called(function, *args):
-        names = set()
-
-        def note(frame, event, _):
-            first = frame.f_code.co_varnames[:1]
-            if event == "call" and first and frame.f_locals.get(first[0]) is est:
-                names.add(frame.f_code.co_name)
-
-        before = sys.getprofile()
-        sys.setprofile(note)
-        try:
-            function(*args)
-        finally:
-            sys.setprofile(before)
-        return names
-
-    coding = called(est.transform, X) | called(est.inverse_transform, est.transform(X))
-    of_rule = called(rule_of, est)
-    package = {name for cls in Estimator.__mro__ for name in vars(cls) if is_ours(cls)}
-    assert "_encoder" in coding
-    # With these codes are counted for a warning; where they decide, the rule asks for them.
-    telling = {"_warn_if_other_rows", "_steers", "_n_trained", "_n_active"}
-    assert coding & package <= of_rule | set(_CODING) | telling
-
-
-def is_ours(cls):
-    return cls.__module__.startswith("sklearn_mpsae")
-
-
 # ------------------------------------------------------------------------------ ties
 @DTYPE
 @pytest.mark.parametrize("cls", [BatchTopKSAE, JumpReLUSAE, ReLUSAE], ids=lambda c: c.__name__)
@@ -382,13 +354,16 @@ def test_an_output_on_its_threshold_is_no_code_anywhere(cls, dtype, tmp_path):
     rng = np.random.default_rng(0)
     X = rng.integers(-4, 5, (40, 6)).astype(dtype)
     est = cls(12, n_nonzero_coefs=3, max_iter=1, random_state=0).fit(X)
-    est.intercept_ = np.ones(6, dtype)
-    est.components_ = np.repeat(np.eye(6, dtype=dtype), 2, axis=0)
-    est.encoder_components_ = rng.integers(-2, 3, (12, 6)).astype(dtype)
-    est.encoder_intercept_ = rng.integers(-2, 3, 12).astype(dtype)
+    learnt = {
+        "intercept_": np.ones(6, dtype),
+        "components_": np.repeat(np.eye(6, dtype=dtype), 2, axis=0),
+        "encoder_components_": rng.integers(-2, 3, (12, 6)).astype(dtype),
+        "encoder_intercept_": rng.integers(-2, 3, 12).astype(dtype),
+    }
     if cls is not ReLUSAE:
         each = rng.integers(0, 6, 12).astype(dtype)
-        est.threshold_ = each if cls is JumpReLUSAE else 3.0
+        learnt["threshold_"] = each if cls is JumpReLUSAE else 3.0
+    with_learnt(est, **learnt)
     floor = 0 if cls is ReLUSAE else est.threshold_
     outputs = (X - 1) @ est.encoder_components_.T + est.encoder_intercept_
     assert (outputs == floor).sum() > 10

@@ -15,7 +15,7 @@ import torch
 
 from sklearn_mpsae.coding.kernels import reference, tensor
 from sklearn_mpsae.coding.kernels.tensor import TensorKernels
-from sklearn_mpsae.learning.dictionary import unit_rows
+from sklearn_mpsae.coding.unit import unit_rows
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 DEVICE = "cpu" if INTERPRETED else "cuda"

@@ -7,21 +7,14 @@ import pytest
 import torch
 from patches import CheckedPatch
 
-from sklearn_mpsae import (
-    BatchTopKSAE,
-    JumpReLUSAE,
-    MatryoshkaSAE,
-    MPSparseAutoencoder,
-    ReLUSAE,
-    TopKSAE,
-)
 from sklearn_mpsae.coding.kernels import reference, team
 from sklearn_mpsae.coding.kernels.native import NativeKernels
 from sklearn_mpsae.coding.kernels.tensor import TensorKernels
-from sklearn_mpsae.learning.dictionary import unit_rows
+from sklearn_mpsae.coding.unit import unit_rows
 from sklearn_mpsae.learning.distributed import Alone
 from sklearn_mpsae.learning.recipe import fit_plan
-from sklearn_mpsae.learning.trainer import Now
+from sklearn_mpsae.models import pursuit, shallow
+from sklearn_mpsae.models.base import StepContext
 
 KERNELS = pytest.mark.parametrize("kind", ["native", "tensor"])
 DTYPES = pytest.mark.parametrize(("dtype", "tol"), [(np.float64, 1e-10), (np.float32, 1e-5)])
@@ -32,9 +25,9 @@ def open_kernels(kind, dtype):
     return NativeKernels() if kind == "native" else TensorKernels("cpu", dtype)
 
 
-def now(plan, running=None):
+def context(plan, numbers=None):
     """A step of one process, no atom dead."""
-    return Now(plan, np.array([], int), {} if running is None else running, Alone())
+    return StepContext(plan, np.array([], int), {} if numbers is None else numbers, Alone())
 
 
 def problem(rng, *, norms=1.0):
@@ -99,38 +92,39 @@ def test_gradients_of_top_k(kind, dtype, tol, positive, rng):
 
     _, expected = loss_and_gradients(encode, X, W=W, encoder=encoder, bias=bias)
     parameters = {"components": W, "encoder": encoder, "bias": bias[:, None]}
-    est = TopKSAE(len(W), positive_code=positive)
+    model = shallow.TopK(positive=positive)
     plan = fit_plan(0.9, 6, len(W), free_norms=False)
     assert plan.n_nonzero_coefs == 6
     with open_kernels(kind, dtype) as kernels:
         parameters = {k: kernels.asarray(v.astype(dtype)) for k, v in parameters.items()}
         X = kernels.asarray(X.astype(dtype))
-        step = est._backward(kernels, parameters, X, now(plan))
+        step = model.gradients(kernels, parameters, X, context(plan))
         gradients = {k: kernels.to_numpy(v) for k, v in step.gradients.items()}
     assert_close(gradients["components"], expected["W"], tol)
     assert_close(gradients["encoder"], expected["encoder"], tol)
     assert_close(gradients["bias"][:, 0], expected["bias"], tol)
 
 
-def threshold_step(kind, dtype, est, rng, *, bias=0.1):
-    """Parameters, rows and the step of a shallow estimator, in NumPy."""
+def threshold_step(kind, dtype, model, rng, *, bias=0.1, **start):
+    """Parameters, rows and the step of a shallow model, in NumPy."""
     X, W = problem(rng)
-    parameters = est._initial_parameters(W) | {
+    parameters = model.start(W) | {
         "encoder": W + 0.1 * rng.standard_normal(W.shape),
         "bias": bias * rng.standard_normal((len(W), 1)),
+        **start,
     }
     plan = fit_plan(0.9, 6, len(W), free_norms=False)
-    running = dict(est._running_start)
+    numbers = dict(model.first_numbers)
     with open_kernels(kind, dtype) as kernels:
         arrays = {k: kernels.asarray(v.astype(dtype)) for k, v in parameters.items()}
         X_ = kernels.asarray(X.astype(dtype))
-        step = est._backward(kernels, arrays, X_, now(plan, running))
+        step = model.gradients(kernels, arrays, X_, context(plan, numbers))
         gradients = {k: kernels.to_numpy(v).copy() for k, v in step.gradients.items()}
         chosen = np.zeros((len(X), len(W)), bool)
         indices, values = kernels.to_numpy(step.indices), kernels.to_numpy(step.values)
     rows, slots = np.nonzero(values)
     chosen[rows, indices[rows, slots]] = True
-    return X, parameters, running, chosen, gradients
+    return X, parameters, numbers, chosen, gradients
 
 
 def autograd(loss, parameters):
@@ -142,15 +136,15 @@ def autograd(loss, parameters):
 @KERNELS
 @DTYPES
 def test_gradients_of_relu(kind, dtype, tol, rng):
-    est = ReLUSAE(70)
-    X, parameters, running, chosen, gradients = threshold_step(kind, dtype, est, rng)
+    model = shallow.ReLU()
+    X, parameters, numbers, chosen, gradients = threshold_step(kind, dtype, model, rng)
 
     def loss(components, encoder, bias):
         codes = torch.relu(torch.tensor(X) @ encoder.T + bias[:, 0])
         error = ((torch.tensor(X) - codes @ components) ** 2).sum() / 2
-        return error + running["penalty"] * codes.sum()
+        return error + numbers["penalty"] * codes.sum()
 
-    assert running["penalty"] > ReLUSAE._running_start["penalty"]
+    assert numbers["penalty"] > shallow.ReLU.first_numbers["penalty"]
     assert (chosen == (X @ parameters["encoder"].T + parameters["bias"][:, 0] > 0)).all()
     for name, expected in autograd(loss, parameters).items():
         assert_close(gradients[name], expected, tol)
@@ -159,22 +153,22 @@ def test_gradients_of_relu(kind, dtype, tol, rng):
 @KERNELS
 @DTYPES
 @pytest.mark.parametrize(
-    ("est", "sizes"),
+    ("model", "sizes"),
     [
-        (BatchTopKSAE(70), [70]),
-        (MatryoshkaSAE(70), [4, 8, 17, 35, 70]),
-        (MatryoshkaSAE(70, prefix_sizes=[69, 10, 11]), [10, 11, 69, 70]),
+        (shallow.BatchTopK(), [70]),
+        (shallow.Matryoshka(), [4, 8, 17, 35, 70]),
+        (shallow.Matryoshka(prefix_sizes=[69, 10, 11]), [10, 11, 69, 70]),
     ],
     ids=str,
 )
-def test_gradients_of_nested_prefixes(kind, dtype, tol, est, sizes, rng):
+def test_gradients_of_nested_prefixes(kind, dtype, tol, model, sizes, rng):
     """Of BatchTopK too, which is that of one prefix."""
-    X, parameters, running, chosen, gradients = threshold_step(kind, dtype, est, rng)
+    X, parameters, numbers, chosen, gradients = threshold_step(kind, dtype, model, rng)
     outputs = X @ parameters["encoder"].T + parameters["bias"][:, 0]
     assert chosen.sum() == 6 * len(X)
     assert outputs[chosen].min() > outputs[~chosen].max()
     between = (outputs[chosen].min() + outputs[~chosen].max()) / 2
-    assert running["threshold"] == pytest.approx(between, rel=tol)
+    assert numbers["threshold"] == pytest.approx(between, rel=tol)
 
     def loss(components, encoder, bias):
         codes = (torch.tensor(X) @ encoder.T + bias[:, 0]) * torch.tensor(chosen)
@@ -189,12 +183,10 @@ def test_gradients_of_nested_prefixes(kind, dtype, tol, est, sizes, rng):
 @DTYPES
 def test_gradients_of_jump_relu(kind, dtype, tol, rng):
     """Straight through the threshold, for the outputs near it; see the class's notes."""
-    est = JumpReLUSAE(70)
-    est._initial_parameters = lambda W: {
-        "components": W,
-        "log_threshold": 0.2 * np.random.default_rng(1).standard_normal((70, 1)),
-    }
-    X, parameters, _, chosen, gradients = threshold_step(kind, dtype, est, rng)
+    logs = 0.2 * np.random.default_rng(1).standard_normal((70, 1))
+    X, parameters, _, chosen, gradients = threshold_step(
+        kind, dtype, shallow.JumpReLU(), rng, log_threshold=logs
+    )
     outputs = X @ parameters["encoder"].T + parameters["bias"][:, 0]
     # The first batch sets the common threshold, to just the codes it is to have.
     assert chosen.sum() == pytest.approx(6 * len(X), abs=1)
@@ -220,15 +212,15 @@ def test_gradients_of_jump_relu(kind, dtype, tol, rng):
 @SIGN
 def test_gradient_of_orthogonal_codes_by_finite_differences(kind, positive, rng):
     X, W = problem(rng)
-    est = MPSparseAutoencoder(len(W), transform_algorithm="omp", positive_code=positive)
+    model = pursuit.MatchingPursuit(orthogonal=True, positive=positive)
     plan = fit_plan(0.9, 4, len(W), free_norms=False)
     direction = rng.standard_normal(W.shape)
     # Orthogonal pursuit takes atoms of unit norm: move along the sphere.
     direction -= (direction * W).sum(1, keepdims=True) * W
 
     def half_energy(kernels, W):
-        step = est._backward(
-            kernels, {"components": kernels.asarray(unit_rows(W))}, X_, now(plan)
+        step = model.gradients(
+            kernels, {"components": kernels.asarray(unit_rows(W))}, X_, context(plan)
         )
         return kernels.energies(step.residual).sum() / 2, step.gradients["components"]
 

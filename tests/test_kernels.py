@@ -10,7 +10,7 @@ from sklearn_mpsae.coding import kernels as coding_kernels
 from sklearn_mpsae.coding.kernels import gram_rows, loops
 from sklearn_mpsae.coding.kernels.native import NativeKernels
 from sklearn_mpsae.coding.kernels.tensor import TensorKernels
-from sklearn_mpsae.learning.dictionary import unit_rows
+from sklearn_mpsae.coding.unit import unit_rows
 
 DTYPES = pytest.mark.parametrize(("dtype", "tol"), [(np.float64, 1e-12), (np.float32, 2e-5)])
 SIGN = pytest.mark.parametrize("positive", [True, False], ids=["positive", "signed"])

@@ -14,7 +14,7 @@ from sklearn_mpsae.coding import matching_pursuit, orthogonal_matching_pursuit, 
 from sklearn_mpsae.coding.kernels import gram_rows, native, reference
 from sklearn_mpsae.coding.kernels.native import NativeKernels
 from sklearn_mpsae.coding.pursuit import cheapest_path, check_orthogonal
-from sklearn_mpsae.learning.dictionary import unit_rows
+from sklearn_mpsae.coding.unit import unit_rows
 
 SIGN = pytest.mark.parametrize("positive", [True, False], ids=["positive", "signed"])
 DTYPE = pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -220,7 +220,7 @@ def test_many_atoms_train_without_their_gram_matrix(monkeypatch, path, precision
     X, W = problem(128, p, 16, np.float32)
     monkeypatch.setattr(native, "DEMAND_BYTES", 1 << 26)
     monkeypatch.setattr("sklearn_mpsae.coding.pursuit.cheapest_path", lambda *_: path)
-    monkeypatch.setattr("sklearn_mpsae._mp.cheapest_path", lambda *_: path)
+    monkeypatch.setattr("sklearn_mpsae.models.coder.cheapest_path", lambda *_: path)
     monkeypatch.setattr(NativeKernels, "gram", None)
     sae = MPSparseAutoencoder(
         p, n_nonzero_coefs=3, precision=precision, device="cpu", random_state=0, dict_init=W

@@ -16,7 +16,7 @@ from sklearn.preprocessing import StandardScaler
 
 from sklearn_mpsae import MPSparseAutoencoder, metrics
 from sklearn_mpsae.coding import Codes, matching_pursuit
-from sklearn_mpsae.learning.dictionary import unit_rows
+from sklearn_mpsae.coding.unit import unit_rows
 from sklearn_mpsae.metrics import _inputs
 
 FAST = {"n_nonzero_coefs": 4, "max_iter": 3, "batch_size": 20, "random_state": 0}

@@ -13,6 +13,7 @@ from sklearn.preprocessing import StandardScaler
 
 from sklearn_mpsae import MPSparseAutoencoder, MPSparseAutoencoderCV
 from sklearn_mpsae.callbacks import LogMetrics
+from sklearn_mpsae.models import coded
 from sklearn_mpsae.sources import BatchStream
 
 FAST = {"max_iter": 5, "batch_size": 20, "random_state": 0}
@@ -73,15 +74,15 @@ def test_the_dictionary_is_that_of_a_fit_with_the_chosen_number(searched, small)
 def test_a_fold_is_encoded_once(small, monkeypatch):
     calls = []
 
-    def count(method):
-        original = getattr(MPSparseAutoencoder, method)
-        counted = lambda self, *args: calls.append(method) or original(self, *args)  # noqa: E731
-        monkeypatch.setattr(MPSparseAutoencoder, method, counted)
+    def count(owner, name):
+        original = getattr(owner, name)
+        counted = lambda *args: calls.append(name) or original(*args)  # noqa: E731
+        monkeypatch.setattr(owner, name, counted)
 
-    count("fit")
-    count("_codes")
+    count(MPSparseAutoencoder, "fit")
+    count(coded, "coded")
     MPSparseAutoencoderCV(16, n_nonzero_coefs=6, cv=3, **FAST).fit(small)
-    assert calls == ["fit", "_codes"] * 3 + ["fit"]
+    assert calls == ["fit", "coded"] * 3 + ["fit"]
 
 
 def test_a_target_out_of_reach_takes_the_largest_and_says_so(small):

@@ -8,7 +8,7 @@ import pytest
 
 from sklearn_mpsae.coding.kernels.native import NativeKernels
 from sklearn_mpsae.coding.kernels.tensor import TensorKernels
-from sklearn_mpsae.learning.dictionary import unit_rows
+from sklearn_mpsae.coding.unit import unit_rows
 
 KERNELS = {
     "native": lambda dtype: NativeKernels(),

@@ -12,7 +12,7 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 import sklearn_mpsae
-from sklearn_mpsae._base import BaseSparseAutoencoder
+from sklearn_mpsae.estimators._encoder import BaseEncoder
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -59,7 +59,7 @@ def test_no_estimator_is_left_out():
     for module in pkgutil.iter_modules(sklearn_mpsae.__path__, "sklearn_mpsae."):
         found = vars(importlib.import_module(module.name))
         for name, value in found.items():
-            if inspect.isclass(value) and issubclass(value, BaseSparseAutoencoder):
+            if inspect.isclass(value) and issubclass(value, BaseEncoder):
                 assert name in sklearn_mpsae.__all__ or name.startswith(("Base", "_"))
 
 

@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 from patches import CheckedPatch
 
-from sklearn_mpsae import TopKSAE, _base, sources
+from sklearn_mpsae import TopKSAE, sources
 from sklearn_mpsae.coding.kernels import native
+from sklearn_mpsae.estimators import _encoder
 from sklearn_mpsae.learning.trainer import Trainer
+from sklearn_mpsae.models import coded
 
 
 def opened(*args):
@@ -22,15 +24,15 @@ FAULTS = {
         "Trainer.step is patched, but was not called",
     ),
     "a class that is not called": (
-        lambda patch: patch.setattr("sklearn_mpsae._learner.Trainer", Trainer),
+        lambda patch: patch.setattr("sklearn_mpsae.learning.run.Trainer", Trainer),
         lambda small: None,
-        "_learner.Trainer is patched, but was not called",
+        "run.Trainer is patched, but was not called",
     ),
     "left behind": (
-        lambda patch: patch.watch(_base, "open_kernels", opened),
+        lambda patch: patch.watch(coded, "open_kernels", opened),
         # What 31 tests once did: no fit saw it.
         lambda small: TopKSAE(4, max_iter=1).fit(small),
-        r"_base.open_kernels is patched, but sklearn_mpsae\._learner calls its own",
+        r"coded.open_kernels is patched, but sklearn_mpsae\.learning\.run calls its own",
     ),
     "a constant that is only imported": (
         lambda patch: patch.setattr(native, "KERNELS", 1, raising=False),
@@ -60,7 +62,7 @@ def test_what_is_used_is_fine(small):
     with CheckedPatch.context() as patch:
         patch.setattr(Trainer, "step", lambda *args: steps.append(1) or step(*args))
         patch.setattr(sources, "_POOL_BYTES", 1000)
-        patch.watch(_base, "save_codes", opened)
+        patch.watch(_encoder, "save_codes", opened)
         TopKSAE(4, max_iter=1, batch_size=30).fit(small)
     assert len(steps) == 2
     assert Trainer.step is step

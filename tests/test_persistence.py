@@ -22,6 +22,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 from test_checkpoint import assert_same_fit
 from test_citizenship import run_python
+from toys import with_learnt
 
 from sklearn_mpsae import (
     JumpReLUSAE,
@@ -30,7 +31,7 @@ from sklearn_mpsae import (
     MPSparseAutoencoderCV,
     TopKSAE,
 )
-from sklearn_mpsae.persistence import _disk, _state, load, load_from_hub, push_to_hub, save
+from sklearn_mpsae.persistence import _disk, _names, load, load_from_hub, push_to_hub, save
 
 # What a search over few codes comes to is of no matter here.
 pytestmark = pytest.mark.filterwarnings(
@@ -55,7 +56,7 @@ def path(request, tmp_path):
 
 # ------------------------------------------------------------------- what comes back
 def test_every_estimator_has_a_line_in_the_table():
-    assert set(_state.KINDS) == {cls.__name__ for cls in ESTIMATORS + SEARCHING}
+    assert set(_names.NAMES) == {cls.__name__ for cls in ESTIMATORS + SEARCHING}
 
 
 @EVERY
@@ -260,12 +261,12 @@ UNSAVEABLE = {
         "'batch_size' parameter",
     ),
     "NaN": (
-        lambda X: spoilt(fitted(TopKSAE, X), components_=np.full((16, 10), np.nan)),
+        lambda X: with_learnt(fitted(TopKSAE, X), components_=np.full((16, 10), np.nan)),
         ValueError,
         "components_ holds values that are not finite",
     ),
     "dtype": (
-        lambda X: spoilt(fitted(TopKSAE, X), intercept_=np.zeros(10, np.float16)),
+        lambda X: with_learnt(fitted(TopKSAE, X), intercept_=np.zeros(10, np.float16)),
         ValueError,
         "intercept_ has dtype float16",
     ),
@@ -461,7 +462,7 @@ FORGED = {
     "method as number": (at("fitted", "transform", value=1), "have transform, not known"),
     "feature names": (at("feature_names", value=["a"]), "one text for each feature"),
     "output": (at("output", value={"transform": "exec"}), "cannot be loaded"),
-    "running number": (at("training", "running", value={"x": 1}), "have x, not known"),
+    "running number": (at("training", "numbers", value={"x": 1}), "have x, not known"),
     "random state": (
         at("training", "random_state", value=["PCG64", 1, 0, 0.0]),
         "random state",

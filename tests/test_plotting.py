@@ -144,7 +144,7 @@ def test_every_estimator_can_be_drawn(Estimator, small, ax):
 def test_without_matplotlib_the_error_says_what_to_install(make, mp, X, monkeypatch):
     display = make(mp, X)
     # Before anything is computed: with a path that cannot be had.
-    monkeypatch.setattr(MPSparseAutoencoder, "_encoder", None)
+    monkeypatch.setattr(MPSparseAutoencoder, "_coder", None)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     match = f"{type(display).__name__} draws with matplotlib.*pip install matplotlib"
     with pytest.raises(ImportError, match=match):

@@ -8,10 +8,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_array
 from scipy.stats import ortho_group
+from toys import with_learnt
 
 from sklearn_mpsae import MPSparseAutoencoder
 from sklearn_mpsae.coding import Codes, matching_pursuit, orthogonal_matching_pursuit
-from sklearn_mpsae.learning.dictionary import unit_rows
+from sklearn_mpsae.coding.unit import unit_rows
 
 PURSUIT = st.sampled_from([matching_pursuit, orthogonal_matching_pursuit])
 DTYPE = st.sampled_from([np.float32, np.float64])
@@ -179,7 +180,7 @@ def test_codes_of_orthonormal_atoms_come_back(algorithm, seed, d, dtype, positiv
         positive_code=positive,
         random_state=0,
     ).fit(rng.standard_normal((30, d)).astype(dtype))
-    sae.components_ = ortho_group.rvs(d, random_state=rng)[:p].astype(dtype)
+    with_learnt(sae, components_=ortho_group.rvs(d, random_state=rng)[:p].astype(dtype))
     Z = rng.standard_normal((8, p)) * (rng.random((8, p)) < 0.5)
     Z = (np.abs(Z) if positive else Z).astype(dtype)
     codes = sae.transform(sae.inverse_transform(Z))

@@ -15,7 +15,7 @@ from sklearn_mpsae.coding import Codes, matching_pursuit, orthogonal_matching_pu
 from sklearn_mpsae.coding.kernels import reference
 from sklearn_mpsae.coding.kernels.native import NativeKernels
 from sklearn_mpsae.coding.kernels.tensor import TensorKernels
-from sklearn_mpsae.learning.dictionary import unit_rows
+from sklearn_mpsae.coding.unit import unit_rows
 
 
 def tensor_kernels():

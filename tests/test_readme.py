@@ -25,7 +25,7 @@ def run(tmp_path, monkeypatch):
 
 def test_its_python_runs(run, monkeypatch):
     """With fits that are cut short."""
-    monkeypatch.setattr("sklearn_mpsae._learner._DEFAULT_STEPS", 30)
+    monkeypatch.setattr("sklearn_mpsae.learning.run._DEFAULT_STEPS", 30)
     names = run()
     assert (names["table"].error == "").all()
     assert names["codes"].shape == (1797, 128)

@@ -1,5 +1,6 @@
 """What a step of a fit does, by how far it has come, and the numbers that it steers."""
 
+from dataclasses import dataclass
 from math import exp, inf, log
 from types import SimpleNamespace
 
@@ -8,11 +9,14 @@ import pytest
 
 from sklearn_mpsae.coding.kernels import team
 from sklearn_mpsae.coding.kernels.native import NativeKernels
-from sklearn_mpsae.learning import control
 from sklearn_mpsae.learning.batches import Batches, Moments
 from sklearn_mpsae.learning.distributed import Alone
-from sklearn_mpsae.learning.recipe import Plan, fit_plan, stream_plan
-from sklearn_mpsae.learning.trainer import Step, Trainer, TrainingState
+from sklearn_mpsae.learning.recipe import fit_plan, stream_plan
+from sklearn_mpsae.learning.settings import Settings
+from sklearn_mpsae.learning.state import TrainingState
+from sklearn_mpsae.learning.trainer import Trainer
+from sklearn_mpsae.models import steering
+from sklearn_mpsae.models.base import BatchResult, Model, Plan
 
 
 # --------------------------------------------------------------------------------- plans
@@ -61,23 +65,23 @@ def test_the_plans_of_a_stream():
 
 # ------------------------------------------------------------------------------- control
 def steered(l0s, target=4, gain=0.1):
-    """The running numbers after batches of 100 rows with so many codes each."""
-    running = control.start("penalty", 0.5)
+    """The numbers after batches of 100 rows with so many codes each."""
+    numbers = steering.first_numbers("penalty", 0.5)
     plan = Plan(1, target, target, sphere=True, max_norm=inf, refine=True, revive=True)
     for l0 in l0s:
         values = np.zeros((100, 40))
         values[:, :l0] = 1
-        now = SimpleNamespace(plan=plan, running=running, totals=lambda *numbers: numbers)
-        n_rows = control.control(now, "penalty", gain, values)
-        control.settle(now, "settled", running["penalty"], n_rows)
-        control.count(now, (values > 0).sum(), n_rows)
-    return running
+        step = SimpleNamespace(plan=plan, numbers=numbers, totals=lambda *each: each)
+        n_rows = steering.steer_l0(step, "penalty", gain, values)
+        steering.settle(step, "settled", numbers["penalty"], n_rows)
+        steering.count(step, (values > 0).sum(), n_rows)
+    return numbers
 
 
 def test_what_is_steered_starts_at_nothing_unless_told():
     numbers = {"settled": 0.0, "n_batches": 0, "l0": 0.0, "trained_l0": 0.0}
-    assert control.start("threshold") == numbers | {"threshold": 0.0}
-    assert control.start("penalty", 0.01)["penalty"] == 0.01
+    assert steering.first_numbers("threshold") == numbers | {"threshold": 0.0}
+    assert steering.first_numbers("penalty", 0.01)["penalty"] == 0.01
 
 
 def test_a_control_moves_by_its_gain_times_the_logarithm_of_the_excess():
@@ -101,37 +105,35 @@ def test_a_control_takes_small_steps_and_finds_its_way_back():
 def test_what_a_fit_keeps_is_the_mean_of_the_last_steps():
     runs = [steered([4] * n, target=4) for n in range(1, 80)]
     assert {run["settled"] for run in runs} == {0.5}
-    running = control.start() | {"l0": 4.0}
+    numbers = steering.first_numbers() | {"l0": 4.0}
     expected = 0.0
     for n in range(1, 80):
-        running["n_batches"] = n
-        control.settle(step_of(running, np.ones((100, 4))), "settled", n, 100)
+        numbers["n_batches"] = n
+        steering.settle(step_of(numbers, np.ones((100, 4))), "settled", n, 100)
         expected += max(0.06, min(1, 3 / n)) * (n - expected)
-        assert running["settled"] == pytest.approx(expected)
+        assert numbers["settled"] == pytest.approx(expected)
 
 
 def test_what_a_fit_keeps_follows_faster_where_it_is_behind():
     for l0, share in ((4.19, 0.06), (4.21, 0.5), (3.81, 0.06), (3.79, 0.5)):
-        running = control.start() | {"l0": l0, "n_batches": 1000}
-        control.settle(step_of(running), "settled", 1.0, 100)
-        assert running["settled"] == pytest.approx(share)
-    running = control.start() | {"l0": 4.0, "trained_l0": 4.41, "n_batches": 1000}
-    control.settle(step_of(running), "settled", 1.0, 100)
-    assert running["settled"] == pytest.approx(0.5)
+        numbers = steering.first_numbers() | {"l0": l0, "n_batches": 1000}
+        steering.settle(step_of(numbers), "settled", 1.0, 100)
+        assert numbers["settled"] == pytest.approx(share)
+    numbers = steering.first_numbers() | {"l0": 4.0, "trained_l0": 4.41, "n_batches": 1000}
+    steering.settle(step_of(numbers), "settled", 1.0, 100)
+    assert numbers["settled"] == pytest.approx(0.5)
 
 
 def test_small_batches_move_means_by_less():
     for n_rows, share in ((1000, 0.06), (100, 0.06), (50, 0.03), (1, 0.0006)):
-        running = control.start() | {"l0": 4.0, "n_batches": 10_000}
-        control.settle(step_of(running), "settled", 1.0, n_rows)
-        assert running["settled"] == pytest.approx(share)
+        numbers = steering.first_numbers() | {"l0": 4.0, "n_batches": 10_000}
+        steering.settle(step_of(numbers), "settled", 1.0, n_rows)
+        assert numbers["settled"] == pytest.approx(share)
 
 
-def step_of(running, codes=None, *, planned=4, asked=4):
+def step_of(numbers, codes=None, *, planned=4, asked=4):
     plan = Plan(1, planned, asked, sphere=True, max_norm=inf, refine=True, revive=True)
-    return SimpleNamespace(
-        plan=plan, running=running, ranks=Alone(), totals=lambda *numbers: numbers
-    )
+    return SimpleNamespace(plan=plan, numbers=numbers, ranks=Alone(), totals=lambda *each: each)
 
 
 @pytest.mark.parametrize(
@@ -140,45 +142,45 @@ def step_of(running, codes=None, *, planned=4, asked=4):
 )
 def test_a_threshold_lies_between_the_last_code_that_is_kept_and_the_next(asked, threshold):
     sizes = np.array([[9.0, 8.0, 2.0, 0.0, 7.0], [6.0, 5.0, 3.0, 2.0, 0.0]])
-    assert control.divide(step_of({}, asked=asked), sizes, 2) == threshold
+    assert steering.divide(step_of({}, asked=asked), sizes, 2) == threshold
 
 
 def test_a_threshold_does_not_part_codes_that_are_equal():
     sizes = np.array([[2.0, 2.0, 1.0], [2.0, 2.0, 0.0]])
-    assert control.divide(step_of({}, asked=1), sizes, 2) == 1.5
+    assert steering.divide(step_of({}, asked=1), sizes, 2) == 1.5
 
 
 def test_while_it_explores_a_training_settles_what_gives_as_many_codes_as_asked_for():
-    running = control.start("threshold", 0.5)
+    numbers = steering.first_numbers("threshold", 0.5)
     sizes = np.tile(np.arange(9.0, 1, -1), (100, 1))  # eight codes a row, from 9 down to 2
-    now = step_of(running, planned=8, asked=4)
-    n_rows = control.control(now, "threshold", 0.05, sizes)
-    control.settle_threshold(now, "threshold", sizes, n_rows)
-    assert (running["settled"], running["l0"], running["trained_l0"]) == (5.5, 4, 8)
-    assert running["threshold"] == 0.5
+    step = step_of(numbers, planned=8, asked=4)
+    n_rows = steering.steer_l0(step, "threshold", 0.05, sizes)
+    steering.settle_threshold(step, "threshold", sizes, n_rows)
+    assert (numbers["settled"], numbers["l0"], numbers["trained_l0"]) == (5.5, 4, 8)
+    assert numbers["threshold"] == 0.5
 
 
 def test_a_steered_number_has_a_largest_value():
-    running = control.start("penalty", 0.9)
+    numbers = steering.first_numbers("penalty", 0.9)
     for _ in range(5):
-        control.control(step_of(running), "penalty", 0.1, np.ones((100, 40)), 1.0)
-    assert running["penalty"] == 1.0
+        steering.steer_l0(step_of(numbers), "penalty", 0.1, np.ones((100, 40)), 1.0)
+    assert numbers["penalty"] == 1.0
 
 
-def test_running_numbers_scale_with_the_data():
-    running = {"threshold": 2.0, "settled": 4.0, "n_batches": 6, "l0": 8.0, "trained_l0": 10.0}
-    assert control.rescaled(running, 3) == running | {"threshold": 6.0, "settled": 12.0}
+def test_numbers_scale_with_the_data():
+    numbers = {"threshold": 2.0, "settled": 4.0, "n_batches": 6, "l0": 8.0, "trained_l0": 10.0}
+    assert steering.rescaled(numbers, 3) == numbers | {"threshold": 6.0, "settled": 12.0}
 
 
 def test_a_running_mean_is_the_plain_one_at_first():
-    running = {"n_batches": 0, "l0": 0.0}
+    numbers = {"n_batches": 0, "l0": 0.0}
     for n in range(1, 11):
-        running["n_batches"] = n
-        control.follow(running, "l0", n)
-        assert running["l0"] == pytest.approx((n + 1) / 2)
-    running["n_batches"] = 11
-    control.follow(running, "l0", 15.5)
-    assert running["l0"] == pytest.approx(5.5 + 0.1 * 10)
+        numbers["n_batches"] = n
+        steering.update_mean(numbers, "l0", n)
+        assert numbers["l0"] == pytest.approx((n + 1) / 2)
+    numbers["n_batches"] = 11
+    steering.update_mean(numbers, "l0", 15.5)
+    assert numbers["l0"] == pytest.approx(5.5 + 0.1 * 10)
 
 
 @pytest.mark.parametrize(("level", "trials"), [(2.2, 1), (1e-3, 31), (50.0, 31), (0.0, 31)])
@@ -189,15 +191,15 @@ def test_a_threshold_is_sought_where_it_gives_another_number_of_codes(level, tri
         tried.append(level)
         return 8 / (1 + level) ** 0.6
 
-    found, l0 = control.tuned(l0_at, level, 4)
+    found, l0 = steering.tuned(l0_at, level, 4)
     assert l0 == l0_at(found) == pytest.approx(4, rel=0.05)
     assert len(tried) - 1 <= trials
     assert found == level or trials > 1
 
 
 def test_the_nearest_threshold_is_taken_where_none_gives_the_number():
-    assert control.tuned(lambda level: 5.0 if level < 3 else 2.0, 0.0, 4)[1] == 5
-    assert control.tuned(lambda level: 0.0, 1.0, 4) == (1, 0)
+    assert steering.tuned(lambda level: 5.0 if level < 3 else 2.0, 0.0, 4)[1] == 5
+    assert steering.tuned(lambda level: 0.0, 1.0, 4) == (1, 0)
 
 
 @pytest.mark.parametrize(
@@ -205,39 +207,37 @@ def test_the_nearest_threshold_is_taken_where_none_gives_the_number():
     [(4, False), (3.6, False), (4.4, False), (3.59, True), (4.41, True), (0, True)],
 )
 def test_an_average_that_was_missed_by_a_tenth_is_told(l0, is_missed):
-    assert control.missed({"l0": l0}, 4) == (l0 if is_missed else None)
+    assert steering.l0_if_missed({"l0": l0}, 4) == (l0 if is_missed else None)
 
 
 # ------------------------------------------------------------------------------- trainer
-def trainer(kernels, backward, W, *, parameters=None, **options):
+@dataclass(frozen=True)
+class Toy(Model):
+    """Uses these atoms in each row, and leaves this residual."""
+
+    atoms: list
+    gradient: np.ndarray
+    residual: np.ndarray
+    steers: bool = False
+
+    layout = {"components": "pd"}
+    fitted = {"components_": "pd"}
+    level = "settled"
+    start = attributes = parameters = coder = None
+
+    def gradients(self, kernels, parameters, X, step):
+        indices = np.tile(np.array(self.atoms, np.int32), (len(self.residual), 1))
+        gradients = {"components": self.gradient}
+        return BatchResult(indices, np.ones(indices.shape), self.residual, gradients)
+
+
+def trainer(kernels, model, W, *, parameters=None, **settings):
     parameters = parameters or {"components": W}
+    state = TrainingState.new(parameters, {})
+    settings = Settings(len(W), 2, learning_rate=0.01, **settings)
     return Trainer(
-        kernels,
-        backward,
-        parameters,
-        TrainingState.new(parameters, {}),
-        **{
-            "learning_rate": 0.01,
-            "shares": {},
-            "directions": {"components"},
-            "dead_after": None,
-            "revive": False,
-            "steers": False,
-            "random_state": np.random.RandomState(0),
-            "ranks": Alone(),
-            **options,
-        },
+        model, kernels, parameters, state, settings, np.random.RandomState(0), Alone()
     )
-
-
-def using(atoms, gradient, residual):
-    """A model that uses these atoms in each row, and leaves this residual."""
-
-    def backward(kernels, parameters, X, now):
-        indices = np.tile(np.array(atoms, np.int32), (len(residual), 1))
-        return Step(indices, np.ones(indices.shape), residual, {"components": gradient})
-
-    return backward
 
 
 FREE = Plan(0.5, 2, 2, sphere=False, max_norm=inf, refine=False, revive=True)
@@ -247,7 +247,7 @@ def test_each_step_along_a_steady_gradient_is_as_long_as_the_rate(rng):
     """Of whatever size the gradient is, from the first step: Adam's means are corrected."""
     W, gradient = rng.standard_normal((5, 7)), rng.standard_normal((5, 7)) * 1e-3
     with NativeKernels() as kernels:
-        training = trainer(kernels, using([0], gradient, np.ones((3, 7))), W)
+        training = trainer(kernels, Toy([0], gradient, np.ones((3, 7))), W)
         for n_steps in range(1, 6):
             assert training.step(np.zeros((3, 7)), FREE) == 21
             moved = W - training.snapshot()[0]["components"]
@@ -260,7 +260,7 @@ def test_an_atom_is_dead_after_so_many_steps_without_use(rng):
     residual = np.zeros((3, 7))
     residual[1] = 2 * np.arange(7)
     with NativeKernels() as kernels:
-        model = using([0, 2], np.zeros((4, 7)), residual)
+        model = Toy([0, 2], np.zeros((4, 7)), residual)
         training = trainer(kernels, model, W, dead_after=3, revive=True)
         for n_steps in (1, 2):
             training.step(np.zeros((3, 7)), FREE)
@@ -278,8 +278,8 @@ def test_an_atom_is_dead_after_so_many_steps_without_use(rng):
 def test_a_new_atom_is_what_is_left_where_rows_share_their_codes(rng):
     W, residual = rng.standard_normal((4, 7)), rng.standard_normal((1, 7))
     with NativeKernels() as kernels:
-        model = using([0], np.zeros((4, 7)), residual)
-        training = trainer(kernels, model, W, dead_after=1, revive=True, steers=True)
+        model = Toy([0], np.zeros((4, 7)), residual, steers=True)
+        training = trainer(kernels, model, W, dead_after=1, revive=True)
         training.step(np.zeros((1, 7)), FREE)
     left = residual[0] / np.linalg.norm(residual[0])
     np.testing.assert_allclose(training.snapshot()[0]["components"][1], left)
@@ -290,10 +290,19 @@ def test_a_new_atom_is_no_code_that_only_does_harm(rng):
     W, residual = np.eye(4, 7), np.zeros((1, 7))
     residual[0, 0] = -1
     with NativeKernels() as kernels:
-        model = using([0], np.zeros((4, 7)), residual)
+        model = Toy([0], np.zeros((4, 7)), residual)
         training = trainer(kernels, model, W, dead_after=1, revive=True)
         training.step(np.zeros((1, 7)), FREE)
     np.testing.assert_array_equal(training.snapshot()[0]["components"][1], residual[0])
+
+
+class Encoding(Toy):
+    layout = {"components": "pd", "encoder": "pd", "bias": "p1"}
+
+    def gradients(self, kernels, parameters, X, step):
+        result = super().gradients(kernels, parameters, X, step)
+        zeros = {name: np.zeros((3, 1)) for name in self.layout}
+        return result._replace(gradients=zeros)
 
 
 def test_only_directions_of_a_new_atom_point_somewhere(rng):
@@ -301,15 +310,9 @@ def test_only_directions_of_a_new_atom_point_somewhere(rng):
     parameters = {name: np.ones((3, 1)) for name in ("components", "encoder")}
     parameters["bias"] = np.array([[-4.0], [9.0], [-2.0]])
     with NativeKernels() as kernels:
-        training = trainer(
-            kernels,
-            using([0, 2], np.zeros((3, 1)), np.full((1, 1), 3.0)),
-            parameters["components"],
-            parameters=parameters,
-            directions={"components", "encoder"},
-            dead_after=1,
-            revive=True,
-        )
+        model = Encoding([0, 2], np.zeros((3, 1)), np.full((1, 1), 3.0))
+        W = parameters["components"]
+        training = trainer(kernels, model, W, parameters=parameters, dead_after=1, revive=True)
         training.step(np.zeros((1, 1)), FREE)
     learnt = training.snapshot()[0]
     assert [learnt[name][1, 0] for name in parameters] == [1, 1, -3]
@@ -320,7 +323,7 @@ def test_a_new_atom_has_no_momentum_and_steps_as_far_as_the_others(rng):
     moments = []
     with NativeKernels() as kernels:
         for revive in (False, True):
-            model = using([0], gradient, np.ones((3, 7)))
+            model = Toy([0], gradient, np.ones((3, 7)))
             training = trainer(kernels, model, W, dead_after=2, revive=revive)
             for _ in range(2):
                 training.step(np.zeros((3, 7)), FREE)
@@ -333,13 +336,14 @@ def test_a_new_atom_has_no_momentum_and_steps_as_far_as_the_others(rng):
 def test_no_atom_is_dead_where_none_is_to_be(rng):
     dead = []
 
-    def backward(kernels, parameters, X, now):
-        dead.append(len(now.dead))
-        return model(kernels, parameters, X, now)
+    class Watching(Toy):
+        def gradients(self, kernels, parameters, X, step):
+            dead.append(len(step.dead))
+            return super().gradients(kernels, parameters, X, step)
 
-    W, model = rng.standard_normal((4, 7)), using([0], np.zeros((4, 7)), np.ones((3, 7)))
+    W, model = rng.standard_normal((4, 7)), Watching([0], np.zeros((4, 7)), np.ones((3, 7)))
     with NativeKernels() as kernels:
-        training = trainer(kernels, backward, W, dead_after=None, revive=True)
+        training = trainer(kernels, model, W, dead_after=None, revive=True)
         for _ in range(5):
             training.step(np.zeros((3, 7)), FREE)
     assert dead == [0] * 5
@@ -350,7 +354,7 @@ def test_no_atom_is_replaced_once_the_plan_says_so(rng):
     W = rng.standard_normal((4, 7))
     late = Plan(0.5, 2, 2, sphere=False, max_norm=inf, refine=True, revive=False)
     with NativeKernels() as kernels:
-        model = using([0], np.zeros((4, 7)), np.ones((3, 7)))
+        model = Toy([0], np.zeros((4, 7)), np.ones((3, 7)))
         training = trainer(kernels, model, W, dead_after=1, revive=True)
         training.step(np.zeros((3, 7)), late)
     np.testing.assert_array_equal(training.snapshot()[0]["components"], W)

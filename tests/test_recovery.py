@@ -9,7 +9,7 @@ from sklearn.metrics import precision_recall_fscore_support
 
 from sklearn_mpsae import metrics
 from sklearn_mpsae.coding import Codes
-from sklearn_mpsae.learning.dictionary import unit_rows
+from sklearn_mpsae.coding.unit import unit_rows
 from sklearn_mpsae.metrics import Matching
 
 EYE = np.eye(4)

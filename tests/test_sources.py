@@ -19,8 +19,8 @@ from sklearn.preprocessing import StandardScaler
 
 import sklearn_mpsae
 from sklearn_mpsae import MPSparseAutoencoder, MPSparseAutoencoderCV, sources
-from sklearn_mpsae import _base as base
 from sklearn_mpsae.coding import load_codes, matching_pursuit, save_codes
+from sklearn_mpsae.estimators import _encoder
 from sklearn_mpsae.learning import batches
 from sklearn_mpsae.learning.batches import Batches, Moments, ahead
 from sklearn_mpsae.sources import BatchStream, NpyFiles
@@ -395,7 +395,7 @@ def test_the_dictionary_does_not_depend_on_the_batches(X):
         for n_samples in (None, 700):
             est = fitted(BatchStream(given, n_samples, shuffle=False))
             np.testing.assert_array_equal(est.intercept_, expected.intercept_)
-            assert est._scale == expected._scale
+            assert est._learnt.training.scale == expected._learnt.training.scale
 
 
 REUSED = {
@@ -797,7 +797,7 @@ def test_codes_on_disk_are_those_in_memory(Estimator, index, X, path, tmp_path, 
     folder = tmp_path / "codes"
     if index == "int64":  # as many rows and atoms as need them
         save = sklearn_mpsae.coding.save_codes
-        monkeypatch.setattr(base, "save_codes", lambda to, parts, _: save(to, parts, 2**31))
+        monkeypatch.setattr(_encoder, "save_codes", lambda to, parts, _: save(to, parts, 2**31))
     codes = est.transform_to(NpyFiles(path), folder)
     assert codes.data.base is not None
     assert np.load(folder / "indices.npy", mmap_mode="r").dtype == index

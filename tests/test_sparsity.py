@@ -135,9 +135,8 @@ def test_a_stream_row_by_row_has_about_the_codes_that_were_asked_for(sae, digits
 @pytest.mark.parametrize("verb", ["fit", "partial_fit"])
 @average
 def test_other_codes_than_asked_for_are_told(sae, verb, digits, monkeypatch):
-    monkeypatch.setattr(
-        type(sae), "_count", lambda self, kernels, parameters, X, *_: 5 * len(X)
-    )
+    model = type(sae._model())
+    monkeypatch.setattr(model, "count", lambda self, kernels, parameters, X, *_: 5 * len(X))
     with pytest.warns(
         ConvergenceWarning, match="Rows have 5 codes on average, not the"
     ) as seen:
@@ -147,12 +146,12 @@ def test_other_codes_than_asked_for_are_told(sae, verb, digits, monkeypatch):
 
 @average
 def test_chunks_that_are_too_small_to_tell_are_told_by_the_last_steps(sae, digits, monkeypatch):
-    def off_by_a_lot(now, n_codes, n_rows):
-        now.running["l0"] = 5.0
+    def off_by_a_lot(step, n_codes, n_rows):
+        step.numbers["l0"] = 5.0
 
-    module = {"MPSparseAutoencoder": "learning.control", "JumpReLUSAE": "learning.control"}
-    module |= {"ReLUSAE": "_threshold", "BatchTopKSAE": "_topk", "MatryoshkaSAE": "_topk"}
-    monkeypatch.setattr(f"sklearn_mpsae.{module[type(sae).__name__]}.count", off_by_a_lot)
+    in_steering = isinstance(sae, MPSparseAutoencoder | JumpReLUSAE)
+    module = "steering" if in_steering else "shallow"
+    monkeypatch.setattr(f"sklearn_mpsae.models.{module}.count", off_by_a_lot)
     with pytest.warns(ConvergenceWarning, match="Rows have 5 codes on average, not the"):
         new(sae).partial_fit(digits[:100])
 
@@ -256,10 +255,10 @@ def test_repeated_rows_keep_their_codes(cls, seed):
 def test_relu_learns_at_any_rate_and_keeps_nothing_that_is_not_finite(rate, dtype, digits):
     X = digits.astype(dtype)
     sae = new(ReLUSAE(), learning_rate=rate, max_iter=60).fit(X)
-    state = sae._training_state
+    state = sae._training.state
     arrays = [sae.components_, sae.encoder_components_, sae.encoder_intercept_]
     arrays += [a for pair in state.moments.values() for a in pair]
-    assert all(np.isfinite(a).all() for a in [*arrays, list(state.running.values())])
+    assert all(np.isfinite(a).all() for a in [*arrays, list(state.numbers.values())])
     assert l0(sae, X) == pytest.approx(4, rel=0.1)
     assert sae.score(X) > 0.1
     assert 0 < sae.penalty_ < 40
@@ -310,7 +309,7 @@ def test_a_first_chunk_without_variance_settles_no_scale(
         begun.partial_fit(X)
         right.partial_fit(X)
     assert begun.score(X) == pytest.approx(right.score(X), abs=0.03)
-    assert begun._scale == pytest.approx(right._scale, rel=0.05)
+    assert begun._training.scale == pytest.approx(right._training.scale, rel=0.05)
 
 
 def test_rows_that_differ_by_rounding_do_not_vary(Estimator):
@@ -347,8 +346,8 @@ def test_the_mean_of_many_chunks_keeps_its_digits(tmp_path):
         for est in (sae, again):
             for row in X[200:]:
                 est.partial_fit(row[None])
-    np.testing.assert_allclose(sae._mean, X.mean(axis=0, dtype=float), rtol=1e-13)
-    np.testing.assert_array_equal(sae.intercept_, sae._mean.astype("f4"))
+    np.testing.assert_allclose(sae._training.mean, X.mean(axis=0, dtype=float), rtol=1e-13)
+    np.testing.assert_array_equal(sae.intercept_, sae._training.mean.astype("f4"))
     np.testing.assert_array_equal(sae.components_, again.components_)
 
 
@@ -360,9 +359,9 @@ def test_a_stream_row_by_row_learns_the_scale(Estimator, digits):
         for row in rows:
             sae.partial_fit(row[None])
     expected = np.sqrt(((digits - digits.mean(axis=0)) ** 2).sum(axis=1).mean())
-    assert sae._scale == pytest.approx(expected, rel=0.1)
+    assert sae._training.scale == pytest.approx(expected, rel=0.1)
     later = copy.deepcopy(sae).partial_fit(np.tile(digits[:600], (2, 1)))
-    assert later._scale == later.partial_fit(digits * 100)._scale
+    assert later._training.scale == later.partial_fit(digits * 100)._training.scale
 
 
 @average

@@ -39,11 +39,13 @@ CUTS = [through_pickle, through_joblib, through_a_read_only_map, through_deepcop
 def everything(est):
     """All that an estimator holds, in a form that assert_equal compares bit for bit."""
     state = vars(est).copy()
-    state["_training_state"] = asdict(state["_training_state"])
-    for name in ("random_state", "_random_state"):
-        if isinstance(state[name], np.random.RandomState):
-            state[name] = state[name].get_state()
-    return state
+    training = vars(state.pop("_training")).copy()
+    training["state"] = asdict(training["state"])
+    state |= {f"training {name}": x for name, x in training.items()}
+    return {
+        name: x.get_state() if isinstance(x, np.random.RandomState) else x
+        for name, x in state.items()
+    }
 
 
 def assert_same(est, other, X):

@@ -11,6 +11,7 @@ import threadpoolctl
 import torch
 from numba.core.dispatcher import Dispatcher
 from sklearn.model_selection import GridSearchCV
+from toys import model_of
 
 from sklearn_mpsae import MPSparseAutoencoder
 from sklearn_mpsae._compat import n_threads
@@ -158,15 +159,16 @@ def test_limits_are_what_they_were_after_an_error_in_the_middle(
 ):
     """In the third step, while the threads of the fit live and the BLAS is limited."""
     steps = []
-    backward = Estimator._backward
+    model = model_of(Estimator)
+    gradients = model.gradients
 
     def fails(self, *args):
         steps.append(None)
         if len(steps) == 3:
             raise error
-        return backward(self, *args)
+        return gradients(self, *args)
 
-    monkeypatch.setattr(Estimator, "_backward", fails)
+    monkeypatch.setattr(model, "gradients", fails)
     counts = lambda: [  # noqa: E731
         (lib["filepath"], lib["num_threads"]) for lib in threadpoolctl.threadpool_info()
     ]

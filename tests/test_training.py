@@ -7,8 +7,8 @@ from sklearn.datasets import load_breast_cancer
 from sklearn.preprocessing import StandardScaler
 
 from sklearn_mpsae import MPSparseAutoencoder, TopKSAE
+from sklearn_mpsae.coding.unit import unit_rows
 from sklearn_mpsae.datasets import make_hierarchical_features
-from sklearn_mpsae.learning.dictionary import unit_rows
 from sklearn_mpsae.learning.recipe import fit_plan, stream_plan
 from sklearn_mpsae.metrics import matched_cosine
 
@@ -155,17 +155,17 @@ def test_the_plan_of_a_stream():
 
 
 def test_the_first_phase_frees_norms_and_the_last_keeps_the_sphere(digits, monkeypatch):
-    from sklearn_mpsae import _learner
+    from sklearn_mpsae.learning import run
 
     norms = []
 
-    class Watching(_learner.Trainer):
+    class Watching(run.Trainer):
         def step(self, X, plan):
             loss = super().step(X, plan)
             norms.append(np.linalg.norm(self.parameters["components"], axis=1))
             return loss
 
-    monkeypatch.setattr(_learner, "Trainer", Watching)
+    monkeypatch.setattr(run, "Trainer", Watching)
     MPSparseAutoencoder(64, n_nonzero_coefs=6, max_iter=50, random_state=0).fit(digits)
     early, late = np.array(norms[:100]), np.array(norms[150:])
     assert np.ptp(early) > 0.1

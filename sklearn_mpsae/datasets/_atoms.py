@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .._arrays import as_rows
-from ..learning.dictionary import unit_rows
+from .._array_api import as_rows
+from ..coding.unit import unit_rows
 
 SPREAD_STEPS = 200
 

@@ -12,11 +12,10 @@ from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
 from .. import __version__
-from .._arrays import as_numpy, on_numpy
-from .._base import BaseSparseAutoencoder
+from .._array_api import as_numpy, on_numpy
 from .._files import replacing
-from .._mp import MPSparseAutoencoder
 from ..coding.checks import check_count
+from ..estimators._encoder import BaseEncoder
 from ..plotting._mosaic import as_images
 from ..sources import BatchStream
 from ._facts import facts_of
@@ -44,7 +43,7 @@ _TEXT_LENGTH, _LABEL_LENGTH, _ALL_TEXT = 400, 80, 8_000_000
 
 @on_numpy
 def explore(
-    estimator: BaseSparseAutoencoder,
+    estimator: BaseEncoder,
     X: ArrayLike,
     path: str | os.PathLike[str],
     *,
@@ -185,7 +184,7 @@ default="words"
             "X is a BatchStream, whose rows cannot be asked for again: pass an array, a "
             "memmap or sklearn_mpsae.sources.NpyFiles."
         )
-    source = estimator._source_to_code(X)
+    source = estimator._rows(X)
     names = _checked_names(feature_names, estimator)
     texts = _checked_texts(texts, "texts", source.n_rows, (str,))
     if texts is not None and tokens is not None:
@@ -201,7 +200,7 @@ default="words"
         facts = facts_of(
             estimator,
             source,
-            ordered=isinstance(estimator, MPSparseAutoencoder),
+            ordered=estimator._coder().ordered,
             n_examples=n_examples,
             n_related=min(n_related, len(estimator.components_) - 1),
         )
@@ -240,7 +239,7 @@ default="words"
 
 # --------------------------------------------------------------------------- checks
 def _check_estimator(estimator):
-    if not isinstance(estimator, BaseSparseAutoencoder):
+    if not isinstance(estimator, BaseEncoder):
         raise TypeError(
             f"estimator is {estimator!r}: explore knows the fitted estimators of this "
             "package. Of a pipeline, pass its last step, and X as that step gets it; of a "

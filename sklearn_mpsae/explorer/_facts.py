@@ -13,9 +13,10 @@ from typing import NamedTuple
 import numpy as np
 
 from ..coding import Codes
+from ..coding.unit import unit_rows
 from ..learning.batches import Moments
-from ..learning.dictionary import unit_rows
 from ..metrics._inputs import batches
+from ..models.coded import CodedRows, coded
 
 N_BINS = 24
 
@@ -95,10 +96,12 @@ class Facts:
 
 def facts_of(estimator, source, *, ordered: bool, n_examples: int, n_related: int) -> Facts:
     """The facts of a fitted estimator, for the rows of a source."""
-    W = estimator.components_
+    coder = estimator._coder()
+    W = coder.components
     n_atoms = len(W)
-    rows, variance = _Pass(estimator), Moments.of(source.chunks()).energy
-    parts = [rows.take(*part) for part in estimator._codes(source, estimator._transform_k())]
+    rows, variance = _Pass(W), Moments.of(source.chunks()).energy
+    with estimator._watching() as watch:
+        parts = [rows.take(part) for part in coded(coder, source, estimator.device, watch)]
     uses = Uses(*map(np.concatenate, zip(*parts, strict=True)))
     usage = np.bincount(uses.atoms, minlength=n_atoms)
 
@@ -148,18 +151,17 @@ def _ratio(a, b):
 class _Pass:
     """One pass over the rows: their errors, and the range of their values."""
 
-    def __init__(self, estimator):
-        self._W = estimator.components_
-        self._norms = np.square(self._W, dtype=float).sum(axis=1)
-        self._center = estimator.intercept_
+    def __init__(self, dictionary):
+        self._W = dictionary
+        self._norms = np.square(dictionary, dtype=float).sum(axis=1)
         self._errors = []
         self.n, self.lowest, self.highest = 0, np.inf, -np.inf
 
-    def take(self, X, codes: Codes) -> Uses:
+    def take(self, part: CodedRows) -> Uses:
         """The uses of some more rows."""
+        X, codes = part.rows, part.codes()
         W = self._W.astype(X.dtype, copy=False)
-        X_centered = X - self._center.astype(X.dtype, copy=False)
-        residual = X_centered - codes.decode(W)
+        residual = part.kernels.to_numpy(part.residual())
         self._errors.append(np.square(residual, dtype=float).sum(axis=1))
         self.lowest = min(self.lowest, float(X.min()))
         self.highest = max(self.highest, float(X.max()))

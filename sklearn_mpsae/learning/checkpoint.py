@@ -250,16 +250,3 @@ def _sha256(facts, arrays):
         digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
         digest.update(array.data)
     return digest.hexdigest()
-
-
-def pack_random_state(random_state: np.random.RandomState) -> tuple[list, np.ndarray]:
-    """The state of a generator: plain values, and an array."""
-    name, keys, *rest = random_state.get_state()
-    return [name, *rest], keys
-
-
-def unpack_random_state(values: list, keys: np.ndarray) -> np.random.RandomState:
-    """A generator in that state."""
-    random_state = np.random.RandomState()
-    random_state.set_state((values[0], keys, *values[1:]))
-    return random_state

@@ -1,14 +1,10 @@
-"""Dictionaries: first atoms, the unit sphere."""
+"""First atoms: random ones, or a user's."""
 
 from __future__ import annotations
 
 import numpy as np
 
-
-def unit_rows(W: np.ndarray) -> np.ndarray:
-    """W with rows of unit norm; zero rows stay zero."""
-    norms = np.linalg.norm(W, axis=1, keepdims=True)
-    return W / np.where(norms > 0, norms, 1)
+from ..coding.unit import unit_rows
 
 
 def random_atoms(n_components: int, n_features: int, random_state, dtype) -> np.ndarray:

@@ -77,6 +77,26 @@ class Ranks:
         return np.random.RandomState([random_state.randint(2**31 - 1), self.rank])
 
 
+def check_agreement(ranks: Alone | Ranks, facts: dict) -> None:
+    """Refuse ranks that are about to do different things.
+
+    Raises
+    ------
+    ValueError
+    """
+    if ranks.size == 1:
+        return
+    of_ranks = ranks.gather(facts)
+    for rank, other in enumerate(of_ranks):
+        differing = [name for name in of_ranks[0] if of_ranks[0][name] != other[name]]
+        if differing:
+            raise ValueError(
+                f"Rank {rank} differs from rank 0 in "
+                + ", ".join(f"{n} ({other[n]!r}, {of_ranks[0][n]!r})" for n in differing)
+                + ": all ranks need the same parameters, features and dtype."
+            )
+
+
 @contextmanager
 def open_ranks(distributed: bool):
     """The ranks that learn together, as a context manager.

@@ -19,8 +19,9 @@ data and the number of features.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import cos, inf, pi
+
+from ..models.base import Plan
 
 EXPLORE = 0.7
 
@@ -34,25 +35,6 @@ _REVIVE_UNTIL = 0.9
 # the root of their number, to a half after the first 150.
 _STREAM_EXPLORE = 200
 _STREAM_DECAY = 50
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What one training step does."""
-
-    rate: float
-    """Share of the learning rate."""
-    n_nonzero_coefs: float
-    """Steps of the pursuit, or active latents."""
-    asked: float
-    """How many of them the fit is to come down to."""
-    sphere: bool
-    """Whether atoms stay on the unit sphere; else their norm is at most `max_norm`."""
-    max_norm: float
-    refine: bool
-    """Whether codes are those that `transform` will use."""
-    revive: bool
-    """Whether dead atoms are replaced."""
 
 
 def fit_plan(progress: float, k: int, n_components: int, *, free_norms: bool) -> Plan:

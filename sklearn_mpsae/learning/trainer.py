@@ -2,83 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, NamedTuple
-
 import numpy as np
 
-from .control import tuned
-from .dictionary import unit_rows
-from .distributed import Alone, Ranks
-from .recipe import Plan
+from ..coding.unit import unit_rows
+from ..models.base import Plan, StepContext, check_result
+from ..models.steering import tuned
+from .state import TrainingState, check_finite
 
-# Short memories: the loss changes as fast as the atoms that are chosen.
+# Adam's decay rates. They are smaller than usual, as the loss changes with the atoms that
+# are chosen (benchmarks/bench_recipe.py).
 _BETA1, _BETA2 = 0.5, 0.9375
 
-# So many rows tell the average number of codes to some hundredths.
+# This many rows give the average number of codes to some hundredths.
 ENOUGH_ROWS = 1000
-
-
-class Now(NamedTuple):
-    """What a model is told of the step it takes part in."""
-
-    plan: Plan
-    dead: np.ndarray
-    """Indices of the atoms that have gone without use for long."""
-    running: dict[str, float]
-    """Numbers the model keeps account of, to be updated."""
-    ranks: Alone | Ranks
-    """Each has some rows of the batch."""
-    scale: float = 1.0
-    """What the data were divided by."""
-
-    def totals(self, *numbers) -> np.ndarray:
-        """Sums over ranks."""
-        return self.ranks.sum(np.array([float(number) for number in numbers]))
-
-
-class Step(NamedTuple):
-    """What a model says of one batch. Arrays of the kernels' kind."""
-
-    indices: Any
-    """(n, k) atoms of each row."""
-    values: Any
-    """(n, k) their codes."""
-    residual: Any
-    """(n, d) what the codes leave."""
-    gradients: dict[str, Any]
-    """Of half the residual's energy, for each parameter."""
-
-
-@dataclass
-class TrainingState:
-    """What a training carries from step to step. NumPy arrays and numbers: it pickles."""
-
-    n_steps: int
-    moments: dict[str, tuple[np.ndarray, np.ndarray]]
-    """Adam's two, for each parameter: (p, d) and (p,)."""
-    last_used: np.ndarray
-    """(p,) the step at which each atom was used last."""
-    running: dict[str, float]
-    """Numbers the model keeps account of: a threshold, the weight of a penalty."""
-
-    @classmethod
-    def new(cls, parameters: dict[str, np.ndarray], running: dict[str, float]) -> TrainingState:
-        moments = {
-            name: (np.zeros_like(array), np.zeros(len(array), array.dtype))
-            for name, array in parameters.items()
-        }
-        last_used = np.zeros(len(parameters["components"]), np.int64)
-        return cls(0, moments, last_used, running)
-
-
-def check_finite(learnt, n_steps: int, learning_rate: float) -> None:
-    """Raise a FloatingPointError where not all of these arrays and numbers are finite."""
-    if not all(np.isfinite(each).all() for each in learnt):
-        raise FloatingPointError(
-            f"The training has diverged by step {n_steps}: not all it has learnt is finite. "
-            f"Lower learning_rate (now {learning_rate}), or pass X as float64."
-        )
 
 
 class Trainer:
@@ -86,82 +22,45 @@ class Trainer:
 
     Parameters
     ----------
+    model : models.base.Model
     kernels : open kernels
-    backward : callable
-        ``backward(kernels, parameters, X, now) -> Step``.
     parameters : dict of str to ndarray
-        "components" (p, d), the dictionary, and what else the model has, each with one
-        row per atom. They are copied; `finish` gives the trained ones.
+        "components" (p, d), the dictionary, and what else the model lays out, each with one
+        row per atom. They are copied; `result` gives the trained ones.
     state : TrainingState
         Copied too.
-    learning_rate : float
-    shares : dict of str to float
-        The share of the learning rate that each parameter takes; 1 where not named.
-    directions : set of str
-        The parameters that point where their atom does: a revived atom has them point at
-        its row. Others (biases) then start at the mean of the others'.
-    dead_after : int or None
-        Steps without use after which an atom is dead; None for never.
-    revive : bool
-        Whether a dead atom is replaced by a residual; else it is only named to `backward`.
-    steers : bool
-        Whether rows share their codes, whose average number the model's running numbers keep
-        where it is to be. Else a row has no room for a further code, and a revived atom has
-        to take the place of another one.
+    settings : learning.settings.Settings
     random_state : numpy RandomState
         In the same state on all ranks.
     ranks : Alone or Ranks
-        Who has a part of each batch.
+        Each has a part of each batch.
     scale : float
         What the data were divided by.
-    level : str or None
-        The running number that an output has to exceed to be a code, where there is one.
-    count : callable
-        ``count(kernels, parameters, X, level, now)``: how many codes X has by this number.
     """
 
     def __init__(
-        self,
-        kernels,
-        backward,
-        parameters,
-        state,
-        *,
-        learning_rate,
-        shares,
-        directions,
-        dead_after,
-        revive,
-        steers,
-        random_state,
-        ranks,
-        scale=1.0,
-        level=None,
-        count=None,
+        self, model, kernels, parameters, state, settings, random_state, ranks, scale=1.0
     ):
+        self.model = model
         self.kernels = kernels
-        self.backward = backward
-        self.learning_rate = learning_rate
-        self.shares = shares
-        self.directions = directions
+        self.learning_rate = settings.learning_rate
+        self.dead_after = settings.dead_after
+        self.revive = settings.revive
         self.dtype = parameters["components"].dtype
-        self.dead_after = dead_after
-        self.revive = revive
-        self.level, self.count = level, count
-        self.steers = steers
         self.recent = []
         self.random_state = random_state
         self.ranks = ranks
         self.scale = scale
         self.n_steps = state.n_steps
         self.last_used = state.last_used.copy()
-        self.running = dict(state.running)
+        self.numbers = dict(state.numbers)
         self.parameters = {k: kernels.asarray(v.copy()) for k, v in parameters.items()}
         self.moments = {
             name: tuple(kernels.asarray(moment.copy()) for moment in moments)
             for name, moments in state.moments.items()
         }
         self.usage = np.zeros(len(self.last_used), np.int64)
+        self._checked = False
 
     def step(self, X, plan: Plan) -> float:
         """Learn from one batch; returns the sum of its squared residuals.
@@ -172,8 +71,13 @@ class Trainer:
             If that sum is not finite.
         """
         self.remember(X)
-        now = Now(plan, self._dead(), self.running, self.ranks, self.scale)
-        batch = self.backward(self.kernels, self.parameters, X, now)
+        dead = self._dead()
+        batch = self.model.gradients(
+            self.kernels, self.parameters, X, self._context(plan, dead)
+        )
+        if not self._checked:
+            check_result(self.model, self.parameters, batch)
+            self._checked = True
         energies = self.kernels.energies(batch.residual)
         counts = self.kernels.count(batch.indices, batch.values, len(self.last_used))
         totals = self.ranks.sum(np.array([energies.sum(), *counts], dtype=np.float64))
@@ -187,22 +91,25 @@ class Trainer:
         self.n_steps += 1
         self.usage += counts.astype(np.int64)
         self.last_used[counts > 0] = self.n_steps
-        # What is left of the batch is of the atoms before the step.
+        # The residual of the batch is that of the atoms before the step.
         revive = self.revive and plan.revive
         dead, atoms = self._reborn(batch, energies) if revive else ([], None)
         self._descend(batch.gradients, plan)
         self._replace_dead(dead, atoms)
         return float(loss)
 
+    def _context(self, plan, dead):
+        return StepContext(plan, dead, self.numbers, self.ranks, self.scale, self.learning_rate)
+
     def remember(self, X) -> None:
-        """Keep the last batches, of so many rows that they tell the average number of codes."""
-        if self.steers:
+        """Keep the last batches, enough rows to estimate the average number of codes."""
+        if self.model.steers:
             self.recent.append(X)
             while sum(map(len, self.recent[1:])) >= ENOUGH_ROWS:
                 del self.recent[0]
 
     def settle(self, plan: Plan, *, least: int = 0) -> None:
-        """Bring the model's running numbers up to date with its parameters; learn nothing.
+        """Bring the model's numbers up to date with its parameters; learn nothing.
 
         A step takes them from codes that it then changes, early in a training by much. Then
         the last batches are coded as `transform` will, and the threshold is corrected where
@@ -210,29 +117,30 @@ class Trainer:
 
         least : do not correct it by fewer rows
         """
-        if not self.steers:
+        model, numbers = self.model, self.numbers
+        if not model.steers:
             return
-        now = Now(plan, self._dead(), self.running, self.ranks, self.scale)
-        self.backward(self.kernels, self.parameters, self.recent[-1], now)
-        n_rows = now.totals(sum(map(len, self.recent)))[0]
+        step = self._context(plan, self._dead())
+        model.gradients(self.kernels, self.parameters, self.recent[-1], step)
+        n_rows = step.totals(sum(map(len, self.recent)))[0]
         if n_rows < least:
             return
 
         def l0_at(level):
             parts = (
-                self.count(self.kernels, self.parameters, X, level, now) for X in self.recent
+                model.count(self.kernels, self.parameters, X, level, step) for X in self.recent
             )
-            return now.totals(sum(parts))[0] / n_rows
+            return step.totals(sum(parts))[0] / n_rows
 
-        running = self.running
-        running[self.level], running["l0"] = tuned(l0_at, running[self.level], plan.asked)
+        level = model.level
+        numbers[level], numbers["l0"] = tuned(l0_at, numbers[level], plan.asked)
 
     def _descend(self, gradients, plan):
         step = self.n_steps
         corrections = 1 / (1 - _BETA1**step), 1 / (1 - _BETA2**step)
         for name, gradient in gradients.items():
             gradient = self.ranks.sum(gradient)
-            rate = self.learning_rate * plan.rate * self.shares.get(name, 1.0)
+            rate = self.learning_rate * plan.rate * self.model.rate_factors.get(name, 1.0)
             atoms = name == "components"
             self.kernels.adam_step(
                 self.parameters[name],
@@ -272,7 +180,7 @@ class Trainer:
         own = (rows >= 0) & (rows < len(batch.residual))
         targets = np.zeros((len(rows), batch.residual.shape[1]))
         own_rows = rows[own]
-        if self.steers:
+        if self.model.steers:
             targets[own] = self.kernels.to_numpy(batch.residual[own_rows])
         else:
             targets[own] = self._without_least(batch, own_rows)
@@ -299,7 +207,7 @@ class Trainer:
         if not len(dead):
             return
         for name, array in self.parameters.items():
-            if name in self.directions:
+            if self.model.layout[name] == "pd":
                 new = atoms
             else:
                 living = np.delete(self.kernels.to_numpy(array), dead, axis=0)
@@ -325,12 +233,12 @@ class Trainer:
 
         parameters = {name: copied(array) for name, array in self.parameters.items()}
         moments = {name: tuple(map(copied, pair)) for name, pair in self.moments.items()}
-        state = TrainingState(self.n_steps, moments, self.last_used.copy(), dict(self.running))
+        state = TrainingState(self.n_steps, moments, self.last_used.copy(), dict(self.numbers))
         arrays = [*parameters.values(), *(array for pair in moments.values() for array in pair)]
-        check_finite([*arrays, *self.running.values()], self.n_steps, self.learning_rate)
+        check_finite([*arrays, *self.numbers.values()], self.n_steps, self.learning_rate)
         return parameters, state
 
-    def finish(self) -> tuple[dict[str, np.ndarray], TrainingState]:
+    def result(self) -> tuple[dict[str, np.ndarray], TrainingState]:
         """The trained parameters, atoms of unit norm, and the state to go on from."""
         parameters, state = self.snapshot()
         parameters["components"] = unit_rows(parameters["components"])

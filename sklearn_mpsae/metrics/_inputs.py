@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike
 from scipy import sparse
 from sklearn.utils import check_array, gen_batches
 
-from .._arrays import as_numpy, as_rows
+from .._array_api import as_numpy, as_rows
 from ..coding import Codes
 from ..coding.checks import check_size
 

@@ -18,7 +18,7 @@ from sklearn.utils import column_or_1d
 from sklearn.utils.validation import check_is_fitted
 from threadpoolctl import threadpool_limits
 
-from .._arrays import as_numpy
+from .._array_api import as_numpy
 from ..coding.checks import checked_counts
 from ._inputs import CodesLike, checked_codes, checked_rows, csr_parts, finite
 

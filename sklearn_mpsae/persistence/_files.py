@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from .._arrays import on_numpy
+from .._array_api import on_numpy
 from .._files import new_folder, reason
 from ._disk import (
     damaged,

@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from .._arrays import on_numpy
+from .._array_api import on_numpy
 from ._files import CONFIG, WEIGHTS, load, save
 from ._optional import needed
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from .._arrays import on_numpy
+from .._array_api import on_numpy
 from .._files import replacing
-from ..coding.rules import Pursuit
+from ..models.coder import PursuitCoder
+from ._names import coder_of
 from ._optional import needed
-from ._rules import rule_of
 
 # Operators of 2022, and the file format of that time: onnxruntime 1.14 and later read them.
 _OPSET, _IR = 18, 8
@@ -128,7 +128,7 @@ def to_onnx(
         If the estimator is not fitted.
     ValueError
         If it codes by orthogonal matching pursuit, is no such estimator, is of a class of
-        yours that encodes by a rule of its own and does not declare it, or has 2 GiB of
+        yours with a coder of its own, or has 2 GiB of
         arrays or more, for which the format has no room.
 
     Examples
@@ -147,71 +147,71 @@ def to_onnx(
     True
     """
     onnx = needed("onnx", "onnx")
-    rule, path = rule_of(estimator), Path(path)
-    text, constants = (_pursuit if isinstance(rule, Pursuit) else _shallow)(rule)
-    constants |= {"intercept": rule.intercept, "p": np.array([len(rule.atoms)])}
-    outputs = f"real[N, {len(rule.atoms)}] codes"
+    coder, path = coder_of(estimator), Path(path)
+    text, constants = (_pursuit if isinstance(coder, PursuitCoder) else _shallow)(coder)
+    constants |= {"intercept": coder.intercept, "p": np.array([len(coder.components)])}
+    outputs = f"real[N, {len(coder.components)}] codes"
     if reconstruction:
         text += _DECODE
-        constants["atoms"] = rule.atoms
-        outputs += f", real[N, {rule.atoms.shape[1]}] reconstruction"
+        constants["atoms"] = coder.components
+        outputs += f", real[N, {coder.components.shape[1]}] reconstruction"
     n_bytes = sum(array.nbytes for array in constants.values())
     if n_bytes >= _MOST_BYTES:
         raise ValueError(
             f"The model would have {n_bytes / 2**30:.1f} GiB, more than the 2 GiB that an "
             "ONNX file can have: use save, or to_torch_module."
         )
-    model = _model(onnx, text, outputs, rule, constants)
+    model = _model(onnx, text, outputs, coder, constants)
     with replacing(path) as beside:
         onnx.save_model(model, beside)
     return path
 
 
-def _pursuit(rule):
-    real = rule.atoms.dtype.type
-    text = _SHAPE + _PURSUIT.replace("SCORE", "Identity" if rule.positive else "Abs")
-    stopping = _WITHIN if rule.tol or rule.atol else _ALWAYS
-    if rule.once:
+def _pursuit(coder):
+    real = coder.components.dtype.type
+    text = _SHAPE + _PURSUIT.replace("SCORE", "Identity" if coder.positive else "Abs")
+    stopping = _WITHIN if coder.tol or coder.atol else _ALWAYS
+    if coder.stop_on_repeat:
         stopping = _ONCE + stopping.replace("going", "fresh")
     text = text.replace("STOPPING", stopping)
     constants = {
-        "atoms": rule.atoms,
-        "atoms_T": rule.atoms.T,
-        "k": np.array(rule.k),
+        "atoms": coder.components,
+        "atoms_T": coder.components.T,
+        "k": np.array(coder.k),
         "one": np.array([1]),
         "last": np.array([1]),
         "go": np.array(True),
         "zero": real(0),
         "noise": real(4 * np.finfo(real).eps),
-        "threshold": real(rule.threshold),
-        "tol": real(rule.tol),
-        "atol": real(rule.atol),
+        "threshold": real(coder.threshold),
+        "tol": real(coder.tol),
+        "atol": real(coder.atol),
     }
     return text, constants
 
 
-def _shallow(rule):
-    constants = {"encoder_T": rule.encoder.T, "bias": rule.bias}
-    constants["zero"] = np.zeros((), rule.encoder.dtype)
+def _shallow(coder):
+    constants = {"encoder_T": coder.encoder.T, "bias": coder.bias}
+    constants["zero"] = np.zeros((), coder.encoder.dtype)
     text, codes = _LINEAR, "outputs"
-    if rule.floor is not None:
+    if coder.floor is not None:
         text += _ABOVE
-        constants["floor"] = rule.floor
+        constants["floor"] = coder.floor
         codes = "above"
-    if rule.k is None:
+    if coder.k is None:
         return text.replace(codes, "codes"), constants
-    largest = _LARGEST.replace("SCORE", "Identity" if rule.positive else "Abs")
-    largest = largest.replace("VALUE", "Relu" if rule.positive else "Identity")
-    constants["k"] = np.array([rule.k])
+    largest = _LARGEST.replace("SCORE", "Identity" if coder.positive else "Abs")
+    largest = largest.replace("VALUE", "Relu" if coder.positive else "Identity")
+    constants["k"] = np.array([coder.k])
     return _SHAPE + text + largest.replace("above", codes), constants
 
 
-def _model(onnx, text, outputs, rule, constants):
+def _model(onnx, text, outputs, coder, constants):
     """The model of this text, with these constants; `real` stands for the dtype."""
-    p, d = rule.atoms.shape
+    p, d = coder.components.shape
     graph = f"transform (real[N, {d}] X) => ({outputs}) {{ {text} }}"
     graph = graph.replace("real[N, d]", f"real[N, {d}]").replace("real[N, p]", f"real[N, {p}]")
-    name = {"float32": "float", "float64": "double"}[rule.atoms.dtype.name]
+    name = {"float32": "float", "float64": "double"}[coder.components.dtype.name]
     header = f'<ir_version: {_IR}, opset_import: ["" : {_OPSET}]>'
     model = onnx.parser.parse_model(f"{header} {graph.replace('real', name)}")
     used = set(re.findall(r"\w+", text))

@@ -27,12 +27,13 @@ from typing import Any
 
 import numpy as np
 
-from .._arrays import on_numpy
+from .._array_api import on_numpy
 from .._files import new_folder
-from .._mp import MPSparseAutoencoder
-from .._threshold import JumpReLUSAE, ReLUSAE
-from .._topk import BatchTopKSAE, MatryoshkaSAE, TopKSAE
-from ..coding.rules import Pursuit
+from ..estimators._mp import MPSparseAutoencoder
+from ..estimators._threshold import JumpReLUSAE, ReLUSAE
+from ..estimators._topk import BatchTopKSAE, MatryoshkaSAE, TopKSAE
+from ..learning.state import Learnt
+from ..models.coder import PursuitCoder
 from ._disk import (
     damaged,
     described,
@@ -41,8 +42,8 @@ from ._disk import (
     write_json,
     write_tensors,
 )
-from ._rules import rule_of
-from ._state import is_number, without_training
+from ._names import coder_of
+from ._state import is_number
 
 _CONFIG, _WEIGHTS = "cfg.json", "sae_weights.safetensors"
 
@@ -110,7 +111,7 @@ def export_saelens(estimator: Any, folder: str | os.PathLike[str]) -> Path:
     NotFittedError
         If the estimator is not fitted.
     ValueError
-        If SAELens has no encoder like it: a class of yours that does not declare its rule; a
+        If SAELens has no encoder like it: a class of yours with a coder of its own; a
         pursuit that is orthogonal, may have negative codes, or stops by `tol` or
         `threshold_`; a JumpReLU encoder that keeps a number of codes.
     FileExistsError
@@ -130,23 +131,23 @@ def export_saelens(estimator: Any, folder: str | os.PathLike[str]) -> Path:
     >>> bool(np.allclose(import_saelens(folder).transform(X), sae.transform(X)))
     True
     """
-    rule, folder = rule_of(estimator), Path(folder)
-    tensors = {"W_dec": rule.atoms, "b_dec": rule.intercept}
-    if isinstance(rule, Pursuit):
-        own = _exported_pursuit(rule)
+    coder, folder = coder_of(estimator), Path(folder)
+    tensors = {"W_dec": coder.components, "b_dec": coder.intercept}
+    if isinstance(coder, PursuitCoder):
+        own = _exported_pursuit(coder)
     else:
-        own = _exported_shallow(rule)
-        tensors |= {"W_enc": rule.encoder.T, "b_enc": rule.bias}
+        own = _exported_shallow(coder)
+        tensors |= {"W_enc": coder.encoder.T, "b_enc": coder.bias}
         if own["architecture"] == "jumprelu":
-            tensors["threshold"] = rule.floor
-    p, d = rule.atoms.shape
+            tensors["threshold"] = coder.floor
+    p, d = coder.components.shape
     config = (
         own
         | _PLAIN
         | {
             "d_in": d,
             "d_sae": p,
-            "dtype": rule.atoms.dtype.name,
+            "dtype": coder.components.dtype.name,
             "device": "cpu",
             "apply_b_dec_to_input": True,
             # The format that this is; SAELens takes a config without a version for an old one.
@@ -160,12 +161,12 @@ def export_saelens(estimator: Any, folder: str | os.PathLike[str]) -> Path:
     return folder
 
 
-def _exported_pursuit(rule):
+def _exported_pursuit(coder):
     obstacles = {
         "stops rows by a threshold (sparsity='average'); set transform_n_nonzero_coefs to "
-        "give each so many": rule.threshold > 0,
-        "stops rows by a relative tol; set tol=0": rule.tol > 0,
-        "may have negative codes (positive_code=False)": not rule.positive,
+        "give each so many": coder.threshold > 0,
+        "stops rows by a relative tol; set tol=0": coder.tol > 0,
+        "may have negative codes (positive_code=False)": not coder.positive,
     }
     for obstacle, there in obstacles.items():
         if there:
@@ -176,9 +177,9 @@ def _exported_pursuit(rule):
             )
     return {
         "architecture": "matching_pursuit",
-        "max_iterations": int(rule.k),
-        "residual_threshold": _norm_above(rule.atol, rule.atoms.dtype.type),
-        "stop_on_duplicate_support": bool(rule.once),
+        "max_iterations": int(coder.k),
+        "residual_threshold": _norm_above(coder.atol, coder.components.dtype.type),
+        "stop_on_duplicate_support": bool(coder.stop_on_repeat),
     }
 
 
@@ -196,18 +197,18 @@ def _square_below(norm, real):
     return float(np.nextafter(square, 0)) if norm > 0 else 0.0
 
 
-def _exported_shallow(rule):
-    if rule.floor is not None:
-        if rule.k is not None:
+def _exported_shallow(coder):
+    if coder.floor is not None:
+        if coder.k is not None:
             raise ValueError(
                 "This encoder cannot be exported: it keeps outputs above a threshold, and of "
                 "these a number; SAELens's do one or the other. Set "
                 "transform_n_nonzero_coefs=None to export its threshold."
             )
-        return {"architecture": "jumprelu" if rule.floor.any() else "standard"}
+        return {"architecture": "jumprelu" if coder.floor.any() else "standard"}
     return {
-        "architecture": "topk" if rule.positive else "abstopk",
-        "k": int(rule.k),
+        "architecture": "topk" if coder.positive else "abstopk",
+        "k": int(coder.k),
         "rescale_acts_by_decoder_norm": False,
     }
 
@@ -218,7 +219,8 @@ def _training(estimator):
         if type(estimator).__name__ == name:
             details = {"k": float(estimator._n_trained())}
             if hasattr(estimator, "prefix_sizes"):
-                details["matryoshka_widths"] = estimator._prefixes(len(estimator.components_))
+                p = len(estimator.components_)
+                details["matryoshka_widths"] = estimator._model().prefixes(p)
             return {
                 "training_architecture": architecture,
                 "training_architecture_details": details,
@@ -294,7 +296,7 @@ def import_saelens(folder: str | os.PathLike[str]) -> Any:
         else:
             centred, metadata = own["apply_b_dec_to_input"], config.get("metadata")
             estimator = _imported_threshold(weights, centred, metadata)
-    numbers = [x for x in vars(estimator).values() if isinstance(x, float | np.ndarray)]
+    numbers = estimator._learnt.attributes.values()
     if not all(np.isfinite(each).all() for each in numbers):
         raise ValueError(
             f"{folder} cannot be imported: its encoder, times the norms of its atoms, has "
@@ -469,13 +471,15 @@ def _logs(threshold):
 
 
 def _fitted(estimator, atoms, intercept, **attributes):
-    vars(estimator).update(
-        attributes,
-        components_=atoms,
-        intercept_=intercept,
-        n_features_in_=atoms.shape[1],
-        atom_usage_=np.zeros(len(atoms), np.int64),
-        n_steps_=0,
-        n_samples_seen_=0,
+    estimator.n_features_in_ = atoms.shape[1]
+    estimator._learnt = Learnt(
+        attributes
+        | {
+            "components_": atoms,
+            "intercept_": intercept,
+            "atom_usage_": np.zeros(len(atoms), np.int64),
+            "n_steps_": 0,
+            "n_samples_seen_": 0,
+        }
     )
-    return without_training(estimator)
+    return estimator

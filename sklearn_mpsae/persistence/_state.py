@@ -10,49 +10,44 @@ from typing import NamedTuple
 
 import numpy as np
 
-import sklearn_mpsae
-
-from ..learning.checkpoint import pack_random_state, unpack_random_state
-from ..learning.fit import pack, unpack
-from ..learning.trainer import TrainingState
+from ..learning.state import (
+    Learnt,
+    Training,
+    pack,
+    pack_random_state,
+    unpack,
+    unpack_random_state,
+)
 from ._disk import DTYPES
+from ._names import NAMES, class_of, name_of
 
 
 class Kind(NamedTuple):
-    """What a fit of a class leaves. Shapes are words, of a letter for each length.
+    """What a fit of a class leaves. Shapes are words, as those of `models.base.Model`.
 
-    p: atoms, d: features, i: epochs, 1; any other letter stands for any length.
+    Besides its letters: i epochs; any other letter stands for any length.
     """
 
-    arrays: dict[str, str]
-    """Fitted arrays besides those of all classes."""
-    numbers: tuple[str, ...]
-    """Fitted numbers besides those of all classes."""
+    fitted: dict[str, str]
+    """Fitted arrays, and numbers as "", besides those of all classes."""
     learnt: dict[str, str]
     """What is trained: the optimizer has moments of it."""
 
+    @classmethod
+    def of(cls, name: str) -> Kind:
+        estimator = class_of(name)()
+        model = estimator._model()
+        return cls({**model.fitted, **estimator._own_fitted}, dict(model.layout))
 
-_ENCODER = {"encoder_components_": "pd", "encoder_intercept_": "p"}
-_SHALLOW = {"components": "pd", "encoder": "pd", "bias": "p1"}
-_JUMP = {"threshold_": "p", "_log_threshold": "p1"}
+    def named(self, *, arrays: bool) -> dict[str, str]:
+        """The fitted arrays, or the numbers."""
+        return {key: word for key, word in self.fitted.items() if bool(word) == arrays}
 
-_OF_FOLDS = {"candidates_": "c", "cv_scores_": "fc"}
-_CHOSEN = ("threshold_", "n_nonzero_coefs_", "best_score_")
 
-# The classes that can be saved: a name that is not here is never looked up.
-KINDS = {
-    "MPSparseAutoencoder": Kind({}, ("threshold_",), {"components": "pd"}),
-    "MPSparseAutoencoderCV": Kind(_OF_FOLDS, _CHOSEN, {"components": "pd"}),
-    "TopKSAE": Kind(_ENCODER, (), _SHALLOW),
-    "BatchTopKSAE": Kind(_ENCODER, ("threshold_",), _SHALLOW),
-    "MatryoshkaSAE": Kind(_ENCODER, ("threshold_",), _SHALLOW),
-    "ReLUSAE": Kind(_ENCODER | {"_trained_intercept": "p"}, ("penalty_",), _SHALLOW),
-    "JumpReLUSAE": Kind(_ENCODER | _JUMP, (), _SHALLOW | {"log_threshold": "p1"}),
-}
-
+# Arrays of all classes.
 _ARRAYS = {"components_": "pd", "intercept_": "d", "atom_usage_": "p"}
 
-# The dtypes of those that have not that of components_.
+# The dtypes of the arrays that differ from components_; None for any.
 _OTHERS = {
     "atom_usage_": "int64",
     "loss_curve_": "float64",
@@ -63,7 +58,7 @@ _COUNTS = ("n_features_in_", "n_steps_", "n_samples_seen_")
 
 # The checkpoint of a fit is a file of the machine it ran on: no part of the model, and
 # nothing that a file from elsewhere should choose. Callbacks are objects of the program.
-_LEFT_OUT = {"checkpoint", "_skl_callbacks"}
+_LEFT_OUT = {"checkpoint", "_skl_callbacks", "_training"}
 
 _OUTPUTS = ("default", "pandas", "polars")
 
@@ -82,55 +77,35 @@ def packed(estimator) -> tuple[dict, dict[str, np.ndarray]]:
         If it has what cannot be saved.
     """
     name = name_of(estimator)
-    estimator._check_to_code()
-    kind, attributes = KINDS[name], vars(estimator).copy()
+    estimator._check_fitted()
+    others, learnt = vars(estimator).copy(), estimator._learnt
     parameters, tensors = {}, dict[str, np.ndarray]()
     for key, value in estimator.get_params(deep=False).items():
-        attributes.pop(key)
+        others.pop(key)
         if key not in _LEFT_OUT:
             parameters[key] = _packed_parameter(key, value, tensors)
-    facts = {"estimator": name, "parameters": parameters}
-    state, scale = attributes.pop("_training_state", None), attributes.pop("_scale", None)
-    random_state, mean = attributes.pop("_random_state", None), attributes.pop("_mean", None)
-    if random_state is None:
-        facts["training"] = None
-    else:
-        own, arrays = pack(state, random_state)
-        arrays["mean"] = mean
-        facts["training"] = own | {"scale": scale}
+    facts = {"estimator": name, "parameters": parameters, "training": None}
+    if learnt.training is not None:
+        training = learnt.training
+        own, arrays = pack(training.state, training.random_state)
+        facts["training"] = own | {"scale": training.scale}
+        arrays["mean"] = training.mean
         tensors |= {_TRAINING + key: array for key, array in arrays.items()}
-    arrays = [key for key in ("loss_curve_", *_ARRAYS, *kind.arrays) if key in attributes]
-    tensors |= {key: attributes.pop(key) for key in arrays}
-    numbers = [key for key in ("n_iter_", *_COUNTS, *kind.numbers) if key in attributes]
-    facts["fitted"] = {key: _plain_number(attributes.pop(key)) for key in numbers}
-    names = attributes.pop("feature_names_in_", None)
+    fitted = {key: _plain_number(value) for key, value in learnt.attributes.items()}
+    tensors |= {key: value for key, value in fitted.items() if isinstance(value, np.ndarray)}
+    facts["fitted"] = {key: value for key, value in fitted.items() if key not in tensors}
+    facts["fitted"]["n_features_in_"] = others.pop("n_features_in_")
+    others = {key: value for key, value in others.items() if key not in learnt.attributes}
+    names = others.pop("feature_names_in_", None)
     facts["feature_names"] = None if names is None else list(map(str, names))
-    facts["output"] = attributes.pop("_sklearn_output_config", {})
-    unknown = sorted(set(attributes) - _LEFT_OUT)
+    facts["output"] = others.pop("_sklearn_output_config", {})
+    unknown = sorted(set(others) - _LEFT_OUT)
     if unknown:
         raise ValueError(
             f"This {name} has attributes that a file has no place for: {', '.join(unknown)}. "
             "Delete them first, or use joblib or skops."
         )
     return facts, tensors
-
-
-def name_of(estimator):
-    """The name of its class.
-
-    Raises
-    ------
-    ValueError
-        If that is not in the table.
-    """
-    name = type(estimator).__name__
-    if name not in KINDS or type(estimator) is not getattr(sklearn_mpsae, name):
-        raise ValueError(
-            f"{type(estimator).__module__}.{name} is none of the estimators that can be saved "
-            f"or exported: {', '.join(KINDS)}. Use joblib or skops for it, or pass the last "
-            "step of a pipeline by itself."
-        )
-    return name
 
 
 def _plain_number(value):
@@ -181,18 +156,19 @@ def check_layout(facts: dict, layouts: dict[str, dict]) -> None:
         If they are not, or the facts are not of the form that `packed` gives.
     """
     name, fitted, parameters = facts["estimator"], facts["fitted"], facts["parameters"]
-    if not isinstance(name, str) or name not in KINDS:
+    if not isinstance(name, str) or name not in NAMES:
         raise ValueError(
-            f"it is of the class {name!r}, and this version knows {', '.join(KINDS)}"
+            f"it is of the class {name!r}, and this version knows {', '.join(NAMES)}"
         )
+    kind = Kind.of(name)
     counts = {*_COUNTS, "n_iter_"}
-    _check_keys("fitted values", fitted, {*_COUNTS, *KINDS[name].numbers}, {"n_iter_"})
+    _check_keys("fitted values", fitted, {*_COUNTS, *kind.named(arrays=False)}, {"n_iter_"})
     for key, value in fitted.items():
         ok = is_number(value, key in counts) and (key not in counts or value >= 0)
         _check(ok, f"{key} is {value!r}")
     d, p = fitted["n_features_in_"], parameters.get("n_components")
     sizes = {"d": d, "p": d if p is None else p, "1": 1, "r": 624, "i": fitted.get("n_iter_")}
-    wanted = _layouts(KINDS[name], facts)
+    wanted = _layouts(kind, facts)
     _check_keys("tensors", layouts, set(wanted), set())
     real = layouts["components_"]["dtype"]
     _check(real in ("float32", "float64"), f"components_ has dtype {real}")
@@ -215,7 +191,7 @@ def check_layout(facts: dict, layouts: dict[str, dict]) -> None:
 
 def _layouts(kind, facts):
     """The shape and dtype of every tensor that such facts go with; None where it is free."""
-    words = _ARRAYS | kind.arrays
+    words = _ARRAYS | kind.named(arrays=True)
     if "n_iter_" in facts["fitted"]:
         words["loss_curve_"] = "i"
     arrays = {key: (word, _OTHERS.get(key, "real")) for key, word in words.items()}
@@ -241,15 +217,16 @@ def unpacked(facts: dict, tensors: dict[str, np.ndarray]):
     ValueError
         If the facts are not of the form that `packed` gives, or parameters are invalid.
     """
-    cls = getattr(sklearn_mpsae, facts["estimator"])
+    cls = class_of(facts["estimator"])
     parameters = facts["parameters"]
     _check_keys("parameters", parameters, set(), set(cls().get_params()) - _LEFT_OUT)
     estimator = cls(
         **{key: _unpacked_parameter(key, value, tensors) for key, value in parameters.items()}
     )
     estimator._validate_params()
-    fitted = {key: array for key, array in tensors.items() if "/" not in key}
-    vars(estimator).update(facts["fitted"], **fitted)
+    fitted = dict(facts["fitted"])
+    estimator.n_features_in_ = fitted.pop("n_features_in_")
+    fitted |= {key: array for key, array in tensors.items() if "/" not in key}
     names = facts["feature_names"]
     if names is not None:
         _check(
@@ -264,27 +241,19 @@ def unpacked(facts: dict, tensors: dict[str, np.ndarray]):
         kind = facts["output"]["transform"]
         _check(kind in _OUTPUTS, f"its output is {kind!r}, which is not known here")
         estimator.set_output(**facts["output"])
-    if facts["training"] is None:
-        return without_training(estimator)
-    return _with_training(estimator, facts["training"], tensors)
-
-
-def without_training(estimator):
-    """A fitted estimator with nothing to go on from but what it has learnt.
-
-    It can be fitted with ``warm_start=True``, which finds the data's scale anew.
-    """
-    parameters = estimator._fitted_parameters(1.0)
-    estimator._training_state = TrainingState.new(parameters, estimator._running_start)
+    training = facts["training"]
+    if training is not None:
+        training = _unpacked_training(estimator._model(), training, tensors)
+    estimator._learnt = Learnt(fitted, training)
     return estimator
 
 
-def _with_training(estimator, facts, tensors):
-    _check_keys("training", facts, {"n_steps", "running", "random_state", "scale"}, set())
-    running, scale = facts["running"], facts["scale"]
-    _check_keys("running numbers", running, set(estimator._running_start), set())
-    numbers = [scale, *running.values()]
-    ok = all(map(is_number, numbers)) and scale > 0 and is_number(facts["n_steps"], whole=True)
+def _unpacked_training(model, facts, tensors):
+    _check_keys("training", facts, {"n_steps", "numbers", "random_state", "scale"}, set())
+    numbers, scale = facts["numbers"], facts["scale"]
+    _check_keys("training's numbers", numbers, set(model.first_numbers), set())
+    values = [scale, *numbers.values()]
+    ok = all(map(is_number, values)) and scale > 0 and is_number(facts["n_steps"], whole=True)
     _check(ok, "its training's numbers are none")
     _check_random_state(facts["random_state"])
     arrays = {
@@ -292,10 +261,9 @@ def _with_training(estimator, facts, tensors):
         for key, array in tensors.items()
         if key.startswith(_TRAINING)
     }
-    estimator._mean = arrays.pop("mean")
-    _, estimator._training_state, estimator._random_state = unpack(facts, arrays)
-    estimator._scale = scale
-    return estimator
+    mean = arrays.pop("mean")
+    _, state, random_state = unpack(facts, arrays)
+    return Training(state, mean, scale, random_state)
 
 
 def _unpacked_parameter(name, value, tensors):

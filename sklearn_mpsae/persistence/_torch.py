@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from .._arrays import on_numpy
-from ..coding.rules import Pursuit
-from ._rules import rule_of
+from .._array_api import on_numpy
+from ..models.coder import PursuitCoder
+from ._names import coder_of
 
 
 @on_numpy
@@ -42,7 +42,7 @@ def to_torch_module(estimator: Any) -> nn.Module:
         If the estimator is not fitted.
     ValueError
         If it codes by orthogonal matching pursuit, is no such estimator, or is of a class
-        of yours that encodes by a rule of its own and does not declare it.
+        of yours with a coder of its own.
 
     Examples
     --------
@@ -57,18 +57,18 @@ def to_torch_module(estimator: Any) -> nn.Module:
     >>> bool(np.allclose(codes.detach().numpy(), sae.transform(X)))
     True
     """
-    rule = rule_of(estimator)
-    return (_Pursuit if isinstance(rule, Pursuit) else _Shallow)(rule)
+    coder = coder_of(estimator)
+    return (_Pursuit if isinstance(coder, PursuitCoder) else _Shallow)(coder)
 
 
 class _Encoder(nn.Module):
     """What both kinds share: parameters, checks, decoding."""
 
-    def __init__(self, rule):
+    def __init__(self, coder):
         super().__init__()
-        self.components = _parameter(rule.atoms)
-        self.intercept = _parameter(rule.intercept)
-        self.k, self.positive = rule.k, rule.positive
+        self.components = _parameter(coder.components)
+        self.intercept = _parameter(coder.intercept)
+        self.k, self.positive = coder.k, coder.positive
 
     def forward(self, x):
         return self.encode(x)
@@ -91,10 +91,10 @@ class _Encoder(nn.Module):
 class _Pursuit(_Encoder):
     """Matching pursuit, unrolled."""
 
-    def __init__(self, rule):
-        super().__init__(rule)
-        self.tol, self.atol, self.once = rule.tol, rule.atol, rule.once
-        self.threshold = rule.threshold
+    def __init__(self, coder):
+        super().__init__(coder)
+        self.tol, self.atol, self.once = coder.tol, coder.atol, coder.stop_on_repeat
+        self.threshold = coder.threshold
 
     def _codes(self, residual):
         W = self.components
@@ -127,11 +127,11 @@ class _Pursuit(_Encoder):
 class _Shallow(_Encoder):
     """A linear encoder, and a rule that chooses among its outputs."""
 
-    def __init__(self, rule):
-        super().__init__(rule)
-        self.encoder = _parameter(rule.encoder)
-        self.bias = _parameter(rule.bias)
-        floor = None if rule.floor is None else torch.from_numpy(rule.floor.copy())
+    def __init__(self, coder):
+        super().__init__(coder)
+        self.encoder = _parameter(coder.encoder)
+        self.bias = _parameter(coder.bias)
+        floor = None if coder.floor is None else torch.from_numpy(coder.floor.copy())
         self.register_buffer("floor", floor)
 
     def _codes(self, x):

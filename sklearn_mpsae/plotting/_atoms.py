@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .._arrays import as_rows, on_numpy
+from .._array_api import as_rows, on_numpy
 from ..coding.checks import check_count
 from ._base import BaseDisplay, check_atoms, check_estimator
 from ._mosaic import DIVERGING, as_images, bare, largest, shades, size_of, tile, with_alpha

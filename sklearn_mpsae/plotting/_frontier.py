@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
-from .._arrays import on_numpy
+from .._array_api import on_numpy
 from .._compat import reconstructed
 from ..metrics import explained_variance, l0
 from ._base import BaseDisplay, legend, line_style

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 
-from .._arrays import as_rows, on_numpy
+from .._array_api import as_rows, on_numpy
 from ._base import BaseDisplay, check_atoms, check_estimator, whole_numbers
 
 if TYPE_CHECKING:

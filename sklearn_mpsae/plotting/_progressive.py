@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .._arrays import as_rows, on_numpy
+from .._array_api import as_rows, on_numpy
 from ..coding import Codes
 from ._base import BaseDisplay, check_estimator
 from ._mosaic import DIVERGING, as_images, bare, shades, size_of, tile, with_alpha
@@ -233,7 +233,7 @@ def _codes_by_step(estimator, X, steps):
     else:
         steps = _check_steps(steps, len(estimator.components_))
         codes = _encode(estimator, X, steps.max())
-    if not estimator._nested:
+    if not estimator._coder().nested:
         return steps, [_encode(estimator, X, k) for k in steps]
     slots = codes.indices, codes.values
     return steps, [Codes(*(a[:, :k] for a in slots), codes.n_components) for k in steps]

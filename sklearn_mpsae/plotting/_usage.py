@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .._arrays import on_numpy
+from .._array_api import on_numpy
 from ..coding.codes import stack_csr
 from ..metrics import atom_usage
 from ._base import BaseDisplay, check_estimator, legend, line_style, name_of

@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 import os
-from itertools import pairwise
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ._docs import shared_docs
-from ._shallow import (
-    BaseAverageSAE,
-    BaseShallowSAE,
-    error_step,
-    gradients_of_error,
-    largest_of_batch,
-)
-from .coding.checks import checked_counts
-from .learning.control import count, divide, settle
-from .learning.trainer import Step
+from .._array_api import Fitted
+from .._docs import shared_docs
+from ..models import shallow as models
+from ._shallow import BaseAverageSAE, BaseShallowSAE
 
 
 @shared_docs
@@ -67,6 +59,13 @@ class TopKSAE(BaseShallowSAE):
     8
     """
 
+    _parameter_constraints: dict = {
+        **BaseShallowSAE._parameter_constraints,
+        "positive_code": ["boolean"],
+    }
+
+    positive_code: bool
+
     def __init__(
         self,
         n_components: int | None = None,
@@ -90,38 +89,11 @@ class TopKSAE(BaseShallowSAE):
         verbose: int = 0,
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
-        self.n_components = n_components
-        self.n_nonzero_coefs = n_nonzero_coefs
-        self.transform_n_nonzero_coefs = transform_n_nonzero_coefs
-        self.positive_code = positive_code
-        self.center = center
-        self.max_iter = max_iter
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.dict_init = dict_init
-        self.dead_atoms = dead_atoms
-        self.dead_after = dead_after
-        self.sparse_output = sparse_output
-        self.device = device
-        self.warm_start = warm_start
-        self.checkpoint = checkpoint
-        self.checkpoint_every = checkpoint_every
-        self.distributed = distributed
-        self.verbose = verbose
-        self.random_state = random_state
+        self._store(locals())
 
-    def _step(self, kernels, parameters, X, now):
-        encoder, bias = parameters["encoder"], parameters["bias"][:, 0]
-        k = now.plan.n_nonzero_coefs
-        codes = kernels.top_k(X, encoder, bias, k, positive=self.positive_code)
-        return error_step(kernels, parameters, X, *codes)
-
-    def _encoder(self, kernels, n_samples, k, dtype):
-        weights = self._weights(kernels, dtype)
-        return lambda X: [kernels.top_k(X, *weights, k, positive=self.positive_code)]
-
-    def _rule(self):
-        return self._shallow_rule(None, self._transform_k(), self.positive_code)
+    def _model(self):
+        auxiliary = self.dead_atoms == "auxiliary"
+        return models.TopK(auxiliary=auxiliary, positive=bool(self.positive_code))
 
 
 @shared_docs
@@ -174,48 +146,10 @@ class BatchTopKSAE(BaseAverageSAE):
     (True, True)
     """
 
-    _running_start = {"threshold": 0.0, "n_batches": 0, "l0": 0.0}
-    _level = "threshold"
+    threshold_ = Fitted[float]()
 
-    def _step(self, kernels, parameters, X, now):
-        codes = self._largest(kernels, parameters, X, now)
-        return error_step(kernels, parameters, X, *codes)
-
-    def _largest(self, kernels, parameters, X, now):
-        """The largest outputs of the batch, as many as its rows may have together."""
-        running, n_rows = now.running, now.totals(len(X))[0]
-        running["n_batches"] += 1
-        encoder, bias = parameters["encoder"], parameters["bias"][:, 0]
-        indices, values, threshold, n_above = largest_of_batch(
-            kernels, X, encoder, bias, now, running["threshold"]
-        )
-        sizes = kernels.to_numpy(values)
-        # While it explores, the batch has more codes than were asked for.
-        divides = divide(now, sizes, n_rows)
-        settle(now, "threshold", divides or threshold, n_rows)
-        # Of outputs that are not among the codes, the number is known from before.
-        seen = running["threshold"] >= threshold
-        n_above = np.count_nonzero(sizes > running["threshold"]) if seen else n_above
-        count(now, n_above, n_rows)
-        return indices, values
-
-    def _attributes(self, parameters, running, scale):
-        threshold = running["threshold"] * float(scale)
-        return super()._attributes(parameters, running, scale) | {"threshold_": threshold}
-
-    def _floor(self, dtype):
-        return np.full(len(self.components_), self.threshold_, dtype)
-
-    def _encoder(self, kernels, n_samples, k, dtype):
-        if k is None:
-            return super()._encoder(kernels, n_samples, k, dtype)
-        # Asked for a number, it counts: a threshold fits the number it was trained with.
-        weights = self._weights(kernels, dtype)
-        return lambda X: [kernels.top_k(X, *weights, k, positive=True)]
-
-    def _rule(self):
-        k = self._transform_k()
-        return super()._rule() if k is None else self._shallow_rule(None, k, True)
+    def _model(self):
+        return models.BatchTopK(auxiliary=self.dead_atoms == "auxiliary")
 
 
 @shared_docs
@@ -272,6 +206,8 @@ class MatryoshkaSAE(BatchTopKSAE):
         "prefix_sizes": ["array-like", None],
     }
 
+    prefix_sizes: ArrayLike | None
+
     def __init__(
         self,
         n_components: int | None = None,
@@ -295,57 +231,8 @@ class MatryoshkaSAE(BatchTopKSAE):
         verbose: int = 0,
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
-        super().__init__(
-            n_components,
-            n_nonzero_coefs=n_nonzero_coefs,
-            transform_n_nonzero_coefs=transform_n_nonzero_coefs,
-            center=center,
-            max_iter=max_iter,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            dict_init=dict_init,
-            dead_atoms=dead_atoms,
-            dead_after=dead_after,
-            sparse_output=sparse_output,
-            device=device,
-            warm_start=warm_start,
-            checkpoint=checkpoint,
-            checkpoint_every=checkpoint_every,
-            distributed=distributed,
-            verbose=verbose,
-            random_state=random_state,
-        )
-        self.prefix_sizes = prefix_sizes
+        self._store(locals())
 
-    def _initial_parameters(self, atoms):
-        self._prefixes(len(atoms))  # so that bad ones are refused before any work
-        return super()._initial_parameters(atoms)
-
-    def _step(self, kernels, parameters, X, now):
-        """The mean over prefixes of the gradients of their errors.
-
-        A group of atoms takes part in every prefix that reaches it: what it sees is the
-        sum of their residuals.
-        """
-        W = parameters["components"]
-        indices, values = self._largest(kernels, parameters, X, now)
-        residual = left = X - kernels.decode(indices, values, W)
-        seen = left * 0
-        gradients = {name: array * 0 for name, array in parameters.items()}
-        ends = self._prefixes(len(W))
-        for start, end in reversed(list(pairwise([0, *ends]))):
-            seen = seen + left / len(ends)
-            part = values * ((indices >= start) & (indices < end))
-            of_group = gradients_of_error(kernels, W, X, seen, indices, part)
-            for name, gradient in of_group.items():
-                gradients[name] += gradient
-            left = left + kernels.decode(indices, part, W)
-        return Step(indices, values, residual, gradients)
-
-    def _prefixes(self, n_components):
-        """The sizes of the prefixes, rising, the whole dictionary last."""
-        if self.prefix_sizes is None:
-            sizes = [max(1, n_components >> halvings) for halvings in range(5)]
-        else:
-            sizes = checked_counts(self.prefix_sizes, "prefix_sizes", n_components)
-        return sorted({*map(int, sizes), n_components})
+    def _model(self):
+        auxiliary = self.dead_atoms == "auxiliary"
+        return models.Matryoshka(auxiliary=auxiliary, prefix_sizes=self.prefix_sizes)

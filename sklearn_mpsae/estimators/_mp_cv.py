@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any, Literal, Self
 
@@ -13,20 +14,22 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import check_cv
 from sklearn.utils import check_random_state
 
-from ._arrays import FittedArray, learns_from_input
-from ._compat import Interval, fit_context, rows_at
-from ._docs import shared_docs
-from ._mp import MPSparseAutoencoder
-from ._warn import warn
-from .coding.checks import checked_counts
-from .sources import BatchStream, NpyFiles, RowsLike
+from .._array_api import Fitted, follows_input
+from .._compat import Interval, fit_context, rows_at
+from .._docs import shared_docs
+from .._warn import warn
+from ..coding.checks import checked_counts
+from ..rows_tmp import validated as rows_in_memory
+from ..sources import BatchStream, NpyFiles, RowsLike
+from ._encoder import BaseEncoder
+from ._mp import MPSparseAutoencoder, pursuit_model
 
-# Parameters of `MPSparseAutoencoder` that this has not: they belong to a single fit.
+# Parameters of `MPSparseAutoencoder` that belong to a single fit, and are not offered.
 _FIXED = {"sparsity", "warm_start", "checkpoint", "checkpoint_every", "distributed"}
 
 
 class _NotOffered:
-    """A method that `MPSparseAutoencoder` has and this has not."""
+    """A method that `MPSparseAutoencoder` has and this class has not."""
 
     def __get__(self, estimator, owner):
         raise AttributeError(
@@ -36,7 +39,7 @@ class _NotOffered:
 
 
 @shared_docs
-class MPSparseAutoencoderCV(MPSparseAutoencoder):
+class MPSparseAutoencoderCV(BaseEncoder):
     """Matching pursuit autoencoder that chooses its sparsity by cross-validation.
 
     Codes of a matching pursuit are nested: those for fewer atoms are the first ones of those
@@ -148,11 +151,20 @@ class MPSparseAutoencoderCV(MPSparseAutoencoder):
         "n_jobs": [Interval(Integral, None, None, closed="neither"), None],
     }
 
-    candidates_ = FittedArray()
-    cv_scores_ = FittedArray()
+    candidates_ = Fitted[np.ndarray]()
+    cv_scores_ = Fitted[np.ndarray]()
+    n_nonzero_coefs_ = Fitted[int]()
+    best_score_ = Fitted[float]()
+    threshold_ = Fitted[float]()
 
-    sparsity, warm_start, checkpoint, distributed = "row", False, None, False
     partial_fit = load_checkpoint = _NotOffered()
+
+    _own_fitted = {
+        "candidates_": "c",
+        "cv_scores_": "fc",
+        "n_nonzero_coefs_": "",
+        "best_score_": "",
+    }
 
     def __init__(
         self,
@@ -182,32 +194,9 @@ class MPSparseAutoencoderCV(MPSparseAutoencoder):
         verbose: int = 0,
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
-        self.n_components = n_components
-        self.n_nonzero_coefs = n_nonzero_coefs
-        self.target_score = target_score
-        self.scoring = scoring
-        self.cv = cv
-        self.n_jobs = n_jobs
-        self.tol = tol
-        self.atol = atol
-        self.stop_on_repeat = stop_on_repeat
-        self.transform_algorithm = transform_algorithm
-        self.transform_n_nonzero_coefs = transform_n_nonzero_coefs
-        self.positive_code = positive_code
-        self.precision = precision
-        self.center = center
-        self.max_iter = max_iter
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.dict_init = dict_init
-        self.dead_atoms = dead_atoms
-        self.dead_after = dead_after
-        self.sparse_output = sparse_output
-        self.device = device
-        self.verbose = verbose
-        self.random_state = random_state
+        self._store(locals())
 
-    @learns_from_input
+    @follows_input
     @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: RowsLike, y: Any = None) -> Self:
         """Choose the number of codes, and learn a dictionary for it from X.
@@ -246,8 +235,8 @@ class MPSparseAutoencoderCV(MPSparseAutoencoder):
                 "target_score, or a scoring that has a best number."
             )
         with self._unchanged_on_error():
-            rows = self._validated(X, reset=True)
-            self.candidates_ = self._candidates(rows.shape[1])
+            rows = rows_in_memory(self, X, reset=True)
+            candidates = self._candidates(rows.shape[1])
             folds = self._folds(rows, y)
             if hasattr(self, "feature_names_in_"):
                 rows = X  # so that callbacks and scorers may be given names too
@@ -262,12 +251,13 @@ class MPSparseAutoencoderCV(MPSparseAutoencoder):
             seed = self.random_state
             if not isinstance(seed, Integral):
                 seed = check_random_state(seed).randint(2**31 - 1)
-            held_out, most = delayed(_held_out), self.candidates_[-1]
-            self.cv_scores_ = np.array(
+            held_out = delayed(_held_out)
+            scores = np.array(
                 Parallel(n_jobs=self.n_jobs)(
                     held_out(
                         self,
-                        self._single(most, seed),
+                        self._single(candidates[-1], seed),
+                        candidates,
                         rows_at(rows, train),
                         rows_at(rows, test),
                         context,
@@ -275,14 +265,25 @@ class MPSparseAutoencoderCV(MPSparseAutoencoder):
                     for (train, test), context in zip(folds, of_folds, strict=True)
                 )
             )
-            chosen = self._chosen()
-            self.n_nonzero_coefs_ = int(self.candidates_[chosen])
-            self.best_score_ = float(self.cv_scores_[:, chosen].mean())
-            best = _fit_one(self, self._single(self.n_nonzero_coefs_, seed), rows, refit)
-            no_attributes = {*best.get_params(), "_skl_callbacks"}
-            vars(self).update({k: v for k, v in vars(best).items() if k not in no_attributes})
+            chosen = self._chosen(scores.mean(axis=0))
+            k = int(candidates[chosen])
+            best = _fit_one(self, self._single(k, seed), rows, refit)
+            own = {
+                "candidates_": candidates,
+                "cv_scores_": scores,
+                "n_nonzero_coefs_": k,
+                "best_score_": float(scores[:, chosen].mean()),
+            }
+            learnt = best._learnt
+            self._learnt = replace(learnt, attributes={**learnt.attributes, **own})
             root.call_on_fit_task_end(estimator=self, X=X, y=y, reconstruction_attributes={})
         return self
+
+    def _model(self):
+        return pursuit_model(self)
+
+    def _n_trained(self):
+        return self._learnt.attributes["n_nonzero_coefs_"]
 
     def _folds(self, rows, y):
         try:
@@ -297,7 +298,7 @@ class MPSparseAutoencoderCV(MPSparseAutoencoder):
     def _candidates(self, n_features):
         """The numbers of codes to choose from, rising."""
         k = self.n_nonzero_coefs
-        n_atoms = n_features if self.n_components is None else int(self.n_components)
+        n_atoms = self._n_atoms(n_features)
         if k is None:
             k = min(max(10, n_features // 10), n_features, n_atoms)
         ks = np.unique(checked_counts(k, "n_nonzero_coefs"))
@@ -317,9 +318,8 @@ class MPSparseAutoencoderCV(MPSparseAutoencoder):
         own = {"n_nonzero_coefs": int(k), "transform_n_nonzero_coefs": None}
         return MPSparseAutoencoder(**params | own | {"random_state": seed})
 
-    def _chosen(self):
-        """Which of the candidates to take."""
-        means = self.cv_scores_.mean(axis=0)
+    def _chosen(self, means):
+        """Which of the candidates to take, by their mean scores."""
         if np.isnan(means).any():
             raise ValueError(
                 "The score of held-out rows is NaN: each fold needs several rows, which "
@@ -337,9 +337,6 @@ class MPSparseAutoencoderCV(MPSparseAutoencoder):
             return len(means) - 1
         return np.argmax(means >= self.target_score)
 
-    def _n_trained(self):
-        return self.n_nonzero_coefs_
-
 
 def _fit_one(search, sae, rows, context):
     """Fit an estimator of a search, followed by the callbacks of the search."""
@@ -355,10 +352,9 @@ def _fit_one(search, sae, rows, context):
     return sae
 
 
-def _held_out(search, sae, train, test, context):
+def _held_out(search, sae, ks, train, test, context):
     """The scores of held-out rows at each number of codes, from a dictionary for the most."""
     _fit_one(search, sae, train, context)
-    ks = search.candidates_
     if search.scoring is not None:
         return [
             search.scoring(sae.set_params(transform_n_nonzero_coefs=int(k)), test) for k in ks

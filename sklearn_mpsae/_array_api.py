@@ -1,21 +1,19 @@
 """Arrays of other libraries at the scikit-learn door: torch and all of the array API.
 
-Estimators compute on NumPy and keep NumPy, whatever they were given: so a fitted one pickles
-and travels without torch. Under ``sklearn.set_config(array_api_dispatch=True)`` an array
-comes out where X came from, its *home*: its library and its device. scikit-learn 1.9 wants
-fitted attributes there too: `FittedArray` shows them so, and a copy of the estimator,
-pickled or not, shows NumPy again. (Whether attributes should follow X is under discussion
-there, #34604: if they are not to, `FittedArray` is what to remove.)
+Estimators compute on NumPy arrays and store NumPy arrays, whatever they were given: so a
+fitted one can be unpickled without torch. Under
+``sklearn.set_config(array_api_dispatch=True)`` results have the library and the device of X,
+its *origin*. scikit-learn 1.9 wants fitted attributes there too: `Fitted` shows them so. A
+copy of the estimator, pickled or not, shows NumPy arrays again. (scikit-learn discusses
+whether attributes should follow X, #34604: if not, `Fitted` needs no origin.)
 """
 
 from __future__ import annotations
 
 import copy
-from contextlib import contextmanager
-from contextvars import ContextVar
 from functools import wraps
 from importlib import import_module
-from typing import Any, Self, cast, overload
+from typing import Any, Generic, Self, TypeVar, cast, overload
 
 import numpy as np
 from sklearn import config_context, get_config
@@ -26,10 +24,9 @@ from .coding.checks import check_size
 from .coding.inputs import float_dtypes, in_words, plain, tabled
 
 # A library and a device of it, both by name; None for NumPy, and for X of no library.
-Home = tuple[str, str] | None
+Origin = tuple[str, str] | None
 
-# Whether a method is computing, to whom fitted attributes are what is kept.
-_computing = ContextVar("computing", default=False)
+T = TypeVar("T")
 
 
 class NoArray:
@@ -54,7 +51,7 @@ def as_numpy(X: Any) -> Any:
     Arrays of other libraries than torch are converted under ``array_api_dispatch``.
     """
     X = plain(X)
-    if home_of(X) is not None:
+    if origin_of(X) is not None:
         X = plain(convert_to_numpy(X, get_namespace_and_device(X)[0]))
     return X
 
@@ -69,8 +66,8 @@ def as_rows(X: Any, name: str = "X", dtype: Any = None) -> np.ndarray:
     return X
 
 
-def home_of(X: Any) -> Home:
-    """The library and device of X, where it is an array that is to be followed."""
+def origin_of(X: Any) -> Origin:
+    """The library and device of X, where results are to have the same."""
     if not _dispatching() or not hasattr(X, "__dlpack__"):
         return None
     xp, _, device = get_namespace_and_device(X)
@@ -78,11 +75,11 @@ def home_of(X: Any) -> Home:
     return None if library == "numpy" else (library, str(device))
 
 
-def at_home(home: Home, x: Any) -> Any:
-    """X in its home, where it is a NumPy array that has one; else x itself."""
-    if home is None or not isinstance(x, np.ndarray):
+def brought_to(origin: Origin, x: Any) -> Any:
+    """A NumPy array as array of this library, on this device; anything else as it is."""
+    if origin is None or not isinstance(x, np.ndarray):
         return x
-    library, device = home
+    library, device = origin
     xp = array_namespace(import_module(library).empty(0))
     if library == "torch":
         # torch knows devices by name, and warns of read-only memory, which it would share.
@@ -92,60 +89,52 @@ def at_home(home: Home, x: Any) -> Any:
 
 
 def follows_input(method: Method) -> Method:
-    """Let a method of a fitted estimator take arrays of any home, and answer there."""
+    """Let a method of an estimator take arrays of any library, and compute on NumPy.
+
+    Its answer has the origin of X. An answer that is the estimator itself remembers it.
+    """
 
     @wraps(method)
-    def at_home_of_input(self, X, *args, **kwargs):
-        home, following = home_of(X), _dispatching()
-        if following:
-            _check_home(self, X, home, method.__name__)
-        X = as_numpy(X)
-        with _numpy_only():
+    def on_numpy_rows(self, X, *args, **kwargs):
+        if not _dispatching():
             answer = method(self, X, *args, **kwargs)
-        return at_home(home or self._home, answer) if following else answer
+            origin = None
+        else:
+            origin = origin_of(X)
+            if method.__name__ != "fit":
+                _check_origin(self, X, origin, method.__name__)
+            X = as_numpy(X)
+            with config_context(array_api_dispatch=False):
+                answer = method(self, X, *args, **kwargs)
+            answer = brought_to(origin or self._origin, answer)
+        if answer is self and origin != self._origin:
+            self._origin = origin
+        return answer
 
-    return cast(Method, at_home_of_input)
-
-
-def learns_from_input(method: Method) -> Method:
-    """Let `fit` take arrays of any home, and remember it for what is fitted."""
-
-    @wraps(method)
-    def remembering_home(self, X, *args, **kwargs):
-        home = home_of(X)
-        if method.__name__ == "partial_fit" and _dispatching():
-            _check_home(self, X, home, method.__name__)
-        X = as_numpy(X)
-        with _numpy_only():
-            method(self, X, *args, **kwargs)
-        if home != self._home:
-            self._home = home
-        return self
-
-    return cast(Method, remembering_home)
+    return cast(Method, on_numpy_rows)
 
 
 def on_numpy(function: Method) -> Method:
-    """Let a function that takes fitted estimators and arrays of any home compute on NumPy."""
+    """Let a function of fitted estimators and arrays of any library compute on NumPy."""
 
     def moved(x):
-        return copy.copy(x) if getattr(x, "_home", None) else as_numpy(x)
+        return copy.copy(x) if getattr(x, "_origin", None) else as_numpy(x)
 
     @wraps(function)
     def with_all_on_numpy(*args, **kwargs):
         args = [moved(arg) for arg in args]
         kwargs = {name: moved(arg) for name, arg in kwargs.items()}
-        with _numpy_only():
+        with config_context(array_api_dispatch=False):
             return function(*args, **kwargs)
 
     return cast(Method, with_all_on_numpy)
 
 
-class FittedArray:
-    """A fitted attribute: kept as NumPy, shown in the home of the X it was learnt from.
+class Fitted(Generic[T]):
+    """A fitted attribute, which only `fit` and its like set: see `BaseEncoder._learnt`.
 
-    That is NumPy unless `fit` was called under ``array_api_dispatch``; else it is a copy,
-    unless its library can share memory with NumPy.
+    An array is stored as NumPy array, and shown as one of the library of the X that it was
+    learnt from, where that was under ``array_api_dispatch``.
     """
 
     def __set_name__(self, owner: type, name: str) -> None:
@@ -154,56 +143,45 @@ class FittedArray:
     @overload
     def __get__(self, estimator: None, owner: type) -> Self: ...
     @overload
-    def __get__(self, estimator: object, owner: type) -> np.ndarray: ...
+    def __get__(self, estimator: object, owner: type) -> T: ...
 
     def __get__(self, estimator: Any, owner: type) -> Any:
         if estimator is None:
             return self
         try:
-            kept = vars(estimator)[self._name]
+            value = vars(estimator)[self._name]
         except KeyError:
             raise AttributeError(
                 f"{owner.__name__!r} object has no attribute {self._name!r}",
                 name=self._name,
                 obj=estimator,
             ) from None
-        return kept if _computing.get() else at_home(estimator._home, kept)
+        return brought_to(estimator._origin, value)
 
     def __set__(self, estimator: object, value: Any) -> None:
-        vars(estimator)[self._name] = as_numpy(value)
-
-    def __delete__(self, estimator: object) -> None:
-        del vars(estimator)[self._name]
+        raise AttributeError(
+            f"{self._name} of {type(estimator).__name__} is read-only: fit sets it. To start "
+            "from other atoms, pass them as dict_init."
+        )
 
 
 def _dispatching() -> bool:
     return bool(get_config()["array_api_dispatch"])
 
 
-@contextmanager
-def _numpy_only():
-    """Nothing to dispatch inside, and fitted attributes as they are kept."""
-    before = _computing.set(True)
-    try:
-        with config_context(array_api_dispatch=False):
-            yield
-    finally:
-        _computing.reset(before)
-
-
-def _check_home(estimator, X, home, method):
-    """Refuse dense X of another home than what was fitted.
+def _check_origin(estimator, X, origin, method):
+    """Refuse dense X of another origin than what was fitted.
 
     What was fitted on NumPy takes any; sparse matrices, files and streams go with any.
     """
-    fitted = estimator._home
-    if fitted is None or home == fitted:
+    fitted = estimator._origin
+    if fitted is None or origin == fitted:
         return
-    if home is None and (isinstance(X, NoArray) or not hasattr(X, "__array__")):
+    if origin is None and (isinstance(X, NoArray) or not hasattr(X, "__array__")):
         return
     raise ValueError(
         f"Inputs passed to {type(estimator).__name__}.{method}() must use the same namespace "
         f"and the same device as those passed to fit(): {' on '.join(fitted)}, got "
-        f"{'NumPy' if home is None else ' on '.join(home)}. Convert X, or call {method}() "
+        f"{'NumPy' if origin is None else ' on '.join(origin)}. Convert X, or call {method}() "
         "with array_api_dispatch=False, which takes any X and gives NumPy."
     )

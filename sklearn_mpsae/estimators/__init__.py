@@ -1,0 +1,1 @@
+"""The estimators: signature, docstring, and the model of their parameters."""

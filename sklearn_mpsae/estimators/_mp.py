@@ -1,0 +1,201 @@
+"""The sparse autoencoder whose encoder is matching pursuit."""
+
+from __future__ import annotations
+
+import os
+from numbers import Real
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from .._array_api import Fitted
+from .._compat import Interval, StrOptions
+from .._docs import shared_docs
+from ..models.pursuit import MatchingPursuit
+from ._base import BaseSparseAutoencoder
+
+
+@shared_docs
+class MPSparseAutoencoder(BaseSparseAutoencoder):
+    """Sparse autoencoder with matching pursuit as its encoder (MP-SAE).
+
+    Codes are found one atom at a time: each step takes the atom that correlates best with
+    what the earlier ones left of the row, and subtracts its part [1]_, [2]_. The dictionary
+    is trained by gradient descent through all these steps. Unlike a shallow encoder, which
+    sees the row only once, a pursuit can tell correlated atoms apart, and each atom lowers
+    the error.
+
+    Parameters
+    ----------
+    {n_components}
+    n_nonzero_coefs : int or float, default=None
+        The largest number of non-zero codes of a row, or with ``sparsity="average"`` their
+        average number, which need not be whole. None for a tenth of the features, at least
+        1. More than there are atoms is used as that many, with a warning.
+    sparsity : {{"row", "average"}}, default="row"
+        How rows share the codes. "row": each takes up to `n_nonzero_coefs`. "average": each
+        takes as many as it needs, namely stops before an atom whose code would be at most
+        `threshold_`, and training sets that so that rows have `n_nonzero_coefs` codes on
+        average. Rows that were not learnt from may have others, on small data about 10 to
+        20% more; `transform` and `score` warn where the average is surely off by more than a
+        tenth. Where the data have true atoms and their number differs between rows, this
+        finds them best (docs/study/superposition.md). After `fit`, "average" may be set to
+        "row"; "row" has no threshold to be set to "average" with.
+    tol : float, default=0.0
+        A row takes no further atom once its squared residual is at most `tol` times its
+        squared norm (after centring); so it does not depend on the data's scale.
+    atol : float, default=0.0
+        A row takes no further atom once its squared residual is at most `atol`, in squared
+        units of the data (after centring): what scikit-learn's OMP calls `tol`, and the
+        square of SAELens's ``residual_threshold``. As there, it is looked at after each
+        atom: a row that is smaller than that has one code. SPAMS looks at its `eps` before
+        each: there such a row has none.
+    stop_on_repeat : bool, default=False
+        Whether a row ends with an atom that it has already: the code of that atom is
+        updated, and is the last. For matching pursuit; an orthogonal one takes no atom
+        twice.
+    transform_algorithm : {{"mp", "omp"}}, default="mp"
+        The pursuit of `transform`. "mp": matching pursuit, the encoder that is trained; its
+        codes are nested, and an atom may be taken again. "omp": orthogonal matching
+        pursuit, which refits all codes with each atom (by non-negative least squares under
+        `positive_code`). `fit` then also refines the dictionary on such codes, during the
+        last part of the training.
+    transform_n_nonzero_coefs : int, default=None
+        The sparsity of `transform`, where it is to differ from the one trained with: the
+        largest number of codes of a row, whatever `sparsity` is. It can be set after `fit`.
+    positive_code : bool, default=True
+        Whether codes must not be negative, as in the papers.
+    precision : {{"full", "bfloat16"}}, default="full"
+        How `fit` chooses atoms by matching pursuit. "full": by products in X's dtype.
+        "bfloat16": by products in bfloat16, whose values are then computed in X's dtype;
+        faster from some thousand atoms up, where the processor or GPU multiplies bfloat16
+        (benchmarks/bench_large.py has by how much, and what it changes). `transform`
+        always chooses in full.
+    {training}
+    dead_atoms : {{"revive", "keep"}}, default="revive"
+        What to do with atoms that no row uses any more. "revive": point them at what the
+        others leave of a badly reconstructed row: with ``sparsity="row"`` without its least
+        code, which for one code a row is the row itself. "keep": nothing.
+    dead_after : int, default=100
+        The number of steps without use after which an atom is dead. A fit of fewer steps
+        replaces none.
+    {infrastructure}
+
+    Attributes
+    ----------
+    {attributes}
+    threshold_ : float
+        What the code of a further atom must exceed, in units of the data; 0 unless
+        ``sparsity="average"``.
+
+    See Also
+    --------
+    TopKSAE : The same with a shallow encoder.
+    sklearn.decomposition.DictionaryLearning : Dictionary learning with an L1 penalty.
+    sklearn.linear_model.OrthogonalMatchingPursuit : Pursuit for a single target.
+
+    Notes
+    -----
+    A batch is multiplied with the dictionary once, as by a shallow encoder; each atom then
+    updates the correlations from the dictionary's Gram matrix, row by row, in cache. Where
+    that would cost more than working on residuals (few rows), or not fit (many atoms), a
+    cost model takes those, or multiplies rows of the Gram matrix as atoms are chosen.
+    The gradient is the exact derivative of the unrolled pursuit; nothing of the unrolling
+    is stored, so a batch takes memory for its rows and codes only.
+
+    References
+    ----------
+    .. [1] "Evaluating Sparse Autoencoders: From Shallow Design to Matching Pursuit",
+       arXiv:2506.05239, 2025.
+    .. [2] "From Flat to Hierarchical: Extracting Sparse Representations with Matching
+       Pursuit", arXiv:2506.03093, 2025.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_mpsae import MPSparseAutoencoder
+    >>> X, _ = load_digits(return_X_y=True)
+    >>> sae = MPSparseAutoencoder(n_components=128, n_nonzero_coefs=8, random_state=0)
+    >>> codes = sae.fit_transform(X)
+    >>> codes.shape
+    (1797, 128)
+    >>> bool(sae.score(X) > 0.9)
+    True
+    """
+
+    _parameter_constraints: dict = {
+        **BaseSparseAutoencoder._parameter_constraints,
+        "n_nonzero_coefs": [Interval(Real, 0, None, closed="neither"), None],
+        "sparsity": [StrOptions({"row", "average"})],
+        "tol": [Interval(Real, 0, 1, closed="left")],
+        "atol": [Interval(Real, 0, None, closed="left")],
+        "stop_on_repeat": ["boolean"],
+        "transform_algorithm": [StrOptions({"mp", "omp"})],
+        "positive_code": ["boolean"],
+        "precision": [StrOptions({"full", "bfloat16"})],
+    }
+
+    threshold_ = Fitted[float]()
+
+    sparsity: str
+    tol: float
+    atol: float
+    stop_on_repeat: bool
+    transform_algorithm: str
+    positive_code: bool
+    precision: str
+
+    def __init__(
+        self,
+        n_components: int | None = None,
+        *,
+        n_nonzero_coefs: float | None = None,
+        sparsity: Literal["row", "average"] = "row",
+        tol: float = 0.0,
+        atol: float = 0.0,
+        stop_on_repeat: bool = False,
+        transform_algorithm: Literal["mp", "omp"] = "mp",
+        transform_n_nonzero_coefs: int | None = None,
+        positive_code: bool = True,
+        precision: Literal["full", "bfloat16"] = "full",
+        center: bool = True,
+        max_iter: int | None = None,
+        batch_size: int = 512,
+        learning_rate: float = 0.3,
+        dict_init: ArrayLike | None = None,
+        dead_atoms: Literal["revive", "keep"] = "revive",
+        dead_after: int = 100,
+        sparse_output: bool = False,
+        device: str = "auto",
+        warm_start: bool = False,
+        checkpoint: str | os.PathLike[str] | None = None,
+        checkpoint_every: float = 60.0,
+        distributed: bool = False,
+        verbose: int = 0,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
+        self._store(locals())
+
+    def _model(self):
+        k, average = self.n_nonzero_coefs, self.sparsity == "average"
+        if k is not None and k != int(k) and not average:
+            raise ValueError(
+                f"n_nonzero_coefs={k} is not a whole number: pass one, or "
+                "sparsity='average' for rows that have so many codes on average."
+            )
+        return pursuit_model(self, average=average)
+
+
+def pursuit_model(estimator, *, average: bool = False) -> MatchingPursuit:
+    """The model of an estimator with the parameters of a matching pursuit."""
+    return MatchingPursuit(
+        average=average,
+        # Compiled loops do not know every kind of number.
+        tol=float(estimator.tol),
+        atol=float(estimator.atol),
+        stop_on_repeat=bool(estimator.stop_on_repeat),
+        orthogonal=estimator.transform_algorithm == "omp",
+        positive=bool(estimator.positive_code),
+        coarse=estimator.precision == "bfloat16",
+    )

@@ -1,0 +1,441 @@
+"""A training from rows to what is learnt: a fit of epochs, or a stream's next rows."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import joblib
+import numpy as np
+from sklearn.utils import check_random_state
+
+from ..coding.kernels import open_kernels
+from ..coding.unit import unit_rows
+from ..models.base import Model, Plan, check_model
+from ..models.steering import rescaled
+from .batches import Batches, Moments
+from .checkpoint import Checkpoint, Checksum, check_same, read
+from .dictionary import checked_atoms, random_atoms
+from .distributed import Alone, Ranks, check_agreement
+from .recipe import EXPLORE, fit_plan, stream_plan
+from .settings import Settings
+from .state import (
+    Learnt,
+    Training,
+    TrainingState,
+    learnt_of,
+    pack,
+    pack_random_state,
+    unpack,
+    unpack_random_state,
+)
+from .trainer import ENOUGH_ROWS, Trainer
+
+# The number of rows that vary from which the scale of a stream is taken.
+_SCALE_ROWS = 512
+
+# Once it has explored, a stream brings its threshold up to date after this many steps.
+_SETTLE_EVERY = 16
+
+# Without max_iter, a fit takes as many epochs as make about this many steps.
+_DEFAULT_STEPS = 1000
+
+
+class Run:
+    """Trains epoch after epoch, and counts how far it has come.
+
+    Parameters
+    ----------
+    trainer : Trainer
+    batches : Batches
+    plan : callable
+        Gives the plan of the step of this number.
+    n_iter : int
+        The number of epochs.
+    checkpoint : Checkpoint or None
+
+    Attributes
+    ----------
+    losses : list of float
+        For each epoch, the mean share of the rows' energy that was left unexplained.
+    finished : bool
+    """
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        batches: Batches,
+        plan: Callable[[int], Plan],
+        n_iter: int,
+        checkpoint: Checkpoint | None,
+    ) -> None:
+        self.trainer, self.batches, self.plan = trainer, batches, plan
+        self.n_iter, self.checkpoint = n_iter, checkpoint
+        self.losses, self.finished = [], False
+        self._n_batches, self._loss, self._last = 0, 0.0, None
+        self._start = pack_random_state(trainer.random_state)
+
+    def epoch(self) -> None:
+        """Train for an epoch, or for what is left of one."""
+        trainer = self.trainer
+        if self._n_batches:
+            # The same order again, from a copy of the generator as it was then.
+            order = trainer.ranks.order(unpack_random_state(*self._start))
+        else:
+            self._start = pack_random_state(trainer.random_state)
+            order = trainer.ranks.order(trainer.random_state)
+            trainer.usage[:] = 0
+        first = len(self.losses) * self.batches.per_epoch
+        trainer.recent.clear()
+        seen = self._recent_batches()
+        rows = self.batches.epoch(order, trainer.kernels, self._n_batches - seen)
+        for i, batch in enumerate(self._saving_on_error(rows)):
+            if i < seen:
+                trainer.remember(batch)
+                continue
+            self._last = plan = self.plan(first + self._n_batches)
+            self._loss += trainer.step(batch, plan)
+            self._n_batches += 1
+            if first + self._n_batches == self.n_iter * self.batches.per_epoch:
+                trainer.settle(plan)
+                self._last = None
+            if self.checkpoint is not None and self.checkpoint.due():
+                self.save()
+        # The data were scaled to a mean energy of 1.
+        self.losses.append(self._loss / self.batches.n_rows)
+        self._n_batches, self._loss = 0, 0.0
+        self.finished = len(self.losses) == self.n_iter
+
+    def _recent_batches(self):
+        """How many batches before an interruption the trainer needs to remember."""
+        if not self.trainer.model.steers:
+            return 0
+        rows_of_batch = self.batches.source.n_rows // self.batches.per_epoch
+        return min(self._n_batches, -(-ENOUGH_ROWS // rows_of_batch) + 1)
+
+    def _saving_on_error(self, rows):
+        """The batches; where reading fails, a checkpoint of the training so far is saved."""
+        try:
+            yield from rows
+        except Exception:
+            self.save()
+            raise
+
+    def result(self) -> Learnt:
+        """What is learnt after an epoch.
+
+        For an observer of the epoch, the model's numbers are brought up to date with the
+        parameters, in a copy: observing changes nothing of the training.
+        """
+        trainer, batches = self.trainer, self.batches
+        before = dict(trainer.numbers)
+        # Other ranks may not observe, and could not take part.
+        if self._last and trainer.ranks.size == 1:
+            trainer.settle(self._last)
+        try:
+            parameters, state = trainer.result()
+        finally:
+            trainer.numbers.update(before)
+        center = np.asarray(batches.center, dtype=np.float64)
+        return learnt_of(
+            trainer.model,
+            trainer.learning_rate,
+            parameters,
+            Training(state, center, float(batches.scale), trainer.random_state),
+            trainer.usage,
+            batches.n_rows,
+            n_iter_=len(self.losses),
+            loss_curve_=np.array(self.losses),
+        )
+
+    def finish(self) -> None:
+        """There is nothing more to train."""
+        self.finished = True
+        self.save()
+
+    def save(self) -> None:
+        """Write the checkpoint, if there is to be one."""
+        if self.checkpoint is None or self.trainer.ranks.rank:
+            return
+        parameters, state = self.trainer.snapshot()
+        own, own_arrays = pack(state, self.trainer.random_state)
+        start, start_keys = self._start
+        facts = own | {
+            "losses": self.losses,
+            "loss": self._loss,
+            "n_batches": self._n_batches,
+            "finished": self.finished,
+            "n_rows": self.batches.n_rows,
+            "scale": float(self.batches.scale),
+            "start": start,
+        }
+        arrays = own_arrays | {
+            "center": self.batches.center,
+            "usage": self.trainer.usage,
+            "start": start_keys,
+        }
+        arrays |= {f"{name} value": array for name, array in parameters.items()}
+        self.checkpoint.save(facts, arrays)
+
+    def resume(self, facts: dict, arrays: dict[str, np.ndarray]) -> None:
+        """Go on from a checkpoint; the trainer has been made from `unpack` of it."""
+        batches = self.batches
+        # Streams that are cut otherwise have others by rounding.
+        batches.center = arrays["center"]
+        batches.scale = batches.source.dtype.type(facts["scale"])
+        if facts["finished"]:
+            self.checkpoint = None  # there is nothing to add to it
+        self.losses, self.finished = list(facts["losses"]), facts["finished"]
+        self._n_batches, self._loss = facts["n_batches"], facts["loss"]
+        self._start = facts["start"], arrays["start"]
+        self.trainer.usage[:] = arrays["usage"]
+
+
+@contextmanager
+def open_run(
+    model: Model, source, settings: Settings, ranks: Alone | Ranks, before: Learnt | None
+) -> Iterator[Run]:
+    """A fit at its first step, or where it was interrupted.
+
+    before : what to start from, for a warm start
+    """
+    # First, as the device may not be there.
+    with open_kernels(settings.device, source.dtype) as kernels:
+        yield _begin(kernels, model, source, settings, ranks, before)
+
+
+def _begin(kernels, model, source, settings, ranks, before):
+    _check(model, source, settings, ranks)
+    checkpoint = _checkpoint(model, source, settings, ranks, before)
+    saved = ranks.share(checkpoint.load() if checkpoint and ranks.rank == 0 else None)
+    moments, rows_of_ranks = _measured(source, ranks, checkpoint, saved)
+    center = moments.mean if settings.center else np.zeros(source.n_features)
+    scale = _scale(moments.energy_around(center), moments.n_rows)
+    batches = Batches(source, center, scale, rows_of_ranks, settings.batch_size)
+    n_iter = settings.max_iter or -(-_DEFAULT_STEPS // batches.per_epoch)
+    if n_iter > 1 and source.one_pass:
+        raise ValueError(
+            f"max_iter={n_iter} passes over an iterator that can be gone through once: "
+            "set max_iter=1, or let batches start anew (a list, a DataLoader, a function "
+            "that returns an iterator)."
+        )
+    if saved:
+        parameters, state, random_state = unpack(*saved)
+    else:
+        random_state = ranks.share(check_random_state(settings.random_state))
+        parameters = _start(model, source, settings, scale, random_state, before)
+        numbers = before.numbers(model) if before else model.first_numbers
+        state = TrainingState.new(parameters, numbers)
+    # A warm start has explored already.
+    first, n_steps = EXPLORE if before else 0, n_iter * batches.per_epoch
+    progress = np.linspace(first, 1, n_steps, endpoint=False)
+    k, n_atoms = settings.n_nonzero_coefs, settings.n_components
+    run = Run(
+        Trainer(model, kernels, parameters, state, settings, random_state, ranks, scale),
+        batches,
+        lambda step: fit_plan(progress[step], k, n_atoms, free_norms=model.free_norms),
+        n_iter,
+        checkpoint,
+    )
+    if saved:
+        run.resume(*saved)
+    return run
+
+
+def stream(
+    model: Model, source, settings: Settings, ranks: Alone | Ranks, before: Learnt | None
+) -> Learnt:
+    """Learn from one more chunk of rows.
+
+    before : what was learnt from the earlier chunks, or by a fit; None for the first chunk
+    """
+    _check(model, source, settings, ranks)
+    moments, rows_of_ranks = _measured(source, ranks)
+    n_rows = sum(rows_of_ranks)
+    training = before and before.training
+    n_before = before.attributes["n_samples_seen_"] if before else 0
+    center = _running_mean(settings, training, moments.mean, n_rows, n_before)
+    energy = _energy_beyond_rounding(moments, center, source.dtype)
+    # Before the first step nothing has told a scale.
+    begun = before is not None and training.state.n_steps > 0
+    scale = _scale_of_stream(energy, moments.n_rows, training if begun else None, n_before)
+    if before is None:
+        random_state = ranks.share(check_random_state(settings.random_state))
+        parameters = _start(model, source, settings, scale, random_state, None)
+        state, usage = TrainingState.new(parameters, model.first_numbers), 0
+    else:
+        # A copy, so that a call that fails draws nothing from the stream's.
+        random_state = copy.deepcopy(training.random_state)
+        state, usage = training.state, before.attributes["atom_usage_"]
+        if begun:
+            state = replace(state, numbers=rescaled(state.numbers, training.scale / scale))
+        parameters = model.parameters(before.attributes, scale)
+    batches = Batches(source, center, scale, rows_of_ranks, settings.batch_size)
+    explored = before is not None and "n_iter_" in before.attributes
+    with open_kernels(settings.device, source.dtype) as kernels:
+        trainer = Trainer(
+            model, kernels, parameters, state, settings, random_state, ranks, scale
+        )
+        # Rows that do not vary tell neither a scale nor a direction: they are counted, and
+        # learning begins with those that do.
+        if energy > 0 or begun:
+            _train_on(trainer, batches, settings, explored=explored)
+        parameters, state = trainer.result()
+        usage = trainer.usage + usage
+    training = Training(state, np.asarray(center, np.float64), float(scale), random_state)
+    learnt = learnt_of(
+        model, settings.learning_rate, parameters, training, usage, n_before + n_rows
+    )
+    earlier = before.attributes if before else {}
+    return replace(learnt, attributes={**earlier, **learnt.attributes})
+
+
+def _train_on(trainer, batches, settings, *, explored):
+    """The steps of one chunk of a stream."""
+    k, n_atoms = settings.n_nonzero_coefs, settings.n_components
+    n_settled = trainer.n_steps // _SETTLE_EVERY
+    for batch in batches.epoch(trainer.ranks.order(trainer.random_state), trainer.kernels):
+        plan = stream_plan(trainer.n_steps, k, n_atoms, explored=explored)
+        trainer.step(batch, plan)
+    # After exploration, calls of one step would take twice as long by it.
+    if not plan.refine or trainer.n_steps // _SETTLE_EVERY > n_settled:
+        trainer.settle(plan, least=ENOUGH_ROWS // 2)
+
+
+def from_checkpoint(
+    model: Model, identity: dict, learning_rate: float, path
+) -> tuple[Learnt, list[str] | None]:
+    """What a fit had learnt when it wrote its checkpoint, and the names of its features.
+
+    Raises
+    ------
+    ValueError, OSError
+        As `checkpoint.read`; where the file is of another estimator.
+    """
+    facts, arrays = read(path)
+    advice = "Give this estimator the parameters that it has, or name another file."
+    check_same(path, facts["identity"], identity, advice)
+    parameters, state, random_state = unpack(facts, arrays)
+    parameters["components"] = unit_rows(parameters["components"])
+    center = np.asarray(arrays["center"], dtype=np.float64)
+    losses = np.array(facts["losses"])
+    learnt = learnt_of(
+        model,
+        learning_rate,
+        parameters,
+        Training(state, center, float(facts["scale"]), random_state),
+        arrays["usage"],
+        facts["n_rows"],
+        n_iter_=len(losses),
+        loss_curve_=losses,
+    )
+    return learnt, facts["feature_names"]
+
+
+# ------------------------------------------------------------------- the steps of preparing
+def _check(model, source, settings, ranks):
+    """Refuse an incomplete model, and ranks that are about to do different things."""
+    check_model(model)
+    data = {"dtype": source.dtype.name, "n_features": source.n_features}
+    check_agreement(ranks, settings.identity | data)
+
+
+def _checkpoint(model, source, settings, ranks, before):
+    if settings.checkpoint is None:
+        return None
+    start = None
+    if before:
+        start = [model.parameters(before.attributes, 1.0), dict(before.numbers(model))]
+    data = {"dtype": source.dtype.name, "n_features": source.n_features}
+    own = {"processes": ranks.size, "start": None if start is None else joblib.hash(start)}
+    path, every = settings.checkpoint, settings.checkpoint_every
+    return Checkpoint(path, every, settings.identity | data | own, settings.feature_names)
+
+
+def _measured(source, ranks, checkpoint=None, saved=None):
+    """The moments of the rows of all ranks, and the number of rows of each rank.
+
+    With a checkpoint, the rows are also compared with those that it was made from.
+    """
+    rows, checksum, checkpointed = source.survey(), Checksum(), ranks.share(bool(checkpoint))
+    if checkpointed:
+        rows = checksum.over(rows)
+    moments = Moments.merged(ranks.gather(Moments.of(rows)))
+    if checkpointed:
+        checksums, orders = ranks.gather(checksum.value), ranks.gather(source.order)
+        if ranks.rank == 0:
+            data = {"n_rows": moments.n_rows, "checksums": checksums, "orders": orders}
+            checkpoint.check_data(saved, data)
+    return moments, ranks.gather(source.n_rows)
+
+
+def _start(model, source, settings, scale, random_state, before):
+    """The parameters before the first step; `before` for a warm start."""
+    shape = settings.n_components, source.n_features
+    if before:
+        parameters = model.parameters(before.attributes, scale)
+        _check_warm(parameters["components"], shape)
+        return {name: array.astype(source.dtype) for name, array in parameters.items()}
+    if settings.dict_init is not None:
+        atoms = checked_atoms(settings.dict_init, shape, source.dtype)
+    else:
+        atoms = random_atoms(*shape, random_state, source.dtype)
+    return model.start(atoms)
+
+
+def _check_warm(atoms, shape):
+    if atoms.shape != shape:
+        raise ValueError(
+            f"warm_start needs data and n_components as in the last fit: components_ "
+            f"has shape {atoms.shape}, this fit needs {shape}. Set warm_start=False to start "
+            "afresh."
+        )
+    zero = np.flatnonzero(~atoms.any(axis=1))
+    if len(zero):
+        raise ValueError(
+            f"components_ has atoms of zeros (first: atom {zero[0]}), which point "
+            "nowhere, and warm_start cannot learn on from them: set warm_start=False, "
+            "and pass the others, with new ones in their place, as dict_init."
+        )
+
+
+def _running_mean(settings, training, mean, n_rows, n_before):
+    """The mean of all rows of a stream, these included."""
+    if not settings.center:
+        return np.zeros_like(mean)
+    if not n_before:
+        return mean
+    # Rows that are all the same have exactly the mean that they had.
+    return training.mean + n_rows / (n_rows + n_before) * (mean - training.mean)
+
+
+def _scale_of_stream(energy, n_rows, training, n_before):
+    """The scale of the data: that of the first rows of a stream, with these.
+
+    energy : sum of the squared distances of these rows from the mean
+    training : the one to go on with; None before the first step
+    """
+    if training is None:
+        return _scale(energy, n_rows)
+    if n_before >= _SCALE_ROWS or not energy:
+        return training.scale
+    return _scale(n_before * training.scale**2 + energy, n_before + n_rows)
+
+
+def _scale(energy, n_samples):
+    """The root mean squared norm of rows, 1 where all are zero."""
+    if not np.isfinite(energy):
+        raise ValueError(
+            "X is too large: its variance is more than float64 holds. Divide it by its "
+            "largest value, say."
+        )
+    return float(np.sqrt(energy / n_samples)) or 1.0
+
+
+def _energy_beyond_rounding(moments, center, dtype):
+    """The energy of rows around a running mean; 0 where it is only that of rounding."""
+    energy = moments.energy_around(center)
+    rounding = np.finfo(dtype).eps / 2 * np.linalg.norm(center)
+    return energy if energy > moments.n_rows * rounding**2 else 0.0

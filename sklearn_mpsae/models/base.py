@@ -1,0 +1,172 @@
+"""What a training asks of an encoder, and what it tells it at each step."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from .coder import Coder
+
+# Arrays by name: NumPy's outside of a training step, the kernels' kind within one.
+Parameters = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one training step does; learning/recipe.py makes it."""
+
+    rate: float
+    """Share of the learning rate."""
+    n_nonzero_coefs: float
+    """Steps of the pursuit, or active latents, in this training step."""
+    asked: float
+    """The number of non-zero codes that the training is to end with."""
+    sphere: bool
+    """Whether atoms stay on the unit sphere; else their norm is at most `max_norm`."""
+    max_norm: float
+    refine: bool
+    """Whether codes are those that `transform` will use."""
+    revive: bool
+    """Whether dead atoms are replaced."""
+
+
+class StepContext(NamedTuple):
+    """What a model is told of a training step."""
+
+    plan: Plan
+    dead: np.ndarray
+    """Indices of the dead atoms."""
+    numbers: dict[str, float]
+    """The model's numbers between steps (see `Model.first_numbers`), to be updated."""
+    ranks: Any
+    """learning.distributed.Alone or Ranks: each rank has some rows of the batch."""
+    scale: float = 1.0
+    """What the data were divided by."""
+    learning_rate: float = 1.0
+
+    def totals(self, *numbers) -> np.ndarray:
+        """Sums over ranks."""
+        return self.ranks.sum(np.array([float(number) for number in numbers]))
+
+
+class BatchResult(NamedTuple):
+    """What a model makes of one batch of n rows. Arrays of the kernels' kind."""
+
+    indices: Any
+    """(n, k) atoms of each row."""
+    values: Any
+    """(n, k) their codes."""
+    residual: Any
+    """(n, d) the batch minus its reconstruction."""
+    gradients: Parameters
+    """Of half the residual's energy, for each parameter, in the parameter's shape."""
+
+
+class Model(ABC):
+    """An encoder that can be trained. Children are frozen dataclasses of plain values.
+
+    Rows are centred and divided by the data's scale, except where a method takes a `scale`.
+
+    Shapes are words with a letter for each axis: "p" atoms, "d" features, "1" one. A
+    parameter of shape "pd" is a direction: a revived atom points it at a row. Other
+    parameters, as biases, then start at the mean of the living atoms'.
+    """
+
+    layout: ClassVar[Mapping[str, str]]
+    """The shape of each trained parameter. "components", the dictionary, is one of them."""
+
+    fitted: ClassVar[Mapping[str, str]]
+    """The shape of each fitted attribute that `attributes` gives; "" for a number."""
+
+    rate_factors: ClassVar[Mapping[str, float]] = {}
+    """Factors of the learning rate, for parameters that need another than 1."""
+
+    first_numbers: ClassVar[Mapping[str, float]] = {}
+    """The numbers that the model keeps between steps, and their first values."""
+
+    level: ClassVar[str | None] = None
+    """Which of these numbers an output must exceed to be a code; for models that steer."""
+
+    free_norms: ClassVar[bool] = False
+    """Whether norms of atoms may differ from 1 early in a fit."""
+
+    steers: bool = False
+    """Whether rows share their codes, so that only the average number is fixed."""
+
+    @abstractmethod
+    def start(self, atoms: np.ndarray) -> Parameters:
+        """The parameters before the first step, for these unit atoms (p, d)."""
+
+    @abstractmethod
+    def gradients(self, kernels, parameters: Parameters, X, step: StepContext) -> BatchResult:
+        """Encode a batch X (n, d), and differentiate its error by all parameters."""
+
+    def count(self, kernels, parameters: Parameters, X, level: float, step: StepContext) -> int:
+        """The number of codes that `transform` would find in X, with this level."""
+        raise NotImplementedError
+
+    @abstractmethod
+    def attributes(self, parameters: Parameters, numbers: dict, scale: float) -> dict:
+        """The fitted attributes, in units of the data: those that `fitted` names."""
+
+    @abstractmethod
+    def parameters(self, fitted: Mapping[str, Any], scale: float) -> Parameters:
+        """The parameters to train on from: the inverse of `attributes`."""
+
+    @abstractmethod
+    def coder(self, fitted: Mapping[str, Any], k: int | None, trained: float) -> Coder:
+        """What `transform` does.
+
+        Parameters
+        ----------
+        fitted : mapping
+            The fitted attributes, "intercept_" included.
+        k : int or None
+            The most codes that a row may have; None for what training led to.
+        trained : int or float
+            The number of codes of the training, per row or on average.
+        """
+
+
+def check_model(model: Model) -> None:
+    """Refuse a model that lacks something, by name.
+
+    Raises
+    ------
+    TypeError
+    """
+    name = type(model).__name__
+    for declared in ("layout", "fitted"):
+        if not hasattr(model, declared):
+            raise TypeError(
+                f"The model {name} declares no {declared!r}; see models.base.Model."
+            )
+    if "components" not in model.layout or "components_" not in model.fitted:
+        raise TypeError(f"The model {name} must lay out 'components' and fit 'components_'.")
+    if model.steers and type(model).count is Model.count:
+        raise TypeError(f"The model {name} steers its number of codes, and has no `count`.")
+    if model.steers and model.level not in model.first_numbers:
+        raise TypeError(
+            f"The model {name} steers its number of codes: `level` must name one of its "
+            f"first_numbers, not {model.level!r}."
+        )
+
+
+def check_result(model: Model, parameters: Parameters, result: BatchResult) -> None:
+    """Refuse gradients that do not match the parameters, by name.
+
+    Raises
+    ------
+    TypeError
+    """
+    shapes = {name: tuple(array.shape) for name, array in parameters.items()}
+    found = {name: tuple(array.shape) for name, array in result.gradients.items()}
+    if set(shapes) != set(model.layout) or found != shapes:
+        raise TypeError(
+            f"The model {type(model).__name__} lays out {dict(model.layout)}, starts with "
+            f"{shapes}, and has gradients {found}: names and shapes must agree."
+        )

@@ -297,7 +297,8 @@ class BaseSparseAutoencoder(BaseEncoder):
             checkpoint=self.checkpoint,
             checkpoint_every=self.checkpoint_every,
             random_state=self.random_state,
-            identity=self._identity(),
+            # It costs as much as some training steps.
+            identity=self._identity() if self.checkpoint or self.distributed else {},
             feature_names=None if names is None else list(map(str, names)),
         )
 

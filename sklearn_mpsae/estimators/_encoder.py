@@ -239,7 +239,7 @@ class BaseEncoder(
         X = tabled(X)
         codes = check_array(X, accept_sparse="csr", dtype=float_dtypes(X))
         components, intercept = (
-            self._learnt.attributes[name].astype(codes.dtype, copy=False)
+            vars(self)[name].astype(codes.dtype, copy=False)
             for name in ("components_", "intercept_")
         )
         if codes.shape[1] != len(components):
@@ -364,8 +364,8 @@ class BaseEncoder(
 
         Only of the codes that training led to: not of imported ones, nor of limited ones.
         """
-        trained = self._model().steers and self._learnt.training is not None
-        if not trained or self.transform_n_nonzero_coefs is not None:
+        limited = self._training is None or self.transform_n_nonzero_coefs is not None
+        if limited or not self._model().steers:
             yield None
             return
         counts, k = RowCounts(), self._n_trained()
@@ -401,7 +401,7 @@ class BaseEncoder(
     # ---------------------------------------------------------------- scikit-learn
     @property
     def _n_features_out(self):
-        return len(self._learnt.attributes["components_"])
+        return len(vars(self)["components_"])
 
     @property
     def _learnt(self) -> Learnt | None:

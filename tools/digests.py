@@ -36,6 +36,7 @@ import sys
 import tempfile
 import time
 import warnings
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +72,7 @@ UNUSED = np.concatenate(
 
 # Each goes with all estimators that have its parameters.
 VARIANTS = {
+    "": {},
     "average": {"sparsity": "average"},
     "average omp": {"sparsity": "average", "transform_algorithm": "omp"},
     "omp": {"transform_algorithm": "omp"},
@@ -83,6 +85,11 @@ VARIANTS = {
     "uncentred": {"center": False},
     "fractional": {"n_nonzero_coefs": 2.5},
     "prefixes": {"prefix_sizes": [6, 24]},
+    # 48 features: a Gram matrix is cheapest, or for 1024 atoms rows of one.
+    "wide": {"n_components": 64, "n_nonzero_coefs": 4},
+    "many atoms": {"n_components": 1024, "n_nonzero_coefs": 8},
+    # About 1000 steps.
+    "average long": {"sparsity": "average", "max_iter": None},
     "default sizes": {"n_components": None, "n_nonzero_coefs": None, "max_iter": None},
     **{
         f"unused atoms {what}": {"dead_atoms": what, "dict_init": UNUSED, "center": False}
@@ -90,8 +97,9 @@ VARIANTS = {
     },
 }
 # The variants that go through all ways of learning, the others through some.
-EVERY_WAY = ("", "average", "omp", "unused atoms revive", "unused atoms auxiliary")
-FIT_ONLY = ("default sizes", "average omp")  # the slow ones
+EVERY_WAY = ("", "wide", "average", "omp", "unused atoms revive", "unused atoms auxiliary")
+FIT_ONLY = ("default sizes", "average omp", "average long", "many atoms")  # the slow ones
+WIDE = ("wide", "many atoms")
 
 
 class InterruptedFitError(Exception):
@@ -120,11 +128,11 @@ class InterruptAfter:
                 raise InterruptedFitError
 
 
-def rows(dtype, seed=0, n_rows=320):
+def rows(dtype, n_features, seed=0, n_rows=320):
     """Rows of which most entries are zero, and the first one always."""
     rng = np.random.default_rng(seed)
-    X = rng.random((n_rows, N_FEATURES)) * (rng.random((n_rows, N_FEATURES)) < 0.4)
-    return (X * (np.arange(N_FEATURES) > 0)).astype(dtype)
+    X = rng.random((n_rows, n_features)) * (rng.random((n_rows, n_features)) < 0.4)
+    return (X * (np.arange(n_features) > 0)).astype(dtype)
 
 
 def in_batches(X, **options):
@@ -220,14 +228,10 @@ def _resumed(est, X, folder, meet=lambda: None):
     return est
 
 
-def resumed(est, X, more):
+def resumed(est, X, more, folder=None, meet=lambda: None):
     """After the second epoch."""
-    with tempfile.TemporaryDirectory() as folder:
-        return _resumed(est.set_callbacks(InterruptAfter(2)), X, folder)
-
-
-def resumed_by_ranks(est, X, more, folder, meet):
-    return _resumed(est.set_callbacks(InterruptAfter(2)), X, folder, meet)
+    with tempfile.TemporaryDirectory() as own:
+        return _resumed(est.set_callbacks(InterruptAfter(2)), X, folder or own, meet)
 
 
 def resumed_stream(est, X, more):
@@ -312,6 +316,7 @@ def results(est, X):
 
     return found | {
         "transform": lambda: est.transform(X),
+        "transform 100 rows": lambda: est.transform(few),
         "transform one row": lambda: est.transform(X[:1]),
         "transform CSR": lambda: with_params("transform", X, sparse_output=True),
         "transform 2 codes": lambda: with_params("transform", X, transform_n_nonzero_coefs=2),
@@ -343,14 +348,15 @@ def described(label, learn, X):
 
 
 def cases():
-    """(label, class, its parameters, way of learning, dtype) of all there is to record."""
+    """(label, class, its parameters, way of learning, kind of rows) of all to record."""
     public = (getattr(sklearn_mpsae, name) for name in sklearn_mpsae.__all__)
     for cls in public:
         if not (inspect.isclass(cls) and issubclass(cls, BaseEstimator)):
             continue
         accepted = set(cls().get_params())
         basics = BASICS if hasattr(cls, "partial_fit") else BASICS | SEARCH
-        for (variant, change), dtype in _product({"": {}} | VARIANTS, ("float32", "float64")):
+        for variant, dtype in itertools.product(VARIANTS, ("float32", "float64")):
+            change = VARIANTS[variant]
             if not accepted.issuperset(change):
                 continue
             if variant not in EVERY_WAY:
@@ -360,20 +366,16 @@ def cases():
             for way in ways:
                 name = way.__name__.replace("_", " ")
                 label = " ".join(filter(None, (cls.__name__, variant, dtype, name)))
-                yield label, cls, basics | change, way, dtype
-
-
-def _product(variants, dtypes):
-    return ((variant, dtype) for variant in variants.items() for dtype in dtypes)
+                kind = dtype, 4 * N_FEATURES if variant in WIDE else N_FEATURES
+                yield label, cls, basics | change, way, kind
 
 
 def record_alone(only):
     digests = {}
-    for label, cls, params, way, dtype in cases():
+    for label, cls, params, way, kind in cases():
         if only in label:
-            X, more = rows(dtype), rows(dtype, seed=1)
-            learn = lambda cls=cls, p=params, way=way, X=X, m=more: way(cls(**p), X, m)  # noqa: E731
-            digests |= described(label, learn, X)
+            X, more = rows(*kind), rows(*kind, seed=1)
+            digests |= described(label, partial(way, cls(**params), X, more), X)
     return digests
 
 
@@ -391,20 +393,17 @@ def record_rank(folder, only):
                 raise SystemExit(f"Rank {rank} was left alone.")
             time.sleep(0.001)
 
-    for number, (label, cls, params, way, dtype) in enumerate(cases()):
+    for number, (label, cls, params, way, kind) in enumerate(cases()):
         label = f"{label}, two ranks"
         if way not in IN_RANKS or only not in label:
             continue
-        X, more = (rows(dtype, seed=2 * i + rank, n_rows=160) for i in range(2))
+        X, more = (rows(*kind, seed=2 * i + rank, n_rows=160) for i in range(2))
 
-        def learn(cls=cls, params=params, way=way, X=X, more=more, number=number):
-            est = cls(**params, distributed=True)
-            if way is not resumed:
-                return way(est, X, more)
+        learn = partial(way, cls(**params, distributed=True), X, more)
+        if way is resumed:
             shared = folder / f"case {number}"
             shared.mkdir(exist_ok=True)
-            return resumed_by_ranks(est, X, more, shared, meet)
-
+            learn = partial(learn, folder=shared, meet=meet)
         meet()
         digests |= described(f"{label} (rank {rank})", learn, X)
     (folder / f"{rank}.json").write_text(json.dumps(digests))

@@ -14,7 +14,7 @@ docscrape = pytest.importorskip("numpydoc.docscrape")
 DOCS = Path(__file__).parents[1] / "docs"
 GUIDE = DOCS / "guide"
 
-VERDICTS = {"have", "better", "not"}
+VERDICTS = {"same", "extended", "not available"}
 
 
 # --------------------------------------------------------------------------- tables
@@ -163,12 +163,12 @@ def test_the_lists_are_those_of_the_packages(found, listed):
 
 
 @pytest.mark.parametrize("page", ["from_sklearn.md", "from_sae_libraries.md"])
-def test_each_row_says_have_better_or_not(page):
+def test_each_row_says_same_extended_or_not_available(page):
     """And why, unless it is the same."""
     table = rows((GUIDE / page).read_text())
     assert {verdict for *_, verdict, _ in table} == VERDICTS
     for theirs, ours, verdict, reason in table:
-        assert reason or (ours and verdict == "have"), theirs
+        assert reason or (ours and verdict == "same"), theirs
 
 
 # ------------------------------------------------------------------------- snippets

@@ -1,4 +1,4 @@
-"""What more codes and more atoms explain of rows that were not learnt from."""
+"""R² of held-out rows by the number of coefficients and of atoms."""
 
 import matplotlib.pyplot as plt
 from sklearn.datasets import load_digits
@@ -19,9 +19,9 @@ for n_components in sizes:
     if n_components in (32, 128, 512):
         axes[0].plot(range(1, 17), path, ".-", label=f"{n_components} atoms")
 for k, r2 in scores.items():
-    axes[1].plot(sizes, r2, ".-", label=f"{k} codes a row")
+    axes[1].plot(sizes, r2, ".-", label=f"k = {k}")
 axes[0].axvline(8, color="0.8", lw=1, zorder=0)
-axes[0].set(xlabel="codes a row (trained with 8)", ylabel="R² of test rows")
+axes[0].set(xlabel="non-zero coefficients per row (trained with 8)", ylabel="R² of test rows")
 axes[1].set(xlabel="atoms", xscale="log", xticks=sizes, xticklabels=sizes)
 axes[1].minorticks_off()
 for ax in axes:

@@ -31,8 +31,8 @@ for step, (atom, value) in enumerate(zip(taken, values, strict=True)):
     chosen.set_xlabel(f"{value:.1f} × atom {atom}")
     sum_so_far.imshow((X[ROW] - left).reshape(8, 8), cmap="gray_r", vmin=0, vmax=16)
     energy = np.sum((X[ROW] - sae.intercept_) ** 2)
-    sum_so_far.set_xlabel(f"left over: {np.sum(left**2) / energy:.2f}")
-names = ["what is left", "correlation\nwith each atom", "the largest\nis taken", "sum so far"]
+    sum_so_far.set_xlabel(f"residual energy: {np.sum(left**2) / energy:.2f}")
+names = ["residual", "correlation\nwith each atom", "part of the\nbest atom", "sum so far"]
 for ax, name in zip(axes[:, 0], names, strict=True):
     ax.set_ylabel(name)
 for ax in axes.flat:

@@ -50,6 +50,6 @@ for line, (name, row) in zip(axes, ROWS.items(), strict=True):
             at = at + step
         ax.plot(*row, "k*", ms=11)
         error = np.sum((row - at) ** 2) / np.sum(row**2)
-        ax.set_title(f"{coder}\nleft over: {error:.2f}", fontsize=9)
+        ax.set_title(f"{coder}\nresidual energy: {error:.2f}", fontsize=9)
         ax.set(xlim=(-0.1, 2.8), ylim=(-0.15, 1.0), aspect="equal", xticks=[], yticks=[])
     line[0].set_ylabel(name)

@@ -23,7 +23,7 @@ from ._compat import CallbackSupportMixin, Interval, StrOptions, align_sparse, c
 from ._learner import LearnerMixin
 from ._warn import warn as warn_of
 from .coding import Codes, save_codes
-from .coding.checks import as_whole, check_count, check_size
+from .coding.checks import as_whole, check_count, check_magnitude
 from .coding.codes import stack_csr, stack_dense
 from .coding.inputs import float_dtypes, in_words, tabled
 from .coding.kernels import open_kernels
@@ -374,7 +374,7 @@ class BaseSparseAutoencoder(
         with open_kernels(self.device, source.dtype) as kernels:
             encode = self._encoder(kernels, source.n_rows or _MANY_ROWS, k, source.dtype)
             for rows in source.chunks():
-                check_size(rows)
+                check_magnitude(rows)
                 for codes in encode(kernels.asarray(rows - center)):
                     part = Codes(*map(kernels.to_numpy, codes), len(self.components_))
                     yield rows[: len(part)], part

@@ -172,7 +172,7 @@ class BaseAverageSAE(BaseShallowSAE):
 
         def encode(X):
             for codes in kernels.above_in_parts(X, *weights, floor):
-                indices, values = kernels.by_size(*codes)
+                indices, values = kernels.by_value(*codes)
                 yield indices[:, :k], values[:, :k]
 
         return encode

@@ -20,7 +20,7 @@ from sklearn import config_context, get_config
 from sklearn.utils import check_array
 
 from ._compat import Method, array_namespace, convert_to_numpy, get_namespace_and_device
-from .coding.checks import check_size
+from .coding.checks import check_magnitude
 from .coding.inputs import float_dtypes, in_words, plain, tabled
 
 # A library and a device of it, both by name; None for NumPy, and for X of no library.
@@ -62,7 +62,7 @@ def as_rows(X: Any, name: str = "X", dtype: Any = None) -> np.ndarray:
         X = tabled(as_numpy(X))
         dtype = float_dtypes(X) if dtype is None else dtype
         X = check_array(X, dtype=dtype, order="C", input_name=name)
-    check_size(X, name)
+    check_magnitude(X, name)
     return X
 
 

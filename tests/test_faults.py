@@ -5,10 +5,12 @@ tests/test_distributed.py. Files that are damaged: tools/fuzz.py and the tests o
 """
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import joblib
 import numpy as np
@@ -16,6 +18,7 @@ import pytest
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 from sklearn.model_selection import GridSearchCV
 
+import sklearn_mpsae
 from sklearn_mpsae import MPSparseAutoencoder, TopKSAE
 
 FIT = """
@@ -58,6 +61,22 @@ def test_a_damaged_numba_cache_is_compiled_anew(undisturbed, tmp_path):
     for damaged, content in [(indices[1::2], b"garbage"), (codes, b"")]:
         used = [file for file in damaged if file.read_bytes() != content]
         assert len(used) > len(damaged) / 2
+
+
+def test_a_changed_file_of_loops_makes_the_numba_cache_stale(tmp_path):
+    """That of loops in the other files, too: their code has the changed functions in it."""
+    package = Path(sklearn_mpsae.__file__).parent
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(package, tmp_path / package.name, ignore=ignored)
+    environment = {"NUMBA_CACHE_DIR": str(tmp_path / "cache"), "PYTHONPATH": str(tmp_path)}
+    hits = """
+from sklearn_mpsae.coding.kernels.loops import pick_rows
+print(sum(pick_rows.stats.cache_hits.values()))
+"""
+    assert [run(FIT + hits, **environment).split()[-1] for _ in range(2)] == ["0", "1"]
+    (changed,) = tmp_path.rglob("loops/bfloat16.py")
+    changed.write_text(changed.read_text() + "# Another version.\n")
+    assert run(FIT + hits, **environment).split()[-1] == "0"
 
 
 def test_no_folder_for_the_numba_cache(undisturbed):

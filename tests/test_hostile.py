@@ -12,7 +12,7 @@ from hostile import REFUSED, ROUNDED, SAME, TOO_SMALL, quietly
 from scipy import sparse
 
 from sklearn_mpsae.coding import matching_pursuit, orthogonal_matching_pursuit
-from sklearn_mpsae.coding.checks import check_size
+from sklearn_mpsae.coding.checks import check_magnitude
 
 METHODS = ("fit", "partial_fit", "transform", "score")
 
@@ -81,9 +81,9 @@ def test_a_variance_too_small_to_be_told_is_refused(Estimator, case, small):
 
 @pytest.mark.parametrize("sign", [-1, 1])
 def test_the_largest_values_that_are_taken(sign):
-    check_size(np.array([[0.0, sign * 1e150]]))
+    check_magnitude(np.array([[0.0, sign * 1e150]]))
     with pytest.raises(ValueError, match=r"X has values beyond 1e\+150"):
-        check_size(np.array([[0.0, sign * 1.001e150]]))
+        check_magnitude(np.array([[0.0, sign * 1.001e150]]))
 
 
 @pytest.mark.parametrize("exponent", [-450, -100, 100, 450])

@@ -8,8 +8,10 @@ import torch
 
 from sklearn_mpsae.coding import kernels as coding_kernels
 from sklearn_mpsae.coding.kernels import gram_rows, loops
+from sklearn_mpsae.coding.kernels.loops.pursuit import _best_of_coarse
 from sklearn_mpsae.coding.kernels.native import NativeKernels
 from sklearn_mpsae.coding.kernels.tensor import TensorKernels
+from sklearn_mpsae.coding.kernels.verbs import Kernels
 from sklearn_mpsae.coding.unit import unit_rows
 
 DTYPES = pytest.mark.parametrize(("dtype", "tol"), [(np.float64, 1e-12), (np.float32, 2e-5)])
@@ -53,17 +55,50 @@ def dense(indices, values, p):
     return out
 
 
-def test_both_sets_have_the_same_verbs():
-    """With the same arguments."""
-    native, tensor = (
-        {
-            name: inspect.signature(verb).parameters.keys()
-            for name, verb in vars(cls).items()
-            if inspect.isfunction(verb) and not name.startswith("_")
+def verbs_of(cls):
+    """The parameters of each verb, with what kind they are and their defaults."""
+    return {
+        name: [each.replace(annotation=each.empty) for each in parameters.values()]
+        for name, verb in vars(cls).items()
+        if inspect.isfunction(verb) and not name.startswith("_")
+        for parameters in [inspect.signature(verb).parameters]
+    }
+
+
+@pytest.mark.parametrize("cls", [NativeKernels, TensorKernels])
+def test_kernels_have_the_verbs_of_their_contract(cls):
+    """All of them and no others, with the same parameters, described in one place."""
+    assert verbs_of(cls) == verbs_of(Kernels)
+    for name in verbs_of(Kernels):
+        assert vars(Kernels)[name].__doc__
+        assert not vars(cls)[name].__doc__
+
+
+def test_the_contract_says_which_answers_are_buffers(rng):
+    """The next call of the verb overwrites them, and no other answer."""
+    X, W = rng.standard_normal((9, 11)), rng.standard_normal((20, 11))
+    with NativeKernels() as kernels:
+        stops = {"tol": 0, "threshold": 0, "positive": True}
+        codes = kernels.matching_pursuit(X, W, None, 3, **stops)
+        bias, G = np.zeros(20), W @ W.T
+        calls = {
+            "gram": lambda: [kernels.gram(W)],
+            "matching_pursuit": lambda: kernels.matching_pursuit(X, W, G, 3, **stops),
+            "blocked_pursuit": lambda: kernels.blocked_pursuit(X, W, 3, **stops),
+            "coarse_pursuit": lambda: kernels.coarse_pursuit(X, W, 3, **stops),
+            "orthogonal_pursuit": lambda: kernels.orthogonal_pursuit(X, W, G, 3, **stops),
+            "top_k": lambda: kernels.top_k(X, W, bias, 3, positive=True),
+            "above": lambda: kernels.above(X, W, bias, bias),
+            "batch_top_k": lambda: kernels.batch_top_k(X, W, bias, 20)[:2],
+            "by_value": lambda: kernels.by_value(*codes),
+            "decode": lambda: [kernels.decode(*codes, W)],
+            "gather_dot": lambda: [kernels.gather_dot(X, W, codes[0])],
+            "scatter_outer": lambda: [kernels.scatter_outer(*codes, X, 20)],
+            "pursuit_gradient": lambda: kernels.pursuit_gradient(X, W, *codes),
         }
-        for cls in (NativeKernels, TensorKernels)
-    )
-    assert native == tensor
+        for name, verb in calls.items():
+            shared = [np.shares_memory(a, b) for a, b in zip(verb(), verb(), strict=True)]
+            assert set(shared) == {"A buffer" in vars(Kernels)[name].__doc__}, name
 
 
 # ------------------------------------------------------------------------------- valuing
@@ -182,8 +217,8 @@ def test_batch_top_k_of_equal_outputs(kernels):
         assert (np.count_nonzero(values), threshold, next_one) == (n_taken, smallest, below)
 
 
-def test_by_size(kernels, codes):
-    indices, values = call(kernels, "by_size", *codes)
+def test_by_value(kernels, codes):
+    indices, values = call(kernels, "by_value", *codes)
     order = np.argsort(-codes[1], axis=1, kind="stable")
     np.testing.assert_array_equal(indices, np.take_along_axis(codes[0], order, 1))
     np.testing.assert_array_equal(values, np.take_along_axis(codes[1], order, 1))
@@ -378,9 +413,9 @@ def test_a_coarse_choice_is_settled_by_exact_values_and_then_by_the_lowest_index
     np.maximum.at(top, np.arange(150) % 64, np.abs(c))
     for residual, expected in [([1, 1, 0], 10), ([0, 1, 0], 10), ([1, 0, 0], 140)]:
         residual = sign * np.array(residual, float)
-        found, value = loops._best_of_coarse(c, 70, top, positive, 1.0, residual, W)
+        found, value = _best_of_coarse(c, 70, top, positive, 1.0, residual, W)
         assert found == expected
         assert value == pytest.approx(W[expected] @ residual)
     # Beyond the rounding, no exact value is asked for.
     c[140] = sign * 0.99
-    assert loops._best_of_coarse(c, 70, top, positive, 1.0, np.array([1.0, 0, 0]), W)[0] == 10
+    assert _best_of_coarse(c, 70, top, positive, 1.0, np.array([1.0, 0, 0]), W)[0] == 10

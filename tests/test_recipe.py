@@ -405,12 +405,12 @@ def test_a_team_shares_what_is_worth_it_evenly(monkeypatch, size):
     monkeypatch.setattr(team, "n_threads", lambda: size)
     with team.Team() as here:
         parts = []
-        here.share(lambda start, stop: parts.append((start, stop)), 10, 1)
+        here.run(lambda start, stop: parts.append((start, stop)), 10, 1)
         assert parts == [(0, 10)]
         parts.clear()
-        here.share(lambda start, stop: parts.append((start, stop)), 10, 1e9)
+        here.run(lambda start, stop: parts.append((start, stop)), 10, 1e9)
         share = -(-10 // size)
         assert sorted(parts) == [(i, min(i + share, 10)) for i in range(0, 10, share)]
         parts.clear()
-        here.share(lambda start, stop: parts.append((start, stop)), 10, 1e9, chunk=4)
+        here.run(lambda start, stop: parts.append((start, stop)), 10, 1e9, chunk=4)
         assert sorted(parts) == [(0, 4), (4, 8), (8, 10)]

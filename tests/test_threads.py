@@ -1,8 +1,11 @@
 """Threads follow the limits of whoever runs the fit: joblib, threadpoolctl."""
 
+import importlib
+import itertools
 import os
 import threading
 import time
+from pathlib import Path
 
 import joblib
 import numpy as np
@@ -183,8 +186,11 @@ def test_limits_are_what_they_were_after_an_error_in_the_middle(
 
 
 def test_compiled_loops_let_go_of_pythons_lock():
-    compiled = [each for each in vars(loops).values() if isinstance(each, Dispatcher)]
-    assert compiled
+    files = [each.stem for each in Path(loops.__file__).parent.glob("[!_]*.py")]
+    modules = [importlib.import_module(f"{loops.__name__}.{name}") for name in files]
+    found = [vars(module).values() for module in modules]
+    compiled = {each for each in itertools.chain(*found) if isinstance(each, Dispatcher)}
+    assert compiled > {getattr(loops, name) for name in loops.__all__}
     assert all(each.targetoptions["nogil"] for each in compiled)
 
 
@@ -237,9 +243,9 @@ def test_threads_are_woken_where_the_work_pays(monkeypatch, rng, work, n, p, d, 
     X, W = rng.standard_normal((n, d)), rng.standard_normal((p, d))
     codes = rng.integers(p, size=(n, k)).astype(np.int32), rng.random((n, k))
     shared = []
-    share = team.Team.share
+    run = team.Team.run
     monkeypatch.setattr(
-        team.Team, "share", lambda *args, **kw: shared.append(args) or share(*args, **kw)
+        team.Team, "run", lambda *args, **kw: shared.append(args) or run(*args, **kw)
     )
     with NativeKernels() as kernels:
         pool = kernels._team._pool = CountingPool(kernels._team._pool)

@@ -66,7 +66,7 @@ def broken(verb, how):
         result = verb(*args, **kwargs)
         if verb.__name__ == "adam_step":  # in place
             args[1][:] = 1.01 * args[1]
-        if verb.__name__ == "by_size":
+        if verb.__name__ == "by_value":
             return tuple(spoilt(part, by="order") for part in result)
         return spoilt(result)
 

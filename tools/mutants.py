@@ -40,7 +40,7 @@ from coverage import CoverageData
 ROOT = Path(__file__).parents[1]
 CODING, LEARNING = "sklearn_mpsae/coding", "sklearn_mpsae/learning"
 # The compiled loops run as plain Python: compiling each mutant would take a minute.
-LOOPS = f"{CODING}/kernels/loops.py"
+LOOPS = f"{CODING}/kernels/loops/"
 # Triton compiles the source of its kernels, line by line, itself.
 LEFT_OUT = f"{CODING}/kernels/fused.py"
 BITS = ("BitOr", "BitAnd", "BitXor", "LShift", "RShift", "Invert")
@@ -102,7 +102,7 @@ def mutants():
 def is_left_out(spec):
     if any(name in spec.operator_name for name in BITS):
         return True
-    if spec.module_path == ROOT / LOOPS and "RemoveDecorator" in spec.operator_name:
+    if module_of(spec).startswith(LOOPS) and "RemoveDecorator" in spec.operator_name:
         return True  # Where the loops run as plain Python, numba's decorators do nothing.
     text = first_line(spec)[spec.start_pos[1] :]
     if "NumberReplacer" in spec.operator_name:
@@ -234,12 +234,12 @@ def around(line, tree):
 def survives(spec, folder, reach):
     module = module_of(spec)
     path = folder / module
-    tests, expected = reach[module == LOOPS].tests(module, spec.start_pos[0])
+    tests, expected = reach[module.startswith(LOOPS)].tests(module, spec.start_pos[0])
     code = path.read_text()
     mutant = mutated(spec, code)
     path.write_text(mutant)
     start = time.monotonic()
-    process = started(folder, module == LOOPS, tests)
+    process = started(folder, module.startswith(LOOPS), tests)
     try:
         survived = process.wait(4 * expected + 60) == 0
     except subprocess.TimeoutExpired:

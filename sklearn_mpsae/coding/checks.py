@@ -53,7 +53,7 @@ def check_unmasked(X) -> None:
         )
 
 
-def check_size(X: np.ndarray, name: str = "X") -> None:
+def check_magnitude(X: np.ndarray, name: str = "X") -> None:
     """Refuse rows whose energy would overflow, which would look like rows without codes.
 
     X : finite rows

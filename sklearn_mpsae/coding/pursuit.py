@@ -12,7 +12,7 @@ from sklearn import config_context
 from sklearn.utils import check_array
 
 from .._compat import Interval, validate_parameter_constraints
-from .checks import check_size
+from .checks import check_magnitude
 from .codes import Codes
 from .inputs import float_dtypes, tabled
 from .kernels import open_kernels
@@ -319,7 +319,7 @@ def _encode(X, dictionary, k, device, *, orthogonal, **options):
             "The atoms of dictionary must have unit norm: divide it by "
             "np.linalg.norm(dictionary, axis=1, keepdims=True)."
         )
-    check_size(X)
+    check_magnitude(X)
     with open_kernels(device, X.dtype) as kernels:
         k = min(k, len(W)) if orthogonal else k
         arrays = map(kernels.asarray, (X, W))

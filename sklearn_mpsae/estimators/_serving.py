@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 
 from ..coding import Codes
-from ..coding.checks import check_size
+from ..coding.checks import check_magnitude
 from ..coding.inputs import computed_dtype, plain
 from ..coding.kernels import open_kernels
 from ..models.coder import Coder
@@ -58,7 +58,7 @@ class ServingCoder:
         X = np.ascontiguousarray(X, computed_dtype(X.dtype))
         if not np.isfinite(X).all():
             raise ValueError("Rows contain NaN or infinity: remove or mend them.")
-        check_size(X)
+        check_magnitude(X)
         with self._lock:
             if self._open is None:
                 raise RuntimeError("Use it within `with estimator.coder() as encode:`.")

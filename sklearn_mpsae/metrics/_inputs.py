@@ -9,7 +9,7 @@ from sklearn.utils import check_array, gen_batches
 
 from .._array_api import as_numpy, as_rows
 from ..coding import Codes
-from ..coding.checks import check_size
+from ..coding.checks import check_magnitude
 
 # Codes in any form, for type checkers.
 CodesLike = Codes | ArrayLike | sparse.sparray | sparse.spmatrix
@@ -143,7 +143,7 @@ def csr(part, name="codes") -> sparse.csr_array:
         codes = sparse.csr_array(part)
         codes.sum_duplicates()
         codes.eliminate_zeros()
-    check_size(codes.data, name)
+    check_magnitude(codes.data, name)
     return codes
 
 
@@ -159,7 +159,7 @@ def slots(part, n_slots, name="codes") -> tuple[np.ndarray, np.ndarray]:
     """
     if isinstance(part, Codes):
         _check_finite(part.values, name)
-        check_size(part.values, name)
+        check_magnitude(part.values, name)
         return part.indices, part.values.astype(np.float64)
     return sorted_slots(csr(part, name), n_slots)
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..coding import Codes
-from ..coding.checks import check_size
+from ..coding.checks import check_magnitude
 from ..coding.kernels import open_kernels
 from ..learning.batches import Moments
 from .coder import Coder
@@ -66,7 +66,7 @@ def coded(coder: Coder, source, device: str, watch: Watch = None) -> Iterator[Co
         encode = coder.open(kernels, source.n_rows or _MANY_ROWS)
         dictionary = kernels.asarray(coder.components)
         for rows in source.chunks():
-            check_size(rows)
+            check_magnitude(rows)
             rest = CodedRows(
                 rows, kernels.asarray(rows - coder.intercept), None, None, dictionary, kernels
             )

@@ -154,7 +154,7 @@ class ShallowCoder(Coder):
 
         def encode(X):
             for codes in kernels.above_in_parts(X, *weights, floor):
-                indices, values = kernels.by_size(*codes)
+                indices, values = kernels.by_value(*codes)
                 yield indices[:, : self.k], values[:, : self.k]
 
         return encode

@@ -8,18 +8,22 @@ reference
     The definition: short, slow, differentiable. The other two are tested against it, on
     values and on gradients.
 
-`native` and `tensor` are the same set of verbs; what each does is written in `native`.
+`native` and `tensor` are the same set of verbs; `verbs.Kernels` is their contract.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+if TYPE_CHECKING:
+    from .verbs import Kernels
 
-def open_kernels(device: str, dtype: np.dtype):
+
+def open_kernels(device: str, dtype: np.dtype) -> Kernels:
     """The kernels for a device, as a context manager.
 
     Parameters

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import cache
+from pathlib import Path
 
 import numba
 from numba.core.caching import FunctionCache
@@ -30,6 +32,13 @@ def jit(function):
 class _Cache(FunctionCache):
     """numba's cache. A damaged file is as good as none, and a full disk no reason to stop."""
 
+    def __init__(self, function):
+        super().__init__(function)
+        # numba looks at a function's own file only, but the compiled code contains the
+        # functions that it calls, also those of other files.
+        index = self._cache_file
+        index._source_stamp = index._source_stamp, _stamp_of_loops()
+
     def load_overload(self, sig, target_context):
         try:
             return super().load_overload(sig, target_context)
@@ -41,3 +50,10 @@ class _Cache(FunctionCache):
     def save_overload(self, sig, data):
         with suppress(OSError):
             super().save_overload(sig, data)
+
+
+@cache
+def _stamp_of_loops():
+    """Changes with every file of compiled loops."""
+    files = sorted(Path(__file__).with_name("loops").glob("*.py"))
+    return [(file.name, (stat := file.stat()).st_mtime, stat.st_size) for file in files]

@@ -82,7 +82,7 @@ def value(X, W, indices, chosen, least, *, positive):
 
 
 def pursuit_gradient(X, W, indices, values):
-    """Residuals and the gradient of the unrolled pursuit: see `native.py`."""
+    """Residuals and the gradient of the unrolled pursuit: see `Kernels`."""
     (n, d), k = X.shape, indices.shape[1]
     residual, gradient = torch.empty_like(X), torch.zeros_like(W)
     width = triton.next_power_of_2(d)
@@ -172,7 +172,7 @@ def _pursue_on_chip(
     atoms = tl.arange(0, WIDTH)
     c = tl.load(C + row * p + atoms, mask=atoms < p, other=0)
     remaining = tl.load(stops + 3 * row)
-    floor = tl.load(stops + 3 * row + 1)
+    enough = tl.load(stops + 3 * row + 1)
     least = tl.load(stops + 3 * row + 2)
     i, v = _best(c, atoms, positive)
     square = v.to(tl.float64) * v
@@ -180,7 +180,7 @@ def _pursue_on_chip(
     if SLOTS > 0:
         slots = tl.arange(0, SLOTS)
         taken = tl.full((SLOTS,), -1, tl.int32)
-    while (t < k) & (remaining > floor) & (square > least):
+    while (t < k) & (remaining > enough) & (square > least):
         tl.store(indices + row * k + t, i.to(tl.int64))
         tl.store(values + row * k + t, v)
         remaining -= square * (2 - tl.load(weights + i))
@@ -225,7 +225,7 @@ def _pursue_in_tiles(
 ):
     row = tl.program_id(0).to(tl.int64)
     remaining = tl.load(stops + 3 * row)
-    floor = tl.load(stops + 3 * row + 1)
+    enough = tl.load(stops + 3 * row + 1)
     least = tl.load(stops + 3 * row + 2)
     c = C + row * p
     i, v = _sweep(c, G, tl.load(c) * 0, p, positive, WIDTH)
@@ -234,7 +234,7 @@ def _pursue_in_tiles(
     if SLOTS > 0:
         slots = tl.arange(0, SLOTS)
         taken = tl.full((SLOTS,), -1, tl.int32)
-    while (t < k) & (remaining > floor) & (square > least):
+    while (t < k) & (remaining > enough) & (square > least):
         tl.store(indices + row * k + t, i.to(tl.int64))
         tl.store(values + row * k + t, v)
         remaining -= square * (2 - tl.load(weights + i))
@@ -252,7 +252,7 @@ def _pursue_in_tiles(
 def _sweep(c, g, v, p, positive: tl.constexpr, WIDTH: tl.constexpr):
     """Subtract v * g from c, in memory, and in the same pass find the best entry.
 
-    Entries WIDTH apart share a running best, as in `loops.py`.
+    Entries WIDTH apart share a running best, as in `loops/pursuit.py`.
     """
     lanes = tl.arange(0, WIDTH)
     best = tl.zeros((WIDTH,), v.dtype)
@@ -307,7 +307,7 @@ def _value(
 
 @triton.jit
 def _unroll(X, W, indices, values, R, parts, d, k, WIDTH: tl.constexpr):
-    """The recursion of `native.py`'s `pursuit_gradient`, one row to a program.
+    """The recursion of `Kernels.pursuit_gradient`, one row to a program.
 
     Each slot's part of the gradient goes to its own row of `parts`; zeros for a slot
     without a value.

@@ -73,7 +73,7 @@ class GramRows:
             self._tile(A[i], W[j], out[i, j])
 
         cost = min(len(A), _TILE_ROWS) * min(p, _TILE_ATOMS) * d
-        self._team.share(work, len(tiles), cost, chunk=1)
+        self._team.run(work, len(tiles), cost, chunk=1)
 
     def _tile(self, A, B, out):
         np.matmul(A, B.T, out=out)
@@ -113,7 +113,7 @@ class CoarseGramRows(GramRows):
             i, j = tiles[a]
             self._product(W[i], W[j], self.rows[i, j], self.rows[j, i])
 
-        self._team.share(work, len(tiles), min(p, size) ** 2 * W.shape[1], chunk=1)
+        self._team.run(work, len(tiles), min(p, size) ** 2 * W.shape[1], chunk=1)
         self.place[:] = np.arange(p)
         self._n_held = p
 
@@ -127,9 +127,7 @@ class CoarseGramRows(GramRows):
 
     def _rounded(self, A):
         out = np.empty(A.shape, np.uint16)
-        self._team.share(
-            lambda a, b: loops.round_rows(A[a:b], out[a:b]), len(A), 2 * A.shape[1]
-        )
+        self._team.run(lambda a, b: loops.round_rows(A[a:b], out[a:b]), len(A), 2 * A.shape[1])
         return out
 
 

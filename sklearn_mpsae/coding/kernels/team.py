@@ -40,7 +40,7 @@ class Team:
         finally:
             _one_blas_thread.release()
 
-    def share(self, work, n: int, cost: float, *, chunk: int | None = None) -> None:
+    def run(self, work, n: int, cost: float, *, chunk: int | None = None) -> None:
         """Run work(start, stop) over range(n), `chunk` items at a time.
 
         cost : scalar operations per item, to see whether threads pay
@@ -50,12 +50,12 @@ class Team:
         chunk = chunk or -(-n // threads)
         starts = range(0, n, chunk)
         stops = [min(start + chunk, n) for start in starts]
-        run = map if threads == 1 else self._pool.map
-        deque(run(work, starts, stops), maxlen=0)
+        map_ = map if threads == 1 else self._pool.map
+        deque(map_(work, starts, stops), maxlen=0)
 
 
 class _BlasLimit:
-    """BLAS at one thread while anybody wants it so; as it was when the last one leaves."""
+    """Limits the BLAS to one thread while a team exists; the last team lifts the limit."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

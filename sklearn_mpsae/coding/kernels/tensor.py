@@ -1,4 +1,4 @@
-"""The kernels on torch tensors, for every device but the CPU: same verbs as `native`.
+"""The kernels on torch tensors, for every device but the CPU.
 
 Written without autograd: every gradient is explicit, and grad mode, default dtype and
 random generators of torch are left alone. Results do not depend on timing, on CUDA either.
@@ -15,13 +15,15 @@ import torch
 
 from ..._warn import warn
 from .budget import GRAM_BYTES, even_parts
+from .least_squares import dependent, independent, nonnegative_refit
+from .stopping import Stop, matching_stop
 
 # Correlations of so many bytes at a time: large enough to fill a device.
 _CHUNK_BYTES = 1 << 28
 
 
 class TensorKernels:
-    """The verbs of the engine on tensors of one device."""
+    """The verbs of the engine on tensors of one device; see `verbs.Kernels`."""
 
     def __init__(self, device: str, dtype: np.dtype) -> None:
         try:
@@ -65,12 +67,13 @@ class TensorKernels:
         return W @ W.T
 
     def matching_pursuit(self, X, W, G, k, *, tol, threshold, positive, atol=0.0, once=False):
-        stop = tol, threshold, _late(k, atol, X)
+        stop = matching_stop(tol, threshold, atol, k, _eps(X))
         codes = self._in_chunks(self._pursue, X, W, G, k, stop, positive, once)
         return _ended(X, W, *codes, atol)
 
     def blocked_pursuit(self, X, W, k, *, tol, threshold, positive, atol=0.0, once=False):
-        G, stop = _GramRows(W, _product), (tol, threshold, _late(k, atol, X))
+        G = _GramRows(W, _product)
+        stop = matching_stop(tol, threshold, atol, k, _eps(X))
         codes = self._in_chunks(self._pursue, X, W, G, k, stop, positive, once)
         return _ended(X, W, *codes, atol)
 
@@ -80,7 +83,7 @@ class TensorKernels:
         else:
             G = _GramRows(W, _coarse_product)
         # Coarse correlations do not tell when a row comes within atol; `_ended` does.
-        stop = tol, threshold, (0.0, 0.0)
+        stop = Stop(tol, threshold)
         indices, values = self._in_chunks(
             self._pursue, X, W, G, k, stop, positive, once, _coarse_product
         )
@@ -89,7 +92,7 @@ class TensorKernels:
 
     def orthogonal_pursuit(self, X, W, G, k, *, tol, threshold, positive, atol=0.0):
         pursue = self._orthogonal_positive if positive else self._orthogonal
-        return self._in_chunks(pursue, X, W, G, k, (tol, threshold, (atol, 0.0)))
+        return self._in_chunks(pursue, X, W, G, k, Stop(tol, threshold, atol))
 
     def _in_chunks(self, pursue, X, W, *args):
         rows = max(1, _CHUNK_BYTES // (len(W) * X.element_size()))
@@ -102,9 +105,9 @@ class TensorKernels:
         C = (product or _product)(X, W)
         weights = _energies(W)
         energy = _energies(X)
-        floor, least = _stops(energy, *stop, X)
+        enough, least = _stops(energy, stop, X)
         if self._fused and isinstance(G, torch.Tensor):
-            stops = torch.stack([energy, floor, least], dim=1)
+            stops = torch.stack([energy, enough, least], dim=1)
             arrays = C.contiguous(), G.contiguous(), stops, weights
             return self._fused.pursue(*arrays, k, positive=positive, once=once)
         indices, values = _empty_codes(len(X), k, C)
@@ -112,7 +115,7 @@ class TensorKernels:
         running = torch.ones_like(energy, dtype=torch.bool)
         R = X.clone() if G is None else None
         for t in range(k):
-            i, v, running = _pick(C, remaining, floor, least, positive, running)
+            i, v, running = _pick(C, remaining, enough, least, positive, running)
             if once:
                 running = running & ~(indices[:, :t] == i[:, None]).any(1)
             indices[:, t], values[:, t] = i, v
@@ -127,11 +130,11 @@ class TensorKernels:
         return indices, values
 
     def _orthogonal(self, X, W, G, k, stop):
-        """Gram-Schmidt in the Gram domain: see `loops.py`."""
+        """Gram-Schmidt in the Gram domain: see `loops/orthogonal.py`."""
         n = len(X)
         indices, _ = _empty_codes(n, k, X)
         energy = _energies(X)
-        floor, least = _stops(energy, *stop, X)
+        enough, least = _stops(energy, stop, X)
         remaining = energy.clone()
         running = torch.ones_like(energy, dtype=torch.bool)
         C = X @ W.T
@@ -140,12 +143,12 @@ class TensorKernels:
         b = X.new_zeros((n, k))
         rows = torch.arange(n, device=X.device)
         for t in range(k):
-            i, v, running = _pick(C, remaining, floor, least, False, running)
+            i, v, running = _pick(C, remaining, enough, least, False, running)
             g = G[i]
             along = Q[:t, rows, i]
             own = g[rows, i]
             square = own - (along**2).sum(0)
-            running = running & (square > _dependent(X) * own)
+            running = running & (square > dependent(X) * own)
             pivot = torch.where(running, square, 1).sqrt()
             L[:, t, :t] = along.T
             L[:, t, t] = pivot
@@ -159,19 +162,19 @@ class TensorKernels:
         return indices, values
 
     def _orthogonal_positive(self, X, W, G, k, stop):
-        """Lawson and Hanson's active set stopped at k atoms: see `loops.py`."""
+        """Lawson and Hanson's active set stopped at k atoms: see `loops/orthogonal.py`."""
         n = len(X)
         indices, values = _empty_codes(n, k, X)
         active = torch.zeros_like(values, dtype=torch.bool)
         energy = _energies(X)
-        floor, least = _stops(energy, *stop, X)
+        enough, least = _stops(energy, stop, X)
         remaining = energy.clone()
         running = torch.ones_like(energy, dtype=torch.bool)
         start = X @ W.T
         C = start
         for _ in range(2 * k):
             running = running & ~active.all(1)
-            i, _, running = _pick(C, remaining, floor, least, True, running)
+            i, _, running = _pick(C, remaining, enough, least, True, running)
             if not running.any():
                 break
             rows = running.nonzero()[:, 0]
@@ -180,11 +183,11 @@ class TensorKernels:
             active[rows, slot] = True
             selected = G[indices[rows][:, :, None], indices[rows][:, None, :]]
             target = start[rows[:, None], indices[rows]]
-            fine = _independent(selected, active[rows], slot)
+            fine = independent(selected, active[rows], slot)
             active[rows[~fine], slot[~fine]] = False
             running[rows[~fine]] = False
             rows, selected, target = rows[fine], selected[fine], target[fine]
-            values[rows], active[rows] = _nonnegative_refit(
+            values[rows], active[rows] = nonnegative_refit(
                 selected, target, values[rows], active[rows]
             )
             fit = torch.einsum("nk,nkp->np", values[rows], G[indices[rows]])
@@ -231,7 +234,7 @@ class TensorKernels:
         numbers = float(smallest), float(next_one), int((level < C).sum())
         return *_slots(C, floor), *numbers
 
-    def by_size(self, indices, values):
+    def by_value(self, indices, values):
         values, order = torch.sort(values, dim=1, descending=True, stable=True)
         return indices.gather(1, order), values
 
@@ -382,24 +385,23 @@ def _energies(X):
     return torch.linalg.vector_norm(X, dim=1, dtype=dtype) ** 2
 
 
-def _late(k, atol, X):
-    """See `native.py`."""
-    return atol, 4 * k * torch.finfo(X.dtype).eps
+def _eps(X):
+    return torch.finfo(X.dtype).eps
 
 
-def _stops(energy, tol, threshold, late, X):
+def _stops(energy, stop, X):
     """Where rows stop: see `native.py`."""
-    floor = tol * energy if tol else torch.full_like(energy, -torch.inf)
-    atol, share = late
-    if atol:
-        below = (1 - torch.finfo(energy.dtype).eps) * energy
-        floor = torch.maximum(floor, torch.minimum(atol - share * energy, below))
-    return floor, _least(energy, threshold, X)
+    enough = stop.tol * energy if stop.tol else torch.full_like(energy, -torch.inf)
+    if stop.atol:
+        below = (1 - _eps(energy)) * energy
+        within = torch.minimum(stop.atol - stop.slack * energy, below)
+        enough = torch.maximum(enough, within)
+    return enough, _least(energy, stop.threshold, X)
 
 
 def _least(energy, threshold, X):
     """The squared correlation that an atom must have more of."""
-    noise = (4 * torch.finfo(X.dtype).eps) ** 2
+    noise = (4 * _eps(X)) ** 2
     return (noise * energy).clamp(min=threshold**2)
 
 
@@ -415,51 +417,11 @@ def _ended(X, W, indices, values, atol):
     return torch.where(values != 0, indices, 0), values
 
 
-def _pick(C, remaining, floor, least, positive, running):
+def _pick(C, remaining, enough, least, positive, running):
     """The best atom of each running row, its correlation, and which rows still run."""
     i = (C if positive else C.abs()).argmax(1)
     v = C.gather(1, i[:, None])[:, 0]
-    running = running & (remaining > floor) & (v.to(floor.dtype) ** 2 > least)
+    running = running & (remaining > enough) & (v.to(enough.dtype) ** 2 > least)
     if positive:
         running = running & (v > 0)
     return torch.where(running, i, 0), torch.where(running, v, 0), running
-
-
-def _dependent(X):
-    """An atom with less than this share of its energy outside a span lies in the span."""
-    return 32 * torch.finfo(X.dtype).eps
-
-
-def _masked(selected, active):
-    """The Gram matrix of the active slots, the identity elsewhere."""
-    both = active[:, :, None] & active[:, None, :]
-    eye = torch.eye(selected.shape[1], dtype=selected.dtype, device=selected.device)
-    return torch.where(both, selected, eye)
-
-
-def _independent(selected, active, slot):
-    """Whether the atom in `slot` is independent of the row's other active atoms."""
-    rows = torch.arange(len(slot), device=slot.device)
-    others = active.clone()
-    others[rows, slot] = False
-    cross = torch.where(others, selected[rows, slot], 0)
-    inside = (cross * torch.linalg.solve(_masked(selected, others), cross)).sum(1)
-    own = selected[rows, slot, slot]
-    return own - inside > _dependent(selected) * own
-
-
-def _nonnegative_refit(selected, target, values, active):
-    """Least squares on the active slots, dropping those that would turn negative."""
-    while True:
-        b = torch.where(active, target, 0)
-        z = torch.where(active, torch.linalg.solve(_masked(selected, active), b), 0)
-        negative = active & (z <= 0)
-        if not negative.any():
-            return z, active
-        ratio = torch.where(negative, values / (values - z).clamp(min=1e-30), 1)
-        step, blocking = ratio.min(1)
-        values = values + step[:, None] * (z - values)
-        blocked = negative.any(1)
-        values[blocked, blocking[blocked]] = 0
-        active = active & ((values > 0) | ~blocked[:, None])
-        values = torch.where(active, values, 0)

@@ -1,0 +1,50 @@
+"""Least squares on the chosen atoms of many rows at once, in torch.
+
+Each row has k slots for atoms, of which `active`, (n, k), tells the ones in use. `selected`,
+(n, k, k), is the Gram matrix of the atoms in a row's slots, `target`, (n, k), their
+products with the row.
+"""
+
+from __future__ import annotations
+
+import torch
+
+
+def dependent(X):
+    """An atom with less than this share of its energy outside a span lies in the span."""
+    return 32 * torch.finfo(X.dtype).eps
+
+
+def _masked(selected, active):
+    """The Gram matrix of the active slots, the identity elsewhere."""
+    both = active[:, :, None] & active[:, None, :]
+    eye = torch.eye(selected.shape[1], dtype=selected.dtype, device=selected.device)
+    return torch.where(both, selected, eye)
+
+
+def independent(selected, active, slot):
+    """Whether the atom in `slot` is independent of the row's other active atoms."""
+    rows = torch.arange(len(slot), device=slot.device)
+    others = active.clone()
+    others[rows, slot] = False
+    cross = torch.where(others, selected[rows, slot], 0)
+    inside = (cross * torch.linalg.solve(_masked(selected, others), cross)).sum(1)
+    own = selected[rows, slot, slot]
+    return own - inside > dependent(selected) * own
+
+
+def nonnegative_refit(selected, target, values, active):
+    """Least squares on the active slots, dropping those that would turn negative."""
+    while True:
+        b = torch.where(active, target, 0)
+        z = torch.where(active, torch.linalg.solve(_masked(selected, active), b), 0)
+        negative = active & (z <= 0)
+        if not negative.any():
+            return z, active
+        ratio = torch.where(negative, values / (values - z).clamp(min=1e-30), 1)
+        step, blocking = ratio.min(1)
+        values = values + step[:, None] * (z - values)
+        blocked = negative.any(1)
+        values[blocked, blocking[blocked]] = 0
+        active = active & ((values > 0) | ~blocked[:, None])
+        values = torch.where(active, values, 0)

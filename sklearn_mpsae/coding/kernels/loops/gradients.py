@@ -1,0 +1,163 @@
+"""Decoding, gradients, and the step that follows them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..compiled import jit
+
+
+@jit
+def decode_rows(indices, values, W, out):
+    """Add the sums of atoms that codes stand for.
+
+    indices, values : (n, k) codes
+    W : (p, d) atoms
+    out : (n, d), zeros; updated
+    """
+    for r in range(indices.shape[0]):
+        row = out[r]
+        for t in range(indices.shape[1]):
+            v = values[r, t]
+            if v != 0:
+                w = W[indices[r, t]]
+                for j in range(len(row)):
+                    row[j] += v * w[j]
+
+
+@jit
+def dot_rows(R, W, indices, out):
+    """The product of each row with the atom in each of its slots.
+
+    R : (n, d) rows
+    W : (p, d) atoms
+    indices : (n, k)
+    out : (n, k), written
+    """
+    for r in range(indices.shape[0]):
+        row = R[r]
+        for t in range(indices.shape[1]):
+            w = W[indices[r, t]]
+            total = row.dtype.type(0)
+            for j in range(len(row)):
+                total += row[j] * w[j]
+            out[r, t] = total
+
+
+@jit
+def scatter_columns(indices, values, R, out, start, stop):
+    """Add values[r, t] * R[r] to row indices[r, t], in the columns from start to stop.
+
+    indices, values : (n, k) codes
+    R : (n, d) rows
+    out : (p, d), updated
+    """
+    for r in range(indices.shape[0]):
+        row = R[r, start:stop]
+        for t in range(indices.shape[1]):
+            v = values[r, t]
+            if v != 0:
+                target = out[indices[r, t], start:stop]
+                for j in range(len(row)):
+                    target[j] += v * row[j]
+
+
+@jit
+def adjoint_rows(X, W, indices, values, R, adjoint):
+    """Residuals of rows, and the factors `a` of `Kernels.pursuit_gradient` for each slot.
+
+    X, W : (n, d) rows and (p, d) atoms
+    indices, values : (n, k) codes
+    R : (n, d) residuals, written
+    adjoint : (n, k), written in slots whose value is not zero
+    """
+    n, d = X.shape
+    lam = np.empty(d, X.dtype)
+    for r in range(n):
+        row = R[r]
+        for j in range(d):
+            row[j] = X[r, j]
+        for t in range(indices.shape[1]):
+            v = values[r, t]
+            if v != 0:
+                w = W[indices[r, t]]
+                for j in range(d):
+                    row[j] -= v * w[j]
+        for j in range(d):
+            lam[j] = row[j]
+        for t in range(indices.shape[1] - 1, -1, -1):
+            if values[r, t] != 0:
+                w = W[indices[r, t]]
+                a = lam.dtype.type(0)
+                for j in range(d):
+                    a += lam[j] * w[j]
+                adjoint[r, t] = a
+                for j in range(d):
+                    lam[j] -= a * w[j]
+
+
+@jit
+def gradient_columns(R, W, indices, values, adjoint, gradient, start, stop):
+    """The columns start to stop of the gradient, from residuals and `adjoint_rows`' factors.
+
+    R, W : (n, d) residuals and (p, d) atoms
+    indices, values, adjoint : (n, k)
+    gradient : (p, d), zeros; updated
+    """
+    width = stop - start
+    res = np.empty(width, R.dtype)
+    lam = np.empty(width, R.dtype)
+    for r in range(indices.shape[0]):
+        for j in range(width):
+            res[j] = R[r, start + j]
+            lam[j] = R[r, start + j]
+        for t in range(indices.shape[1] - 1, -1, -1):
+            v = values[r, t]
+            if v != 0:
+                a = adjoint[r, t]
+                w = W[indices[r, t], start:stop]
+                target = gradient[indices[r, t], start:stop]
+                for j in range(width):
+                    before = res[j] + v * w[j]
+                    target[j] -= a * before + v * lam[j]
+                    lam[j] -= a * w[j]
+                    res[j] = before
+
+
+@jit
+def adam_rows(W, gradient, mean, square, rates, sphere, max_norm):
+    """`Kernels.adam_step` for some rows; all arrays have W's dtype.
+
+    W, gradient, mean : (p, d); W and mean are updated
+    square : (p,), updated
+    rates : (5,), see `Kernels.adam_step`
+    max_norm : number of W's dtype
+    """
+    step, beta1, beta2, correct1, correct2 = rates
+    p, d = W.shape
+    one = W.dtype.type(1)
+    tiny = np.finfo(W.dtype).tiny
+    for i in range(p):
+        w = W[i]
+        g = gradient[i]
+        m = mean[i]
+        along = w.dtype.type(0)
+        if sphere:
+            for j in range(d):
+                along += g[j] * w[j]
+        energy = w.dtype.type(0)
+        for j in range(d):
+            gj = g[j] - along * w[j]
+            energy += gj * gj
+            m[j] = beta1 * m[j] + (one - beta1) * gj
+        square[i] = beta2 * square[i] + (one - beta2) * energy
+        rate = step * correct1 / (np.sqrt(square[i] * correct2) + tiny)
+        norm = w.dtype.type(0)
+        for j in range(d):
+            w[j] -= rate * m[j]
+            norm += w[j] * w[j]
+        norm = np.sqrt(norm)
+        if sphere or norm > max_norm:
+            shrink = (one if sphere else max_norm) / norm
+            for j in range(d):
+                w[j] *= shrink

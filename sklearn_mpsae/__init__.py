@@ -1,9 +1,10 @@
-"""Sparse dictionary learning with matching pursuit, behind scikit-learn's doors."""
+"""Sparse dictionary learning with matching pursuit, behind scikit-learn's interface."""
 
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
+from . import estimators
 from ._lazy import lazy
+from ._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from . import (
@@ -17,26 +18,11 @@ if TYPE_CHECKING:
         sources,
     )
     from ._compare import compare
-    from .estimators._mp import MPSparseAutoencoder
-    from .estimators._mp_cv import MPSparseAutoencoderCV
-    from .estimators._threshold import JumpReLUSAE, ReLUSAE
-    from .estimators._topk import BatchTopKSAE, MatryoshkaSAE, TopKSAE
+    from .estimators import *  # noqa: F403
     from .explorer import explore
 
-try:
-    __version__ = version("sklearn_mpsae")
-except PackageNotFoundError:  # a source tree that is not installed
-    __version__ = "0+unknown"
-
 # Imported on first use (PEP 562), so that importing the package stays cheap.
-_HOMES = {
-    "BatchTopKSAE": ".estimators._topk",
-    "JumpReLUSAE": ".estimators._threshold",
-    "MPSparseAutoencoder": ".estimators._mp",
-    "MPSparseAutoencoderCV": ".estimators._mp_cv",
-    "MatryoshkaSAE": ".estimators._topk",
-    "ReLUSAE": ".estimators._threshold",
-    "TopKSAE": ".estimators._topk",
+_MODULE_OF = {
     "activations": ".activations",
     "callbacks": ".callbacks",
     "coding": ".coding",
@@ -47,16 +33,9 @@ _HOMES = {
     "persistence": ".persistence",
     "plotting": ".plotting",
     "sources": ".sources",
-}
+} | dict.fromkeys(estimators.__all__, ".estimators")
 
 __all__ = [
-    "BatchTopKSAE",
-    "JumpReLUSAE",
-    "MPSparseAutoencoder",
-    "MPSparseAutoencoderCV",
-    "MatryoshkaSAE",
-    "ReLUSAE",
-    "TopKSAE",
     "activations",
     "callbacks",
     "coding",
@@ -68,5 +47,6 @@ __all__ = [
     "plotting",
     "sources",
 ]
+__all__ += estimators.__all__
 
-__getattr__, __dir__ = lazy(__name__, _HOMES)
+__getattr__, __dir__ = lazy(__name__, _MODULE_OF)

@@ -22,27 +22,12 @@ from sklearn.utils import check_array
 from ._compat import Method, array_namespace, convert_to_numpy, get_namespace_and_device
 from .coding.checks import check_magnitude
 from .coding.inputs import float_dtypes, in_words, plain, tabled
+from .rows.protocol import NoArray
 
 # A library and a device of it, both by name; None for NumPy, and for X of no library.
 Origin = tuple[str, str] | None
 
 T = TypeVar("T")
-
-
-class NoArray:
-    """Rows that are read as they are needed: what asks for an array of them is told so."""
-
-    # What to do, for where an array is needed.
-    _instead: str
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        name = type(self).__name__
-        raise ValueError(
-            f"{name} is no array: fit, partial_fit, transform, encode, score and the others of "
-            f"this package's estimators take it. Where an array is needed, as for folds of "
-            f"cross-validation, for another transformer before in a Pipeline, for compare or "
-            f"metrics, pass rows that fit in memory: {self._instead}."
-        )
 
 
 def as_numpy(X: Any) -> Any:

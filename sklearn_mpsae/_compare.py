@@ -26,9 +26,10 @@ from sklearn.utils import check_consistent_length, gen_batches
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_memory
 
-from . import __version__, metrics
+from . import metrics
 from ._array_api import as_rows
 from ._coders import coder_of, configured
+from ._version import __version__
 from .coding import Codes
 from .coding.checks import as_whole
 from .coding.unit import unit_rows

@@ -113,8 +113,8 @@ def test_a_killed_fit_goes_on_bit_for_bit(
 
 
 def test_a_fit_from_files_in_many_pools_goes_on(X, path, tmp_path, monkeypatch, killed_after):
-    monkeypatch.setattr("sklearn_mpsae.sources._POOL_BYTES", 200 * 12 * 4)
-    monkeypatch.setattr("sklearn_mpsae.sources._BLOCK_BYTES", 10 * 12 * 4)
+    monkeypatch.setattr("sklearn_mpsae.rows.sizes._POOL_BYTES", 200 * 12 * 4)
+    monkeypatch.setattr("sklearn_mpsae.rows.sizes._BLOCK_BYTES", 10 * 12 * 4)
     np.save(tmp_path / "X.npy", X)
     rows = NpyFiles(tmp_path / "X.npy")
     whole = MPSparseAutoencoder(**OPTIONS, random_state=0).fit(rows)
@@ -192,7 +192,7 @@ def test_what_was_learnt_before_bad_rows_can_be_kept(X, path):
     options |= {"checkpoint": path, "batch_size": 50}
     # The scale is taken from the first rows only, as of a stream that is long.
     with CheckedPatch.context() as patch:
-        patch.setattr("sklearn_mpsae.sources._POOL_BYTES", 100 * 12 * 4)
+        patch.setattr("sklearn_mpsae.rows.sizes._POOL_BYTES", 100 * 12 * 4)
         est = MPSparseAutoencoder(**options)
         with pytest.raises(ValueError, match="Row 430 of X contains NaN"):
             est.fit(stream(broken))

@@ -15,10 +15,10 @@ ROOT = Path(__file__).parents[1] / "sklearn_mpsae"
 
 # The layers, lowest first: a module imports from its own and lower ones.
 LAYERS = [
-    {"_lazy", "_warn", "_files", "_compat"},
+    {"_lazy", "_version", "_warn", "_files", "_docs", "_compat"},
     {"coding"},
     {"rows"},
-    {"sources"},  # the public name of `rows`
+    {"sources", "_array_api"},  # `sources` is the public name of `rows`
     {"models"},
     {"learning"},
     {"estimators"},
@@ -26,7 +26,7 @@ LAYERS = [
     {"datasets"},
     {"plotting"},
     {"persistence"},
-    {"compare"},
+    {"_compare"},
     {"explorer"},
     {"activations"},
     {"callbacks"},

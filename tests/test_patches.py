@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 from patches import CheckedPatch
 
-from sklearn_mpsae import TopKSAE, sources
+from sklearn_mpsae import TopKSAE
 from sklearn_mpsae.coding.kernels import native
 from sklearn_mpsae.estimators import _encoder
 from sklearn_mpsae.learning.trainer import Trainer
 from sklearn_mpsae.models import coded
+from sklearn_mpsae.rows import sizes
 
 
 def opened(*args):
@@ -61,7 +62,7 @@ def test_what_is_used_is_fine(small):
     steps, step = [], Trainer.step
     with CheckedPatch.context() as patch:
         patch.setattr(Trainer, "step", lambda *args: steps.append(1) or step(*args))
-        patch.setattr(sources, "_POOL_BYTES", 1000)
+        patch.setattr(sizes, "_POOL_BYTES", 1000)
         patch.watch(_encoder, "save_codes", opened)
         TopKSAE(4, max_iter=1, batch_size=30).fit(small)
     assert len(steps) == 2

@@ -9,7 +9,7 @@ import pytest
 
 from sklearn_mpsae.coding.kernels import team
 from sklearn_mpsae.coding.kernels.native import NativeKernels
-from sklearn_mpsae.learning.batches import Batches, Moments
+from sklearn_mpsae.learning.batches import Batches
 from sklearn_mpsae.learning.distributed import Alone
 from sklearn_mpsae.learning.recipe import fit_plan, stream_plan
 from sklearn_mpsae.learning.settings import Settings
@@ -17,6 +17,7 @@ from sklearn_mpsae.learning.state import TrainingState
 from sklearn_mpsae.learning.trainer import Trainer
 from sklearn_mpsae.models import steering
 from sklearn_mpsae.models.base import BatchResult, Model, Plan
+from sklearn_mpsae.rows.moments import Moments
 
 
 # --------------------------------------------------------------------------------- plans

@@ -18,11 +18,15 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import sklearn_mpsae
-from sklearn_mpsae import MPSparseAutoencoder, MPSparseAutoencoderCV, sources
+from sklearn_mpsae import MPSparseAutoencoder, MPSparseAutoencoderCV
 from sklearn_mpsae.coding import load_codes, matching_pursuit, save_codes
 from sklearn_mpsae.estimators import _encoder
 from sklearn_mpsae.learning import batches
-from sklearn_mpsae.learning.batches import Batches, Moments, ahead
+from sklearn_mpsae.learning.batches import Batches, ahead
+from sklearn_mpsae.rows import npy, sizes
+from sklearn_mpsae.rows.array import ArrayRows
+from sklearn_mpsae.rows.moments import Moments
+from sklearn_mpsae.rows.stream import StreamRows
 from sklearn_mpsae.sources import BatchStream, NpyFiles
 
 OPTIONS = {"n_nonzero_coefs": 3, "max_iter": 2, "batch_size": 64, "random_state": 0}
@@ -36,8 +40,8 @@ def some_rows(rng):
 @pytest.fixture
 def small_pools(monkeypatch):
     """Pools of about 200 rows, in blocks of 10."""
-    monkeypatch.setattr(sources, "_POOL_BYTES", 200 * 12 * 4)
-    monkeypatch.setattr(sources, "_BLOCK_BYTES", 10 * 12 * 4)
+    monkeypatch.setattr(sizes, "_POOL_BYTES", 200 * 12 * 4)
+    monkeypatch.setattr(sizes, "_BLOCK_BYTES", 10 * 12 * 4)
 
 
 @pytest.fixture
@@ -181,7 +185,7 @@ def test_rows_that_lie_side_by_side_are_mixed_with_far_ones(small_pools, path):
 
 @pytest.mark.parametrize("skip", [0, 1, 199, 200, 450, 699])
 def test_rows_can_be_skipped_without_changing_the_rest(skip, small_pools, X, path):
-    for source in (NpyFiles(path), sources.ArrayRows(X)):
+    for source in (NpyFiles(path), ArrayRows(X)):
         np.testing.assert_array_equal(order_of(source, skip=skip), order_of(source)[skip:])
 
 
@@ -274,7 +278,7 @@ def test_a_stream_that_ends_early_says_where(X):
 
 
 def test_without_shuffle_rows_come_in_their_order(X, monkeypatch):
-    stream = sources.StreamRows(BatchStream(batches_of(X), n_samples=700, shuffle=False))
+    stream = StreamRows(BatchStream(batches_of(X), n_samples=700, shuffle=False))
     np.testing.assert_array_equal(order_of(stream), X[:, 0])
 
 
@@ -369,7 +373,7 @@ def map_again(function, X):
 
 @pytest.mark.parametrize("kind", BATCHES)
 def test_a_batch_is_whatever_rows_are_in(kind, X):
-    stream = sources.StreamRows(BatchStream(BATCHES[kind](X[:20])))
+    stream = StreamRows(BatchStream(BATCHES[kind](X[:20])))
     assert stream.dtype == np.float32
     np.testing.assert_array_equal(np.concatenate(list(stream.chunks())), X[:20])
 
@@ -377,14 +381,14 @@ def test_a_batch_is_whatever_rows_are_in(kind, X):
 @pytest.mark.parametrize("kind", NUMBERS)
 def test_a_batch_may_be_of_plain_numbers(kind, X):
     rows = np.round(9 * X[:20])
-    stream = sources.StreamRows(BatchStream(NUMBERS[kind](rows)))
+    stream = StreamRows(BatchStream(NUMBERS[kind](rows)))
     assert stream.dtype == np.float64
     np.testing.assert_array_equal(np.concatenate(list(stream.chunks())), rows)
 
 
 def test_half_floats_of_a_stream_are_computed_in_float32(X):
     for batch in (X.astype(np.float16), list(torch.from_numpy(X).bfloat16())):
-        assert sources.StreamRows(BatchStream([batch])).dtype == np.float32
+        assert StreamRows(BatchStream([batch])).dtype == np.float32
 
 
 def test_the_dictionary_does_not_depend_on_the_batches(X):
@@ -434,7 +438,7 @@ def test_the_memory_of_a_batch_may_be_used_for_the_next(kind, size, n_samples, X
 
 def test_single_rows_take_a_list_of_thousands_not_of_one(X):
     """Else what is read ahead is counted row by row, for each row."""
-    stream = sources.StreamRows(BatchStream(list(X), n_samples=700))
+    stream = StreamRows(BatchStream(list(X), n_samples=700))
     assert sum(map(len, stream.survey())) == 700
     assert len(stream._ahead) == 1
 
@@ -447,7 +451,7 @@ def test_no_more_than_a_pool_is_read_ahead(small_pools, X):
             read.append(x)
             yield x
 
-    stream = sources.StreamRows(BatchStream(rows, n_samples=700))
+    stream = StreamRows(BatchStream(rows, n_samples=700))
     assert sum(map(len, stream.survey())) == len(read) == 200
     np.testing.assert_array_equal(np.concatenate(list(stream.chunks())), X)
     assert len(read) == 700
@@ -710,28 +714,28 @@ def test_a_file_of_another_shape_or_dtype_is_to_be_opened_again(change, X, path)
 
 
 def test_a_file_that_is_written_to_while_it_is_read_is_refused(X, path, monkeypatch):
-    files, survey, time = NpyFiles(path), sources.FileRows.survey, itertools.count()
+    files, survey, time = NpyFiles(path), npy.FileRows.survey, itertools.count()
 
     def written_after_survey(self):
         yield from survey(self)
         np.save(path, X)
         os.utime(path, ns=(0, next(time)))
 
-    monkeypatch.setattr(sources.FileRows, "survey", written_after_survey)
+    monkeypatch.setattr(npy.FileRows, "survey", written_after_survey)
     fitted(files)  # it fits in memory, and was read already
-    monkeypatch.setattr(sources, "_POOL_BYTES", 200 * 12 * 4)
+    monkeypatch.setattr(sizes, "_POOL_BYTES", 200 * 12 * 4)
     with pytest.raises(ValueError, match="has changed while it was read"):
         fitted(files)
 
 
 def test_a_small_file_is_read_once_in_a_fit(X, path, monkeypatch):
-    rows, read = [], sources._read_part
+    rows, read = [], npy._read_part
 
     def counted(part, start, out, begin):
         rows.append(len(out))
         read(part, start, out, begin)
 
-    monkeypatch.setattr(sources, "_read_part", counted)
+    monkeypatch.setattr(npy, "_read_part", counted)
     fitted(NpyFiles(path))
     assert rows == [700]
 
@@ -750,8 +754,8 @@ def test_half_floats_of_a_memmap_stay_in_their_file(X, tmp_path, monkeypatch):
     np.save(tmp_path / "half.npy", X.astype(np.float16))
     mapped = np.load(tmp_path / "half.npy", mmap_mode="r")
     expected = fitted(X.astype(np.float16))
-    monkeypatch.setattr(sources, "ArrayRows", None)  # nothing is held
-    monkeypatch.setattr(sources, "_POOL_BYTES", 1)
+    monkeypatch.setattr(npy, "ArrayRows", None)  # nothing is held
+    monkeypatch.setattr(sizes, "_POOL_BYTES", 1)
     assert expected.transform(mapped).dtype == np.float32
     np.testing.assert_array_equal(
         expected.transform(mapped), expected.transform(X.astype(np.float16))
@@ -792,7 +796,7 @@ def test_the_first_step_of_a_pipeline_takes_a_source(X, path):
 # ------------------------------------------------------------------- codes to disk
 @pytest.mark.parametrize("index", ["int32", "int64"])
 def test_codes_on_disk_are_those_in_memory(Estimator, index, X, path, tmp_path, monkeypatch):
-    monkeypatch.setattr(sources, "_CHUNK_ROWS", 300)
+    monkeypatch.setattr(sizes, "_CHUNK_ROWS", 300)
     est = Estimator(20, **OPTIONS).fit(X)
     folder = tmp_path / "codes"
     if index == "int64":  # as many rows and atoms as need them
@@ -831,7 +835,7 @@ def test_codes_do_not_replace_anything(X, path, tmp_path):
 
 
 def test_codes_of_rows_that_cannot_be_read_leave_no_folder(X, tmp_path, monkeypatch):
-    monkeypatch.setattr(sources, "_CHUNK_ROWS", 300)
+    monkeypatch.setattr(sizes, "_CHUNK_ROWS", 300)
     est = fitted(X)
     X[650] = np.inf
     np.save(tmp_path / "bad.npy", X)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ._collect import Activations, ModuleActivations, load_activations, save_activations
     from ._splice import ablate, clamp, scale, spliced
 
-_HOMES = {
+_MODULE_OF = {
     "Activations": "._collect",
     "ModuleActivations": "._collect",
     "ablate": "._splice",
@@ -35,4 +35,4 @@ __all__ = [
     "spliced",
 ]
 
-__getattr__, __dir__ = lazy(__name__, _HOMES)
+__getattr__, __dir__ = lazy(__name__, _MODULE_OF)

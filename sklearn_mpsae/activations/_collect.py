@@ -16,11 +16,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from .._batches import opened
 from .._files import new_folder
 from ..coding.checks import check_count
 from ..coding.inputs import plain
-from ..sources import BatchStream, NpyFiles
+from ..rows.batches import opened
+from ..rows.npy import NpyFiles
+from ..rows.stream import BatchStream
 from ._layers import (
     as_mask,
     called,

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from .._batches import opened
 from ..persistence import to_torch_module
+from ..rows.batches import opened
 from ._collect import _arguments, _as_evaluated, _device, _moved, _Reader
 from ._layers import (
     as_mask,

@@ -12,14 +12,14 @@ from sklearn.exceptions import ConvergenceWarning
 
 from .._array_api import as_numpy, follows_input
 from .._compat import Interval, StrOptions, fit_context
+from .._version import __version__
 from .._warn import warn
 from ..learning.distributed import open_ranks
 from ..learning.identity import identity_of
 from ..learning.run import Run, from_checkpoint, open_run, stream
 from ..learning.settings import Settings
 from ..models.steering import l0_if_missed
-from ..rows_tmp import open_rows
-from ..sources import RowsLike
+from ..rows.open import RowsLike, open_rows
 from ._encoder import BaseEncoder, at_most_all
 
 
@@ -314,7 +314,7 @@ class BaseSparseAutoencoder(BaseEncoder):
     def _identity(self):
         """What has to agree with a checkpoint, and between ranks."""
         params = {name: as_numpy(x) for name, x in self.get_params(deep=False).items()}
-        return identity_of(type(self).__name__, params, _version())
+        return identity_of(type(self).__name__, params, __version__)
 
     def _missed_l0(self) -> float | None:
         """The average number of codes of the last training rows, if it is not as asked for.
@@ -355,9 +355,3 @@ def _progress_bar(estimator, run):
     shown = estimator.verbose and run.trainer.ranks.rank == 0
     title, done = type(estimator).__name__, len(run.losses)
     return tqdm(total=run.n_iter, initial=done, desc=title, unit="epoch", disable=not shown)
-
-
-def _version():
-    from .. import __version__
-
-    return __version__

@@ -19,8 +19,9 @@ from .._compat import Interval, fit_context, rows_at
 from .._docs import shared_docs
 from .._warn import warn
 from ..coding.checks import checked_counts
-from ..rows_tmp import validated as rows_in_memory
-from ..sources import BatchStream, NpyFiles, RowsLike
+from ..rows.npy import NpyFiles
+from ..rows.open import RowsLike, in_memory
+from ..rows.stream import BatchStream
 from ._encoder import BaseEncoder
 from ._mp import MPSparseAutoencoder, pursuit_model
 
@@ -235,7 +236,7 @@ class MPSparseAutoencoderCV(BaseEncoder):
                 "target_score, or a scoring that has a best number."
             )
         with self._unchanged_on_error():
-            rows = rows_in_memory(self, X, reset=True)
+            rows = in_memory(self, X, reset=True)
             candidates = self._candidates(rows.shape[1])
             folds = self._folds(rows, y)
             if hasattr(self, "feature_names_in_"):

@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
-from .. import __version__
 from .._array_api import as_numpy, on_numpy
 from .._files import replacing
+from .._version import __version__
 from ..coding.checks import check_count
 from ..estimators._encoder import BaseEncoder
 from ..plotting._mosaic import as_images
-from ..sources import BatchStream
+from ..rows.stream import BatchStream
 from ._facts import facts_of
 from ._page import write_page
 from ._samples import (

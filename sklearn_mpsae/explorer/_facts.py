@@ -14,9 +14,9 @@ import numpy as np
 
 from ..coding import Codes
 from ..coding.unit import unit_rows
-from ..learning.batches import Moments
 from ..metrics._inputs import batches
 from ..models.coded import CodedRows, coded
+from ..rows.moments import Moments
 
 N_BINS = 24
 

@@ -15,7 +15,8 @@ from ..coding.kernels import open_kernels
 from ..coding.unit import unit_rows
 from ..models.base import Model, Plan, check_model
 from ..models.steering import rescaled
-from .batches import Batches, Moments
+from ..rows.moments import Moments
+from .batches import Batches
 from .checkpoint import Checkpoint, Checksum, check_same, read
 from .dictionary import checked_atoms, random_atoms
 from .distributed import Alone, Ranks, check_agreement

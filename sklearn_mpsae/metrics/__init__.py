@@ -40,7 +40,7 @@ from ._scorers import codes_scorer, dictionary_scorer
 if TYPE_CHECKING:
     from ..activations._downstream import DownstreamLoss, attribution, downstream_loss
 
-_HOMES = dict.fromkeys(
+_MODULE_OF = dict.fromkeys(
     ("DownstreamLoss", "attribution", "downstream_loss"), "..activations._downstream"
 )
 
@@ -79,4 +79,4 @@ __all__ = [
     "stability",
 ]
 
-__getattr__, __dir__ = lazy(__name__, _HOMES)
+__getattr__, __dir__ = lazy(__name__, _MODULE_OF)

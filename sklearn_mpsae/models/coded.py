@@ -11,7 +11,7 @@ import numpy as np
 from ..coding import Codes
 from ..coding.checks import check_magnitude
 from ..coding.kernels import open_kernels
-from ..learning.batches import Moments
+from ..rows.moments import Moments
 from .coder import Coder
 
 # The number of rows that a stream of unknown length is taken to have.

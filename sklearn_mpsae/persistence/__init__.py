@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ._saelens import export_saelens, import_saelens
     from ._torch import to_torch_module
 
-_HOMES = {
+_MODULE_OF = {
     "export_saelens": "._saelens",
     "import_saelens": "._saelens",
     "load": "._files",
@@ -36,4 +36,4 @@ __all__ = [
     "to_torch_module",
 ]
 
-__getattr__, __dir__ = lazy(__name__, _HOMES)
+__getattr__, __dir__ = lazy(__name__, _MODULE_OF)

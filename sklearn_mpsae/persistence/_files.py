@@ -29,6 +29,7 @@ import numpy as np
 
 from .._array_api import on_numpy
 from .._files import new_folder, reason
+from .._version import __version__
 from ._disk import (
     damaged,
     described,
@@ -113,7 +114,7 @@ def save(estimator: Any, path: str | os.PathLike[str]) -> Path:
     config = {
         "format": _FORMAT,
         "format_version": _VERSION,
-        "package_version": _package_version(),
+        "package_version": __version__,
         **facts,
         "tensors": listed,
     }
@@ -218,7 +219,7 @@ def _check_config(path, config):
     if isinstance(version, int) and version > _VERSION:
         raise ValueError(
             f"{path} has format {version}, written by sklearn_mpsae "
-            f"{config.get('package_version')}, and this version ({_package_version()}) reads "
+            f"{config.get('package_version')}, and this version ({__version__}) reads "
             f"format {_VERSION}: upgrade sklearn_mpsae."
         )
     signed = {key: value for key, value in config.items() if key != "sha256"}
@@ -242,7 +243,7 @@ def _not_understood(path, config, why):
     """What to raise for a file that is as it was written, but not by this version."""
     return ValueError(
         f"{path} cannot be loaded: {reason(why)}. It was written by sklearn_mpsae "
-        f"{config['package_version']}, and this is {_package_version()}: if that is newer, "
+        f"{config['package_version']}, and this is {__version__}: if that is newer, "
         "upgrade; else have it saved anew."
     )
 
@@ -261,9 +262,3 @@ def _canonical(config):
 
 def _sha256(data):
     return hashlib.sha256(data).hexdigest()
-
-
-def _package_version():
-    from .. import __version__
-
-    return __version__

@@ -6,28 +6,17 @@ from dataclasses import replace
 
 import numpy as np
 
-import sklearn_mpsae
-
+from .. import estimators
 from ..estimators._encoder import BaseEncoder
 from ..models.coder import Coder, PursuitCoder, ShallowCoder
 
-
-def _names():
-    public = {name: getattr(sklearn_mpsae, name) for name in sklearn_mpsae.__all__}
-    return tuple(
-        name
-        for name, value in public.items()
-        if isinstance(value, type) and issubclass(value, BaseEncoder)
-    )
-
-
 # A name that is not here is never looked up.
-NAMES = _names()
+NAMES = tuple(estimators.__all__)
 
 
 def class_of(name: str) -> type[BaseEncoder]:
     """The class of one of these names."""
-    return getattr(sklearn_mpsae, name)
+    return getattr(estimators, name)
 
 
 def name_of(estimator) -> str:

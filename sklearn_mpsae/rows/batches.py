@@ -1,6 +1,6 @@
 """What a stream gives, as arrays of rows: whatever NumPy, pandas, polars, torch or lists make.
 
-The grammar is written out for users in the notes of `sources.BatchStream`.
+The grammar is written out for users in the notes of `sklearn_mpsae.sources.BatchStream`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from scipy import sparse
 from sklearn.utils import check_array
 
-from .coding.inputs import float_dtypes, in_words, plain, tabled
+from ..coding.inputs import float_dtypes, in_words, plain, tabled
 
 # For an error about the width of what was a list.
 OF_LISTS = " A list is taken for one of rows: of columns, give np.stack(columns, axis=1)."

@@ -29,7 +29,9 @@ from sklearn_mpsae.coding.kernels.tensor import TensorKernels
 from sklearn_mpsae.coding.unit import unit_rows
 from sklearn_mpsae.learning.distributed import Alone
 from sklearn_mpsae.learning.recipe import stream_plan
-from sklearn_mpsae.learning.trainer import Step, TrainingState
+from sklearn_mpsae.learning.settings import Settings
+from sklearn_mpsae.learning.state import TrainingState
+from sklearn_mpsae.learning.trainer import Trainer
 
 N_BATCHES = 4
 SMALL = {"rows": 256, "features": 64, "components": 512, "sparsity": 8, "rounds": 2}
@@ -101,9 +103,11 @@ def synchronize(device):
 def steps(d, p, k, device, only):
     """Every side's step, by name, and why the others are left out."""
     builders = {
-        "ours MP": lambda: our_step(MPSparseAutoencoder, d, p, k, device),
-        "ours MP, bfloat16": lambda: our_step(Coarse, d, p, k, device),
-        "ours TopK": lambda: our_step(TopKSAE, d, p, k, device),
+        "ours MP": lambda: our_step(MPSparseAutoencoder(), d, p, k, device),
+        "ours MP, bfloat16": lambda: our_step(
+            MPSparseAutoencoder(precision="bfloat16"), d, p, k, device
+        ),
+        "ours TopK": lambda: our_step(TopKSAE(), d, p, k, device),
         "torch TopK": lambda: torch_top_k(d, p, k, device),
         "SAELens MP": lambda: sae_lens("matching_pursuit", d, p, k, device),
         "SAELens TopK": lambda: sae_lens("top_k", d, p, k, device),
@@ -120,24 +124,15 @@ def steps(d, p, k, device, only):
     return calls, skipped
 
 
-class Coarse(MPSparseAutoencoder):
-    """Atoms chosen with products of bfloat16."""
-
-    def _backward(self, kernels, parameters, X, now):
-        W, k = parameters["components"], int(now.plan.n_nonzero_coefs)
-        codes = kernels.coarse_pursuit(X, W, k, tol=0.0, threshold=0.0, positive=True)
-        residual, gradient = kernels.pursuit_gradient(X, W, *codes)
-        return Step(*codes, residual, {"components": gradient})
-
-
-def our_step(build, d, p, k, device):
+def our_step(estimator, d, p, k, device):
     """The step that `partial_fit` and `fit` take, with the parameters on the device."""
-    model = build(p, n_nonzero_coefs=k)
+    model = estimator._model()
     atoms = unit_rows(np.random.default_rng(0).standard_normal((p, d), dtype=np.float32))
-    parameters = model._initial_parameters(atoms)
-    state = TrainingState.new(parameters, model._running_start)
+    parameters = model.start(atoms)
+    state = TrainingState.new(parameters, model.first_numbers)
     kernels = TensorKernels(device, np.dtype(np.float32)).__enter__()
-    trainer = model._trainer(kernels, parameters, state, np.random.RandomState(0), Alone())
+    random_state, settings = np.random.RandomState(0), Settings(p, k)
+    trainer = Trainer(model, kernels, parameters, state, settings, random_state, Alone())
     return lambda X: trainer.step(X, stream_plan(trainer.n_steps, k, p))
 
 

@@ -17,13 +17,14 @@ from sklearn_mpsae import MPSparseAutoencoder
 from sklearn_mpsae.datasets import make_hierarchical_features
 from sklearn_mpsae.learning import recipe
 from sklearn_mpsae.metrics import matched_cosine
+from sklearn_mpsae.models.pursuit import MatchingPursuit
 
 BATCH = 200
 
 
 @contextmanager
 def without_free_norms():
-    with mock.patch.object(MPSparseAutoencoder, "_free_norms", False):
+    with mock.patch.object(MatchingPursuit, "free_norms", False):
         yield
 
 

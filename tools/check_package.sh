@@ -30,7 +30,7 @@ echo "+ the examples of the docstrings of MPSparseAutoencoder"
 "$scratch/clean/bin/python" -W error - << 'PYTHON'
 import doctest, site, sys
 import sklearn_mpsae
-from sklearn_mpsae import _mp
+from sklearn_mpsae.estimators import _mp
 
 assert any(sklearn_mpsae.__file__.startswith(path) for path in site.getsitepackages())
 assert sklearn_mpsae.__version__ != "0+unknown"

@@ -28,7 +28,7 @@ import numpy as np
 from sklearn_mpsae import MPSparseAutoencoder, coding, datasets, persistence, sources
 from sklearn_mpsae.coding import disk
 from sklearn_mpsae.datasets import _mnist
-from sklearn_mpsae.learning import checkpoint, fit
+from sklearn_mpsae.learning import checkpoint, state
 from sklearn_mpsae.persistence import _disk, _files, _state
 
 # Whose branches the fuzzer is to find. Not more: numba cannot compile what is instrumented.
@@ -36,7 +36,7 @@ READERS = (
     disk,
     _mnist,
     checkpoint,
-    fit,
+    state,
     sources,
     _disk,
     _files,

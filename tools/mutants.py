@@ -1,4 +1,4 @@
-"""Mutation testing: which faults in coding/ and learning/ would the tests not notice?
+"""Mutation testing: which faults in coding/, models/ and learning/ would the tests not notice?
 
     pip install cosmic-ray pytest-cov
     python tools/mutants.py mutants.jsonl --sample 400
@@ -39,13 +39,14 @@ from coverage import CoverageData
 
 ROOT = Path(__file__).parents[1]
 CODING, LEARNING = "sklearn_mpsae/coding", "sklearn_mpsae/learning"
+MODELS = "sklearn_mpsae/models"
 # The compiled loops run as plain Python: compiling each mutant would take a minute.
 LOOPS = f"{CODING}/kernels/loops/"
 # Triton compiles the source of its kernels, line by line, itself.
 LEFT_OUT = f"{CODING}/kernels/fused.py"
 BITS = ("BitOr", "BitAnd", "BitXor", "LShift", "RShift", "Invert")
 
-# Tests of either folder.
+# Tests of these folders.
 TESTS = [
     "bad_input",
     "callbacks",
@@ -89,7 +90,11 @@ PYTEST = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
 
 def mutants():
     """All of them, line by line."""
-    paths = [p for folder in (CODING, LEARNING) for p in sorted((ROOT / folder).rglob("*.py"))]
+    paths = [
+        p
+        for folder in (CODING, MODELS, LEARNING)
+        for p in sorted((ROOT / folder).rglob("*.py"))
+    ]
     with tempfile.TemporaryDirectory() as scratch, use_db(f"{scratch}/db") as db:
         init([path for path in paths if path != ROOT / LEFT_OUT], db, {})
         specs = [item.mutations[0] for item in db.work_items]

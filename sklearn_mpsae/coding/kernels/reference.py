@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import torch
 
-# What a refit leaves correlates with its atoms by rounding errors: as share of the norm of x.
+# Correlations below this share of the norm of x are rounding errors of a residual.
 _ROUNDING = 1e-12
 
 
@@ -18,6 +18,7 @@ def matching_pursuit(x, W, k, *, tol=0.0, threshold=0.0, positive=True, atol=0.0
 
     With `once`, a row ends with an atom that it has already.
     """
+    threshold = max(threshold, _ROUNDING * float(x.norm()))
     residual, indices, values = x, [], []
     for _ in range(k):
         correlations = W @ residual

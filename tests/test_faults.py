@@ -68,15 +68,19 @@ def test_a_changed_file_of_loops_makes_the_numba_cache_stale(tmp_path):
     package = Path(sklearn_mpsae.__file__).parent
     ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(package, tmp_path / package.name, ignore=ignored)
-    environment = {"NUMBA_CACHE_DIR": str(tmp_path / "cache"), "PYTHONPATH": str(tmp_path)}
+    copied = f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
     hits = """
 from sklearn_mpsae.coding.kernels.loops import pick_rows
 print(sum(pick_rows.stats.cache_hits.values()))
 """
-    assert [run(FIT + hits, **environment).split()[-1] for _ in range(2)] == ["0", "1"]
+
+    def n_hits():
+        return int(run(copied + FIT + hits, NUMBA_CACHE_DIR=str(tmp_path)).split()[-1])
+
+    assert [n_hits(), n_hits()] == [0, 1]
     (changed,) = tmp_path.rglob("loops/bfloat16.py")
     changed.write_text(changed.read_text() + "# Another version.\n")
-    assert run(FIT + hits, **environment).split()[-1] == "0"
+    assert n_hits() == 0
 
 
 def test_no_folder_for_the_numba_cache(undisturbed):

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from .._lazy import lazy
 
 if TYPE_CHECKING:
-    from ._collect import Activations, ModuleActivations, load_activations, save_activations
+    from ._collect import Activations, ModuleActivations
+    from ._disk import load_activations, save_activations
     from ._splice import ablate, clamp, scale, spliced
 
 _MODULE_OF = {
@@ -18,8 +19,8 @@ _MODULE_OF = {
     "ModuleActivations": "._collect",
     "ablate": "._splice",
     "clamp": "._splice",
-    "load_activations": "._collect",
-    "save_activations": "._collect",
+    "load_activations": "._disk",
+    "save_activations": "._disk",
     "scale": "._splice",
     "spliced": "._splice",
 }

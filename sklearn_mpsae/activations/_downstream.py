@@ -12,7 +12,6 @@ from torch import nn
 
 from ..persistence import to_torch_module
 from ..rows.batches import opened
-from ._collect import _arguments, _as_evaluated, _device, _moved, _Reader
 from ._layers import (
     as_mask,
     called_twice,
@@ -24,6 +23,7 @@ from ._layers import (
     put,
     taken,
 )
+from ._reader import Reader, as_evaluated, device_of, moved, naming_batch, run
 from ._splice import spliced
 
 
@@ -319,10 +319,10 @@ class _Runs:
     """Runs a module over batches, with other activations of a layer."""
 
     def __init__(self, module, layer, batches, loss, at, mask, feature_axis, call):
-        self._reader = _Reader(module, [layer], batches, at, mask, feature_axis, call, False)
+        self._reader = Reader(module, [layer], batches, at, mask, feature_axis, call, False)
         ((self.name, self.layer),) = self._reader.layers
         self.module, self.at, self.feature_axis = module, at, feature_axis
-        self.device, self.loss, self.call = _device(module), loss, call
+        self.device, self.loss, self.call = device_of(module), loss, call
         # How many positions were kept of the activations that were seen last.
         self._n = 0
 
@@ -330,8 +330,8 @@ class _Runs:
         """Yield the number of each batch that keeps some position, the batch and its mask."""
         items, _ = opened(self._reader.batches)
         for number, batch in enumerate(items):
-            batch = _moved(batch, self.device)
-            mask = self._reader._mask_of(batch)
+            batch = moved(batch, self.device)
+            mask = self._reader.mask_of(batch)
             if mask is not None:
                 mask = as_mask(mask, torch.as_tensor(mask).shape, "mask", self.name)
             if mask is None or bool(mask.any()):
@@ -340,18 +340,11 @@ class _Runs:
     @contextmanager
     def working(self, number):
         """The module in eval mode, and what it raises with the number of the batch."""
-        try:
-            with _as_evaluated(self.module):
-                yield
-        except Exception as error:
-            error.add_note(f"This was batch {number} of the module's batches.")
-            raise
+        with naming_batch(number), as_evaluated(self.module):
+            yield
 
     def output(self, batch):
-        if self.call is not None:
-            return self.call(self.module, batch)
-        args, kwargs = _arguments(batch)
-        return self.module(*args, **kwargs)
+        return run(self.module, batch, self.call)
 
     def spliced(self, estimator, **options):
         where = {"at": self.at, "feature_axis": self.feature_axis}

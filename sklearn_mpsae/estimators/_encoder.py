@@ -366,7 +366,7 @@ class BaseEncoder(
     # ---------------------------------------------------------------- scikit-learn
     @property
     def _n_features_out(self):
-        return len(vars(self)["components_"])
+        return self.components_.shape[0]
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

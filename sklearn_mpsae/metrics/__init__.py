@@ -15,6 +15,7 @@ from ._coherence import (
     coselected_babel,
     mutual_coherence,
 )
+from ._matching import Matching, match_atoms, match_codes, matched_cosine
 from ._probe import sparse_probe
 from ._reconstruction import (
     ExplainedVariance,
@@ -24,14 +25,10 @@ from ._reconstruction import (
 )
 from ._recovery import (
     FiringScores,
-    Matching,
     Scores,
     SimilarityError,
     feature_absorption,
     firing_scores,
-    match_atoms,
-    match_codes,
-    matched_cosine,
     similarity_error,
     stability,
 )

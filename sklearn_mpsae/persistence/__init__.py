@@ -11,12 +11,13 @@ if TYPE_CHECKING:
     from ._files import load, save
     from ._hub import load_from_hub, push_to_hub
     from ._onnx import to_onnx
-    from ._saelens import export_saelens, import_saelens
+    from ._saelens import export_saelens
+    from ._saelens_import import import_saelens
     from ._torch import to_torch_module
 
 _MODULE_OF = {
     "export_saelens": "._saelens",
-    "import_saelens": "._saelens",
+    "import_saelens": "._saelens_import",
     "load": "._files",
     "load_from_hub": "._hub",
     "push_to_hub": "._hub",

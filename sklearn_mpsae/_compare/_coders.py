@@ -12,9 +12,9 @@ from sklearn.decomposition import (
     SparseCoder,
 )
 
-from .coding.codes import stack_csr
-from .estimators._base import BaseSparseAutoencoder
-from .estimators._mp_cv import MPSparseAutoencoderCV
+from ..coding.codes import stack_csr
+from ..estimators._base import BaseSparseAutoencoder
+from ..estimators._mp_cv import MPSparseAutoencoderCV
 
 
 class Coder:

@@ -1,0 +1,5 @@
+"""Estimators side by side, at equal sparsity: one table."""
+
+from ._call import compare
+
+__all__ = ["compare"]

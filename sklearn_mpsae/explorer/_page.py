@@ -20,8 +20,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-# The file is kept at about this size by leaving out pictures of samples, those first that
-# are nobody's strongest.
+# The largest size of the file, about. Beyond it, pictures of samples are left out: first of
+# samples that are no atom's strongest.
 _FILE_BYTES = 28_000_000
 _LEAST_FOR_SAMPLES = 1_000_000
 _BLOCK = 256

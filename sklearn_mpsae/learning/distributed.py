@@ -2,7 +2,8 @@
 
 Every rank has rows of its own and takes part in every step; what depends on a whole batch
 (gradients, losses, counts, thresholds, which rows revive dead atoms) is put together here,
-so that all ranks go through the same states. What each does alone, it does alike.
+so that all ranks go through the same states. All other work is deterministic, and the same on
+each rank.
 """
 
 from __future__ import annotations

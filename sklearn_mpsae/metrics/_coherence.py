@@ -105,7 +105,7 @@ def babel_function(dictionary: ArrayLike, r: int | None = None) -> np.ndarray:
 
 def _sums_of_largest(cosines, r):
     """For each row, the sums of its 1, 2, ... r largest entries; along the last axis."""
-    # Ones are ones, rounded or not.
+    # A cosine is at most 1; rounding may make it larger.
     largest = -np.partition(-cosines, r - 1)[..., :r]
     return -np.sort(-largest.clip(max=1)).cumsum(axis=-1)
 

@@ -138,7 +138,7 @@ def csr(part, name="codes") -> sparse.csr_array:
         codes = part.csr().astype(np.float64)
         _check_finite(codes.data, name)
     else:
-        # Slices of sparse arrays are copies: what is tidied here is nobody else's.
+        # The part is a copy: what follows changes nothing of the caller's codes.
         part = check_array(part, accept_sparse="csr", dtype=np.float64, input_name=name)
         codes = sparse.csr_array(part)
         codes.sum_duplicates()

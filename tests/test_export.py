@@ -75,10 +75,10 @@ def fitted(X):
             cls, params = CODERS[name]
             est = cls(80, n_nonzero_coefs=6, max_iter=4, random_state=0, **params)
             fits[name, dtype] = est.fit(X.astype(dtype))
-            if type(est._coder()) not in (PursuitCoder, ShallowCoder):
-                with pytest.raises(ValueError, match="exports do not know"):
-                    to_torch_module(est)
-                pytest.skip("codes by a rule of its own: exports refuse it by name")
+        if type(fits[name, dtype]._coder()) not in (PursuitCoder, ShallowCoder):
+            with pytest.raises(ValueError, match="exports do not know"):
+                to_torch_module(fits[name, dtype])
+            pytest.skip("codes by a rule of its own: exports refuse it by name")
         return copy.deepcopy(fits[name, dtype])
 
     return fitted

@@ -143,11 +143,10 @@ def load_activations(folder: str | os.PathLike[str]) -> dict[str, Activations]:
     folder = Path(folder)
     try:
         layers = json.loads((folder / "layers.json").read_text())
-        saved = {name: _opened_layer(folder, files) for name, files in layers.items()}
+        return {name: _opened_layer(folder, files) for name, files in layers.items()}
     # What a damaged file raises is not documented.
     except Exception as error:
         raise ValueError(f"{folder} holds no activations, or damaged ones: {error}") from error
-    return saved
 
 
 def _opened_layer(folder, files):

@@ -1,7 +1,8 @@
 """What becomes of a fit when the machine fails it: docs/trust.md has the outcomes.
 
-Kills and full disks while checkpoints are written: tests/test_checkpoint.py. Dead ranks:
-tests/test_distributed.py. Files that are damaged: tools/fuzz.py and the tests of each.
+Kills: tests/test_checkpoint.py. Full disks while checkpoints are written:
+tests/test_checkpoint_shared.py. Dead ranks: tests/test_distributed.py. Files that are
+damaged: tools/fuzz.py and the tests of each.
 """
 
 import os

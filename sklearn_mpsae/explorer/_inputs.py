@@ -6,16 +6,12 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from .._array_api import as_numpy, on_numpy
+from .._array_api import as_numpy
 from ._texts import (
     Tokens,
 )
 
-# Longer texts and labels are cut, and all texts together are kept below so many characters.
-_TEXT_LENGTH, _LABEL_LENGTH, _ALL_TEXT = 400, 80, 8_000_000
 
-
-@on_numpy
 def checked_texts(texts, name, n, kinds, of="samples"):
     """Texts as a list, or None; refused unless there are n, all of these kinds."""
     if texts is None:

@@ -58,6 +58,22 @@ def test_public_names_stand_in_all_three_lists():
         assert names == set(package._MODULE_OF) == set(package.__all__)
 
 
+def test_every_file_of_the_package_is_installed():
+    """Tests run from the source tree, where a file that no wheel has is found all the same."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    package = ROOT / "sklearn_mpsae"
+    patterns = settings["package-data"]["sklearn_mpsae"]
+    installed = {path for pattern in patterns for path in package.glob(pattern)}
+    others = {
+        path
+        for path in package.rglob("*")
+        if path.is_file() and path.suffix != ".py" and "__pycache__" not in path.parts
+    }
+    assert others
+    assert others <= installed
+    assert all((path.parent / "__init__.py").exists() for path in package.rglob("*.py"))
+
+
 def test_no_estimator_is_left_out():
     """Tests find estimators by `__all__`: one that is not there would have none."""
     for module in pkgutil.iter_modules(sklearn_mpsae.__path__, "sklearn_mpsae."):

@@ -29,46 +29,16 @@ import numpy as np
 from .._array_api import on_numpy
 from .._files import new_folder
 from ..models.coder import PursuitCoder
-from ._disk import (
-    write_json,
-    write_tensors,
-)
+from ._disk import write_json, write_tensors
 from ._names import coder_of
 
-_CONFIG, _WEIGHTS = "cfg.json", "sae_weights.safetensors"
-
-# What is particular to an architecture, and what it is where a cfg.json does not say.
-_CENTRING = {"apply_b_dec_to_input": True}
-_STOPPING = _CENTRING | {
-    "residual_threshold": 1e-2,
-    "max_iterations": None,
-    "stop_on_duplicate_support": True,
-}
-_CHOOSING = _CENTRING | {"k": 100, "rescale_acts_by_decoder_norm": False}
-_WHOLE = {"k", "max_iterations"}
-_OWN = {
-    "matching_pursuit": _STOPPING,
-    "topk": _CHOOSING,
-    "abstopk": _CHOOSING,
-    "jumprelu": _CENTRING,
-    "standard": _CENTRING,
-}
+CONFIG, WEIGHTS = "cfg.json", "sae_weights.safetensors"
 
 # What an SAE was trained as that is saved as jumprelu.
 _TRAINED = {"batchtopk": "BatchTopKSAE", "matryoshka_batchtopk": "MatryoshkaSAE"}
 
 # What must be so for the rows that come in to be those that are coded.
-_PLAIN = {"normalize_activations": "none", "reshape_activations": "none"}
-
-# What does not change codes: where it is, where it is from, how it was trained.
-_NO_MATTER = {
-    *("device", "metadata", "decoder_init_norm"),
-    *("use_sparse_activations", "aux_loss_coefficient"),
-    *("l1_coefficient", "lp_norm", "l1_warm_up_steps", "l0_coefficient", "l0_warm_up_steps"),
-    *("jumprelu_init_threshold", "jumprelu_bandwidth", "jumprelu_sparsity_loss_mode"),
-    *("jumprelu_tanh_scale", "jumprelu_ste_to_input", "pre_act_loss_coefficient"),
-    "target_l0",
-}
+PLAIN = {"normalize_activations": "none", "reshape_activations": "none"}
 
 
 @on_numpy
@@ -133,7 +103,7 @@ def export_saelens(estimator: Any, folder: str | os.PathLike[str]) -> Path:
     p, d = coder.components.shape
     config = (
         own
-        | _PLAIN
+        | PLAIN
         | {
             "d_in": d,
             "d_sae": p,
@@ -146,8 +116,8 @@ def export_saelens(estimator: Any, folder: str | os.PathLike[str]) -> Path:
         }
     )
     with new_folder(folder) as beside:
-        write_tensors(beside / _WEIGHTS, tensors, {})
-        write_json(beside / _CONFIG, config)
+        write_tensors(beside / WEIGHTS, tensors, {})
+        write_json(beside / CONFIG, config)
     return folder
 
 

@@ -13,15 +13,9 @@ from ..estimators._mp import MPSparseAutoencoder
 from ..estimators._threshold import JumpReLUSAE, ReLUSAE
 from ..estimators._topk import BatchTopKSAE, MatryoshkaSAE, TopKSAE
 from ..learning.state import Learnt
-from ._disk import (
-    damaged,
-    described,
-    open_tensors,
-    read_json,
-)
+from ._disk import damaged, described, open_tensors, read_json
+from ._saelens import CONFIG, PLAIN, WEIGHTS
 from ._state import is_number
-
-_CONFIG, _WEIGHTS = "cfg.json", "sae_weights.safetensors"
 
 # What is particular to an architecture, and what it is where a cfg.json does not say.
 _CENTRING = {"apply_b_dec_to_input": True}
@@ -39,12 +33,6 @@ _OWN = {
     "jumprelu": _CENTRING,
     "standard": _CENTRING,
 }
-
-# What an SAE was trained as that is saved as jumprelu.
-_TRAINED = {"batchtopk": "BatchTopKSAE", "matryoshka_batchtopk": "MatryoshkaSAE"}
-
-# What must be so for the rows that come in to be those that are coded.
-_PLAIN = {"normalize_activations": "none", "reshape_activations": "none"}
 
 # What does not change codes: where it is, where it is from, how it was trained.
 _NO_MATTER = {
@@ -101,7 +89,7 @@ def import_saelens(folder: str | os.PathLike[str]) -> Any:
     >>> sae = import_saelens("folder_of_saelens")  # doctest: +SKIP
     """
     folder = Path(folder)
-    config = read_json(folder / _CONFIG)
+    config = read_json(folder / CONFIG)
     try:
         architecture, p, d, dtype = _checked(config)
         own = _own(config, _OWN[architecture])
@@ -116,7 +104,7 @@ def import_saelens(folder: str | os.PathLike[str]) -> Any:
         shapes |= {"W_enc": [d, p], "b_enc": [p]}
     if architecture == "jumprelu":
         shapes["threshold"] = [p]
-    weights = _weights(folder / _WEIGHTS, shapes, dtype)
+    weights = _weights(folder / WEIGHTS, shapes, dtype)
     if architecture == "matching_pursuit":
         return _imported_pursuit(weights, own)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -143,13 +131,13 @@ def _checked(config):
             "batchtopk and matryoshka_batchtopk are, once save_inference_model has written them"
         )
     known = {"architecture", "d_in", "d_sae", "dtype"}
-    unknown = set(config) - known - set(_PLAIN) - _NO_MATTER - set(_OWN[architecture])
+    unknown = set(config) - known - set(PLAIN) - _NO_MATTER - set(_OWN[architecture])
     if unknown:
         raise ValueError(
             f"its cfg.json has {', '.join(sorted(unknown))}, which may change its codes and is "
             "not known here; one of SAELens before 6 can be loaded there and saved again"
         )
-    for key, plain in _PLAIN.items():
+    for key, plain in PLAIN.items():
         if config.get(key, plain) != plain:
             raise ValueError(
                 f"it has {key}={config[key]!r}; apply that to the rows, or fold it into the "

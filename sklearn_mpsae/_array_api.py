@@ -82,8 +82,7 @@ def follows_input(method: Method) -> Method:
     @wraps(method)
     def on_numpy_rows(self, X, *args, **kwargs):
         if not _dispatching():
-            answer = method(self, X, *args, **kwargs)
-            origin = None
+            origin, answer = None, method(self, as_numpy(X), *args, **kwargs)
         else:
             origin = origin_of(X)
             if method.__name__ != "fit":
@@ -116,7 +115,7 @@ def on_numpy(function: Method) -> Method:
 
 
 class Fitted(Generic[T]):
-    """A fitted attribute, which only `fit` and its like set: see `BaseEncoder._learnt`.
+    """A fitted attribute, which only `fit` and its like set: see `Record._learnt`.
 
     An array is stored as NumPy array, and shown as one of the library of the X that it was
     learnt from, where that was under ``array_api_dispatch``.

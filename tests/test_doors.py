@@ -36,6 +36,7 @@ from sklearn_mpsae.coding.kernels import open_kernels
 from sklearn_mpsae.coding.kernels.budget import even_parts
 from sklearn_mpsae.explorer._facts import Uses, related_by
 from sklearn_mpsae.models.coder import ShallowCoder
+from sklearn_mpsae.rows.array import ArrayRows
 from sklearn_mpsae.persistence import (
     export_saelens,
     import_saelens,
@@ -540,6 +541,14 @@ def test_a_path_is_that_of_the_codes_nested_or_not(Estimator, small):
         path = sae.reconstruction_path(small, 3)
         scores = [sae.set_params(transform_n_nonzero_coefs=k).score(small) for k in (1, 2, 3)]
         np.testing.assert_allclose(1 - path, scores)
+
+
+def test_a_path_without_nesting_reads_the_variance_once(small, monkeypatch):
+    sae = Shrunken(12, n_nonzero_coefs=3, **FAST).fit(small)
+    passes, chunks = [], ArrayRows.chunks
+    monkeypatch.setattr(ArrayRows, "chunks", lambda self: passes.append(1) or chunks(self))
+    sae.reconstruction_path(small, 3)
+    assert len(passes) == 1 + 3
 
 
 SMALL_TYPES = {

@@ -122,7 +122,7 @@ class BaseSparseAutoencoder(BaseEncoder):
             settings = self._settings(rows.n_features)
             before = self._learnt if self.warm_start else None
             with open_run(self._model(), rows, settings, ranks, before) as run:
-                self._train(run, as_numpy(X), y)
+                self._train(run, X, y)
             # A callback may have gone back to an earlier epoch.
             self._warn_if_missed()
         return self
@@ -282,6 +282,8 @@ class BaseSparseAutoencoder(BaseEncoder):
         """How to train; `before` is what a stream goes on from, which fixes the atoms."""
         n_atoms = self._n_atoms(n_features) if before is None else self._n_features_out
         names = getattr(self, "feature_names_in_", None)
+        # The identity costs as much as some training steps.
+        compared = self.checkpoint is not None or self.distributed
         return Settings(
             n_components=n_atoms,
             n_nonzero_coefs=self._n_asked(n_features, n_atoms, warned=before is not None),
@@ -297,8 +299,10 @@ class BaseSparseAutoencoder(BaseEncoder):
             checkpoint=self.checkpoint,
             checkpoint_every=self.checkpoint_every,
             random_state=self.random_state,
-            # It costs as much as some training steps.
-            identity=self._identity() if self.checkpoint or self.distributed else {},
+            # It costs as much as some training steps, and a lone fit has nothing to compare.
+            identity={}
+            if self.checkpoint is None and not self.distributed
+            else self._identity(),
             feature_names=None if names is None else list(map(str, names)),
         )
 

@@ -297,7 +297,7 @@ class BaseEncoder(
             coder, source = self._coder(), self._rows(X)
             with self._watching() as watch:
                 return unexplained_path(coder, source, self.device, watch)
-        self._check_fitted()
+        check_is_fitted(self)
         check_count(as_whole(n_nonzero_coefs), "n_nonzero_coefs")
         k = at_most_all(n_nonzero_coefs, self._n_features_out)
         path = unexplained_path(self._coder(k), self._rows(X), self.device)

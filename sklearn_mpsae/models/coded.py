@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from ..rows.moments import Moments
 from .coder import Coder
 
 # The number of rows that a stream of unknown length is taken to have.
-_MANY_ROWS = 10_000_000
+MANY_ROWS = 10_000_000
 
 Watch = Callable[[np.ndarray], None] | None
 
@@ -31,14 +32,15 @@ class CodedRows:
     indices: Any
     values: Any
     """(n, s) codes."""
-    dictionary: Any
-    """(p, d)"""
+    dictionary: Callable[[], Any]
+    """Gives (p, d), which is brought to the device when it is first asked for."""
+    n_components: int
     kernels: Any
 
     def codes(self) -> Codes:
         """The codes in NumPy arrays."""
         arrays = map(self.kernels.to_numpy, (self.indices, self.values))
-        return Codes(*arrays, len(self.dictionary))
+        return Codes(*arrays, self.n_components)
 
     def residual(self) -> Any:
         """The rows minus their reconstruction, (n, d)."""
@@ -53,7 +55,7 @@ class CodedRows:
 
     def _without(self, X, slots):
         indices, values = self.indices[:, slots], self.values[:, slots]
-        return X - self.kernels.decode(indices, values, self.dictionary)
+        return X - self.kernels.decode(indices, values, self.dictionary())
 
 
 def coded(coder: Coder, source, device: str, watch: Watch = None) -> Iterator[CodedRows]:
@@ -63,43 +65,36 @@ def coded(coder: Coder, source, device: str, watch: Watch = None) -> Iterator[Co
     """
     coder = coder.astype(source.dtype)
     with open_kernels(device, source.dtype) as kernels:
-        encode = coder.open(kernels, source.n_rows or _MANY_ROWS)
-        dictionary = kernels.asarray(coder.components)
+        encode = coder.open(kernels, source.n_rows or MANY_ROWS)
+        dictionary = cache(lambda: kernels.asarray(coder.components))
+        context = dictionary, len(coder.components), kernels
         for rows in source.chunks():
             check_magnitude(rows)
-            rest = CodedRows(
-                rows, kernels.asarray(rows - coder.intercept), None, None, dictionary, kernels
-            )
-            for indices, values in encode(rest.centred):
-                n = len(indices)
-                part = replace(
-                    rest,
-                    rows=rest.rows[:n],
-                    centred=rest.centred[:n],
-                    indices=indices,
-                    values=values,
-                )
+            centred = kernels.asarray(rows - coder.intercept)
+            at = 0
+            for indices, values in encode(centred):
+                cut = slice(at, at + len(indices))
+                part = CodedRows(rows[cut], centred[cut], indices, values, *context)
                 yield part
                 if watch is not None:
                     watch(part.codes().l0())
-                rest = replace(rest, rows=rest.rows[n:], centred=rest.centred[n:])
+                at = cut.stop
 
 
 def unexplained(coder: Coder, source, device: str, watch: Watch = None) -> float:
     """The share of the variance that reconstructions leave; NaN without variance."""
     variance = _variance(source)
-    parts = coded(coder, source, device, watch)
-    return _share(sum(part.kernels.energies(part.residual()).sum() for part in parts), variance)
+    return _share(_error(coder, source, device, watch), variance)
 
 
 def unexplained_path(coder: Coder, source, device: str, watch: Watch = None) -> np.ndarray:
     """The shares that codes for 1, 2, ... atoms leave, up to the most that a row has."""
+    variance = _variance(source)
     if not coder.nested:
         # The codes for fewer atoms are not the first ones of those for more.
         k = len(coder.components) if coder.k is None else coder.k
         limited = map(coder.limited, range(1, k + 1))
-        return np.array([unexplained(each, source, device) for each in limited])
-    variance = _variance(source)
+        return _share(np.array([_error(each, source, device) for each in limited]), variance)
     errors = [
         [part.kernels.energies(residual).sum() for residual in part.path()]
         for part in coded(coder, source, device, watch)
@@ -108,6 +103,12 @@ def unexplained_path(coder: Coder, source, device: str, watch: Watch = None) -> 
     longest = max(map(len, errors))
     padded = (np.pad(part, (0, longest - len(part)), "edge") for part in errors)
     return _share(sum(padded), variance)
+
+
+def _error(coder, source, device, watch=None):
+    """The squared error of the reconstructions of all rows."""
+    parts = coded(coder, source, device, watch)
+    return sum(part.kernels.energies(part.residual()).sum() for part in parts)
 
 
 def _variance(source):

@@ -36,7 +36,6 @@ from sklearn_mpsae.coding.kernels import open_kernels
 from sklearn_mpsae.coding.kernels.budget import even_parts
 from sklearn_mpsae.explorer._facts import Uses, related_by
 from sklearn_mpsae.models.coder import ShallowCoder
-from sklearn_mpsae.rows.array import ArrayRows
 from sklearn_mpsae.persistence import (
     export_saelens,
     import_saelens,
@@ -45,6 +44,7 @@ from sklearn_mpsae.persistence import (
     to_onnx,
     to_torch_module,
 )
+from sklearn_mpsae.rows.array import ArrayRows
 from sklearn_mpsae.sources import BatchStream
 
 FAST = {"max_iter": 2, "random_state": 0}

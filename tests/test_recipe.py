@@ -67,7 +67,7 @@ def test_the_plans_of_a_stream():
 # ------------------------------------------------------------------------------- control
 def steered(l0s, target=4, gain=0.1):
     """The numbers after batches of 100 rows with so many codes each."""
-    numbers = steering.first_numbers("penalty", 0.5)
+    numbers = steering.numbers_to_steer("penalty", 0.5)
     plan = Plan(1, target, target, sphere=True, max_norm=inf, refine=True, revive=True)
     for l0 in l0s:
         values = np.zeros((100, 40))
@@ -81,8 +81,8 @@ def steered(l0s, target=4, gain=0.1):
 
 def test_what_is_steered_starts_at_nothing_unless_told():
     numbers = {"settled": 0.0, "n_batches": 0, "l0": 0.0, "trained_l0": 0.0}
-    assert steering.first_numbers("threshold") == numbers | {"threshold": 0.0}
-    assert steering.first_numbers("penalty", 0.01)["penalty"] == 0.01
+    assert steering.numbers_to_steer("threshold") == numbers | {"threshold": 0.0}
+    assert steering.numbers_to_steer("penalty", 0.01)["penalty"] == 0.01
 
 
 def test_a_control_moves_by_its_gain_times_the_logarithm_of_the_excess():
@@ -106,7 +106,7 @@ def test_a_control_takes_small_steps_and_finds_its_way_back():
 def test_what_a_fit_keeps_is_the_mean_of_the_last_steps():
     runs = [steered([4] * n, target=4) for n in range(1, 80)]
     assert {run["settled"] for run in runs} == {0.5}
-    numbers = steering.first_numbers() | {"l0": 4.0}
+    numbers = steering.numbers_to_steer() | {"l0": 4.0}
     expected = 0.0
     for n in range(1, 80):
         numbers["n_batches"] = n
@@ -117,17 +117,17 @@ def test_what_a_fit_keeps_is_the_mean_of_the_last_steps():
 
 def test_what_a_fit_keeps_follows_faster_where_it_is_behind():
     for l0, share in ((4.19, 0.06), (4.21, 0.5), (3.81, 0.06), (3.79, 0.5)):
-        numbers = steering.first_numbers() | {"l0": l0, "n_batches": 1000}
+        numbers = steering.numbers_to_steer() | {"l0": l0, "n_batches": 1000}
         steering.settle(step_of(numbers), "settled", 1.0, 100)
         assert numbers["settled"] == pytest.approx(share)
-    numbers = steering.first_numbers() | {"l0": 4.0, "trained_l0": 4.41, "n_batches": 1000}
+    numbers = steering.numbers_to_steer() | {"l0": 4.0, "trained_l0": 4.41, "n_batches": 1000}
     steering.settle(step_of(numbers), "settled", 1.0, 100)
     assert numbers["settled"] == pytest.approx(0.5)
 
 
 def test_small_batches_move_means_by_less():
     for n_rows, share in ((1000, 0.06), (100, 0.06), (50, 0.03), (1, 0.0006)):
-        numbers = steering.first_numbers() | {"l0": 4.0, "n_batches": 10_000}
+        numbers = steering.numbers_to_steer() | {"l0": 4.0, "n_batches": 10_000}
         steering.settle(step_of(numbers), "settled", 1.0, n_rows)
         assert numbers["settled"] == pytest.approx(share)
 
@@ -152,7 +152,7 @@ def test_a_threshold_does_not_part_codes_that_are_equal():
 
 
 def test_while_it_explores_a_training_settles_what_gives_as_many_codes_as_asked_for():
-    numbers = steering.first_numbers("threshold", 0.5)
+    numbers = steering.numbers_to_steer("threshold", 0.5)
     sizes = np.tile(np.arange(9.0, 1, -1), (100, 1))  # eight codes a row, from 9 down to 2
     step = step_of(numbers, planned=8, asked=4)
     n_rows = steering.steer_l0(step, "threshold", 0.05, sizes)
@@ -162,7 +162,7 @@ def test_while_it_explores_a_training_settles_what_gives_as_many_codes_as_asked_
 
 
 def test_a_steered_number_has_a_largest_value():
-    numbers = steering.first_numbers("penalty", 0.9)
+    numbers = steering.numbers_to_steer("penalty", 0.9)
     for _ in range(5):
         steering.steer_l0(step_of(numbers), "penalty", 0.1, np.ones((100, 40)), 1.0)
     assert numbers["penalty"] == 1.0

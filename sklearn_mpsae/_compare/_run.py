@@ -37,16 +37,16 @@ def run(fits, data, n_jobs, memory, verbose):
     memory = check_memory(os.fspath(memory) if isinstance(memory, os.PathLike) else memory)
     # Hashed once, not for each fit; and results of another version are others.
     key = joblib.hash((__version__, sklearn.__version__, data), coerce_mmap=True)
-    measured = memory.cache(_fit_and_measure, ignore=["data"])
+    cached = memory.cache(_fit_and_measure, ignore=["data"])
     parallel = Parallel(n_jobs=n_jobs, return_as="generator_unordered")
-    tasks = (delayed(_rows_of)(measured, fit, key, data) for fit in fits)
+    tasks = (delayed(_rows_of)(cached, fit, key, data) for fit in fits)
     for rows in tqdm(parallel(tasks), "compare", len(fits), unit="fit", disable=not verbose):
         yield from rows
 
 
-def _rows_of(measured, fit, key, data):
+def _rows_of(cached, fit, key, data):
     try:
-        return measured(fit, key, data)
+        return cached(fit, key, data)
     except _UnfinishedError as error:
         return error.args[0]
 

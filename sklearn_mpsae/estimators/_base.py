@@ -299,10 +299,7 @@ class BaseSparseAutoencoder(BaseEncoder):
             checkpoint=self.checkpoint,
             checkpoint_every=self.checkpoint_every,
             random_state=self.random_state,
-            # It costs as much as some training steps, and a lone fit has nothing to compare.
-            identity={}
-            if self.checkpoint is None and not self.distributed
-            else self._identity(),
+            identity=self._identity() if compared else {},
             feature_names=None if names is None else list(map(str, names)),
         )
 

@@ -12,10 +12,9 @@ from ..coding import Codes
 from ..coding.checks import check_magnitude
 from ..coding.inputs import computed_dtype, plain
 from ..coding.kernels import open_kernels
+from ..models.coded import MANY_ROWS
 from ..models.coder import Coder
-
-# The number of rows that all calls together are taken to have: a Gram matrix pays.
-_MANY_ROWS = 1_000_000
+from ..rows.sizes import check_finite
 
 
 class ServingCoder:
@@ -56,8 +55,7 @@ class ServingCoder:
         if X.ndim != 2 or X.shape[1] != d or not len(X):
             raise ValueError(f"Rows must have shape (n_samples, {d}), got {X.shape}.")
         X = np.ascontiguousarray(X, computed_dtype(X.dtype))
-        if not np.isfinite(X).all():
-            raise ValueError("Rows contain NaN or infinity: remove or mend them.")
+        check_finite(X, 0)
         check_magnitude(X)
         with self._lock:
             if self._open is None:
@@ -74,5 +72,6 @@ class ServingCoder:
         if dtype not in self._open:
             coder = self._coder.astype(dtype)
             kernels = self._stack.enter_context(open_kernels(self._device, dtype))
-            self._open[dtype] = kernels, coder.intercept, coder.open(kernels, _MANY_ROWS)
+            # All calls together have many rows: a Gram matrix pays.
+            self._open[dtype] = kernels, coder.intercept, coder.open(kernels, MANY_ROWS)
         return self._open[dtype]

@@ -7,9 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from .._array_api import as_numpy
-from ._texts import (
-    Tokens,
-)
+from ._texts import Tokens
 
 
 def checked_texts(texts, name, n, kinds, of="samples"):

@@ -12,7 +12,7 @@ from ..coding.pursuit import check_orthogonal, pursue
 from ..coding.unit import unit_rows
 from .base import BatchResult, Model
 from .coder import INSTEAD, PursuitCoder
-from .steering import first_numbers, settle_threshold, steer_l0
+from .steering import numbers_to_steer, settle_threshold, steer_l0
 
 # With average sparsity: how fast the threshold's logarithm follows the error of log L0, and
 # how many times the average a row may have.
@@ -39,7 +39,7 @@ class MatchingPursuit(Model):
 
     layout = {"components": "pd"}
     fitted = {"components_": "pd", "threshold_": ""}
-    first_numbers = first_numbers("threshold")
+    first_numbers = numbers_to_steer("threshold")
     level = "settled"
     free_norms = True
 

@@ -14,7 +14,7 @@ from .coder import ShallowCoder
 from .steering import (
     count,
     divide,
-    first_numbers,
+    numbers_to_steer,
     settle,
     settle_threshold,
     steer_l0,
@@ -244,7 +244,7 @@ class ReLU(Thresholded):
     # The bias lowers outputs as a threshold does, and the encoder raises them again against
     # the penalty: at the smaller rate of the other models it falls behind.
     rate_factors = {"encoder": 0.5, "bias": 0.03}
-    first_numbers = first_numbers("penalty", 0.01) | {"shift": 0.0}
+    first_numbers = numbers_to_steer("penalty", 0.01) | {"shift": 0.0}
     level = "shift"
 
     def parameters(self, fitted, scale):
@@ -286,7 +286,7 @@ class JumpReLU(Thresholded):
     layout = {**Shallow.layout, "log_threshold": "p1"}
     fitted = {**Shallow.fitted, "threshold_": "p", "_log_threshold": "p1"}
     rate_factors = {"encoder": 0.2, "bias": 0.03, "log_threshold": 0.03}
-    first_numbers = first_numbers("threshold")
+    first_numbers = numbers_to_steer("threshold")
     level = "settled"
 
     def start(self, atoms):

@@ -45,7 +45,7 @@ _FEWEST_ROWS = 10
 _WITHOUT_UNIT = {"n_batches", "l0", "trained_l0"}
 
 
-def first_numbers(name: str = "threshold", value: float = 0.0) -> dict:
+def numbers_to_steer(name: str = "threshold", value: float = 0.0) -> dict:
     """The first numbers of a model that steers the number of this name."""
     return {name: value, "settled": 0.0, "n_batches": 0, "l0": 0.0, "trained_l0": 0.0}
 

@@ -1,0 +1,135 @@
+"""`with sae.coder() as encode`: what transform does, for many small calls."""
+
+import pickle
+import threading
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+from sklearn.exceptions import NotFittedError
+
+from sklearn_mpsae import MPSparseAutoencoder, TopKSAE
+from sklearn_mpsae.coding.kernels.native import NativeKernels
+
+FAST = {"n_nonzero_coefs": 3, "max_iter": 3, "batch_size": 20, "random_state": 0}
+VARIANTS = {
+    "omp": {"transform_algorithm": "omp"},
+    "average": {"sparsity": "average"},
+    "stops": {"tol": 0.1, "atol": 0.5, "stop_on_repeat": True},
+    "signed": {"positive_code": False},
+    "other k": {"transform_n_nonzero_coefs": 5},
+}
+
+
+def fitted(estimator, X):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return estimator.fit(X)
+
+
+def assert_codes(codes, expected):
+    np.testing.assert_array_equal(codes.dense() != 0, expected != 0)
+    rtol = 1e-4 if expected.dtype == np.float32 else 1e-10
+    np.testing.assert_allclose(codes.dense(), expected, rtol=rtol, atol=rtol)
+    assert codes.values.dtype == expected.dtype
+
+
+@pytest.mark.filterwarnings("ignore:These rows have:UserWarning")
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_it_codes_as_transform_does(Estimator, dtype, small):
+    X = small.astype(dtype)
+    sae = fitted(Estimator(16, **FAST), X)
+    with sae.coder() as encode:
+        for n in (1, 7, 60):
+            assert_codes(encode(X[:n]), sae.transform(X[:n]))
+
+
+@pytest.mark.filterwarnings("ignore:These rows have:UserWarning")
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("device", ["cpu", "cpu:0"])
+def test_it_codes_as_each_kind_of_pursuit_does(variant, device, small):
+    sae = fitted(MPSparseAutoencoder(16, **FAST, device=device, **VARIANTS[variant]), small)
+    with sae.coder() as encode:
+        assert_codes(encode(small), sae.transform(small))
+
+
+def test_it_prepares_once(digits, monkeypatch):
+    sae = MPSparseAutoencoder(16, **FAST).fit(digits[:60])
+    opened, grams = [], []
+    enter, gram = NativeKernels.__enter__, NativeKernels.gram
+    monkeypatch.setattr(NativeKernels, "__enter__", lambda k: opened.append(1) or enter(k))
+    monkeypatch.setattr(NativeKernels, "gram", lambda *args: grams.append(1) or gram(*args))
+    with sae.coder() as encode:
+        for row in digits[:60]:
+            encode(row[None])
+    assert (len(opened), len(grams)) == (1, 1)
+
+
+def test_rows_of_another_dtype_are_computed_in_it(small):
+    """As `transform` does: a tensor and half floats in float32, integers in float64."""
+    sae = MPSparseAutoencoder(16, **FAST).fit(small)
+    whole = small.round()
+    with sae.coder() as encode:
+        for rows in (small.astype("f4"), torch.tensor(small).float(), small.astype("f2")):
+            assert_codes(encode(rows), sae.transform(rows))
+        for rows in (small, whole.astype(int), whole.tolist()):
+            assert_codes(encode(rows), sae.transform(rows))
+
+
+def test_what_is_set_or_fitted_meanwhile_changes_nothing(small):
+    sae = MPSparseAutoencoder(16, **FAST).fit(small)
+    with sae.coder() as encode:
+        before = encode(small).dense()
+        sae.set_params(transform_n_nonzero_coefs=1).fit(small[::-1] * 3)
+        np.testing.assert_array_equal(encode(small).dense(), before)
+        assert pickle.loads(pickle.dumps(sae)).n_steps_ == sae.n_steps_
+
+
+def test_threads_share_it(small):
+    sae = MPSparseAutoencoder(16, **FAST).fit(small)
+    with sae.coder() as encode, ThreadPoolExecutor(8) as threads:
+        expected = [encode(row[None]).dense() for row in small]
+        found = threads.map(lambda row: encode(row[None]).dense(), small)
+        np.testing.assert_array_equal(list(found), expected)
+
+
+BAD = {
+    "a row": (lambda X: X[0], "must have shape"),
+    "other features": (lambda X: X[:, :4], r"must have shape \(n_samples, 10\), got \(60, 4\)"),
+    "no rows": (lambda X: X[:0], "must have shape"),
+    "NaN": (lambda X: np.where(np.arange(60)[:, None] == 3, np.nan, X), "Row 3 of X contains"),
+    "too large": (lambda X: X * 1e200, "squares overflow"),
+    "text": (lambda X: X.astype(str), "real numbers"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_bad_rows_are_refused_and_others_go_on(kind, small):
+    make, match = BAD[kind]
+    sae = MPSparseAutoencoder(16, **FAST).fit(small)
+    with sae.coder() as encode:
+        with pytest.raises(ValueError, match=match):
+            encode(make(small))
+        assert_codes(encode(small), sae.transform(small))
+
+
+def test_it_works_within_its_block_only(small):
+    sae = TopKSAE(16, **FAST).fit(small)
+    threads = set(threading.enumerate())
+    coder = sae.coder()
+    with pytest.raises(RuntimeError, match="Use it within `with estimator"):
+        coder(small)
+    with coder as encode:
+        first = encode(small).dense()
+    with pytest.raises(RuntimeError, match="Use it within `with estimator"):
+        encode(small)
+    with coder as encode:  # and again
+        np.testing.assert_array_equal(encode(small).dense(), first)
+    assert set(threading.enumerate()) == threads
+
+
+def test_an_estimator_has_to_be_fitted():
+    with pytest.raises(NotFittedError):
+        TopKSAE().coder()

@@ -1,4 +1,4 @@
-"""A model that lacks something is refused by name, before it is trained or at its first step."""
+"""A model that lacks something is refused by name, at the first step at the latest."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from sklearn_mpsae.models.shallow import BatchTopK, TopK
 FAST = {"n_nonzero_coefs": 2, "max_iter": 1, "batch_size": 20, "random_state": 0}
 
 
-class Estimator(TopKSAE):
+class Modelled(TopKSAE):
     """TopKSAE with a model of the test's."""
 
     model = TopK
@@ -22,7 +22,7 @@ class Estimator(TopKSAE):
 
 
 def refused(model, small, match):
-    est = type("Estimator", (Estimator,), {"model": model})(8, **FAST)
+    est = type("Other", (Modelled,), {"model": model})(8, **FAST)
     for learn in (est.fit, est.partial_fit):
         with pytest.raises(TypeError, match=match):
             learn(small)
@@ -39,13 +39,10 @@ def test_a_verb_that_is_missing_is_named(verb, small):
 
 @pytest.mark.parametrize("declaration", ["layout", "fitted"])
 def test_a_declaration_that_is_missing_is_named(declaration, small):
-    kept = {
-        name: x for name, x in vars(TopK).items() if name not in ("__dict__", "__weakref__")
-    }
     verbs = {name: getattr(TopK, name) for name in dir(TopK) if not name.startswith("__")}
     verbs.pop(declaration)
-    model = type("Bare", (Model,), kept | verbs)
-    refused(lambda: model(), small, f"The model Bare declares no '{declaration}'")
+    model = type("Bare", (Model,), verbs)
+    refused(model, small, f"The model Bare declares no '{declaration}'")
 
 
 def test_the_dictionary_has_to_be_laid_out_and_fitted(small):
@@ -107,11 +104,9 @@ def test_the_models_of_all_estimators_are_complete(Estimator):
 
 
 def test_fitted_attributes_are_read_only(Estimator, small):
-    est = Estimator(8, max_iter=1, random_state=0).fit(small)
+    est, kind = Estimator(8, max_iter=1, random_state=0).fit(small), Estimator.__name__
     for name in ("components_", "intercept_", "n_steps_", *est._model().fitted):
         before = getattr(est, name)
-        with pytest.raises(
-            AttributeError, match=f"{name} of {Estimator.__name__} is read-only"
-        ):
+        with pytest.raises(AttributeError, match=f"{name} of {kind} is read-only"):
             setattr(est, name, 1)
         np.testing.assert_array_equal(getattr(est, name), before)

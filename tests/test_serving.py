@@ -2,6 +2,7 @@
 
 import pickle
 import threading
+import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
@@ -12,6 +13,7 @@ from sklearn.exceptions import NotFittedError
 
 from sklearn_mpsae import MPSparseAutoencoder, TopKSAE
 from sklearn_mpsae.coding.kernels.native import NativeKernels
+from sklearn_mpsae.models.coder import ShallowCoder
 
 FAST = {"n_nonzero_coefs": 3, "max_iter": 3, "batch_size": 20, "random_state": 0}
 VARIANTS = {
@@ -93,6 +95,32 @@ def test_threads_share_it(small):
         expected = [encode(row[None]).dense() for row in small]
         found = threads.map(lambda row: encode(row[None]).dense(), small)
         np.testing.assert_array_equal(list(found), expected)
+
+
+class OneAtATime(ShallowCoder):
+    """Kernels have buffers that a second call would overwrite."""
+
+    def open(self, kernels, n_rows):
+        encode, busy = super().open(kernels, n_rows), []
+
+        def alone(X):
+            assert not busy
+            busy.append(X)
+            time.sleep(0.001)
+            return [encode(X)[0] for _ in [busy.pop()]]
+
+        return alone
+
+
+class Guarded(TopKSAE):
+    def _coder(self, k=None):
+        return OneAtATime(**vars(super()._coder(k)))
+
+
+def test_calls_wait_for_one_another(small):
+    sae = Guarded(16, **FAST).fit(small)
+    with sae.coder() as encode, ThreadPoolExecutor(8) as threads:
+        assert len(list(threads.map(lambda row: encode(row[None]), small))) == 60
 
 
 BAD = {

@@ -149,7 +149,9 @@ class EarlyStopping:
     def setup(self, estimator: Any, context: Any) -> None:
         """Begin to follow a fit."""
         _check_estimator(self, estimator)
-        kept = [name for name in ("checkpoint", "distributed") if getattr(estimator, name)]
+        # A search has neither: its fits are its own.
+        names = ("checkpoint", "distributed")
+        kept = [name for name in names if getattr(estimator, name, None)]
         if self.restore_best and kept:
             raise ValueError(
                 f"EarlyStopping cannot go back to the best epoch with {kept[0]}="

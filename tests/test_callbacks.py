@@ -334,3 +334,17 @@ def test_without_callbacks_in_scikit_learn_fits_go_on_and_say_so(small, monkeypa
     finally:
         monkeypatch.undo()
         importlib.reload(_compat)
+
+
+def test_a_search_calls_them_in_each_of_its_fits(small):
+    """It has no `checkpoint` and no `distributed` of its own."""
+    seen = []
+    log = LogMetrics(lambda epoch, numbers: seen.append(epoch), X_val=small[:20])
+    stopping = EarlyStopping(small, scoring=ScoreOf(1, 3, 2, 2), patience=2)
+    search = MPSparseAutoencoderCV(
+        8, n_nonzero_coefs=2, target_score=None, scoring=lambda est, X: 1.0, cv=2, max_iter=10
+    )
+    search.set_callbacks(log, stopping).fit(small)
+    assert seen == [1, 2, 3, 4] * 3
+    assert stopping.scores_ == [1, 3, 2, 2]
+    assert search.n_iter_ == 2

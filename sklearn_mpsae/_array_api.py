@@ -117,8 +117,9 @@ def on_numpy(function: Method) -> Method:
 class Fitted(Generic[T]):
     """A fitted attribute, which only `fit` and its like set: see `Record._learnt`.
 
-    An array is stored as NumPy array, and shown as one of the library of the X that it was
-    learnt from, where that was under ``array_api_dispatch``.
+    It cannot be assigned. An array is stored as NumPy array, and shown as one of the library
+    of the X that it was learnt from, where that was under ``array_api_dispatch``. What is
+    written into a NumPy array in place is written into the model, as in scikit-learn.
     """
 
     def __set_name__(self, owner: type, name: str) -> None:

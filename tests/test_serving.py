@@ -1,12 +1,15 @@
 """`with sae.coder() as encode`: what transform does, for many small calls."""
 
+import os
 import pickle
+import signal
 import threading
 import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from sklearn.exceptions import NotFittedError
@@ -84,6 +87,8 @@ def test_what_is_set_or_fitted_meanwhile_changes_nothing(small):
     sae = MPSparseAutoencoder(16, **FAST).fit(small)
     with sae.coder() as encode:
         before = encode(small).dense()
+        sae.components_[:] = np.roll(sae.components_, 1, axis=0)
+        np.testing.assert_array_equal(encode(small).dense(), before)
         sae.set_params(transform_n_nonzero_coefs=1).fit(small[::-1] * 3)
         np.testing.assert_array_equal(encode(small).dense(), before)
         assert pickle.loads(pickle.dumps(sae)).n_steps_ == sae.n_steps_
@@ -156,6 +161,64 @@ def test_it_works_within_its_block_only(small):
     with coder as encode:  # and again
         np.testing.assert_array_equal(encode(small).dense(), first)
     assert set(threading.enumerate()) == threads
+
+
+def test_it_is_entered_once_at_a_time(small):
+    sae = TopKSAE(16, **FAST).fit(small)
+    coder = sae.coder()
+    with coder as encode:
+        with pytest.raises(RuntimeError, match="open already"):
+            coder.__enter__()
+        with sae.coder() as other:
+            np.testing.assert_array_equal(other(small).dense(), encode(small).dense())
+        assert len(encode(small)) == 60
+
+
+def test_the_end_of_its_block_waits_for_calls(small):
+    sae = Guarded(16, **FAST).fit(small)
+    with ThreadPoolExecutor(4) as threads:
+        with sae.coder() as encode:
+            calls = [threads.submit(encode, small) for _ in range(20)]
+            calls[0].result()
+        for call in calls:
+            error = call.exception()
+            assert error is None or "Use it within" in str(error)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_process_is_told_to_open_one_of_its_own(digits):
+    sae = MPSparseAutoencoder(64, **FAST).fit(digits)
+    many = np.tile(digits, (4, 1))
+    with sae.coder() as encode:
+        encode(many)  # by threads
+        child = os.fork()
+        if not child:
+            signal.alarm(30)  # in the place of hanging
+            try:
+                encode(many)
+            except RuntimeError as error:
+                os._exit(0 if "open one in each process" in str(error) else 1)
+            os._exit(2)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert len(encode(many)) == len(many)
+
+
+def test_names_of_features_are_compared(small):
+    frame = pd.DataFrame(small).add_prefix("x")
+    sae = TopKSAE(16, **FAST).fit(frame)
+    with sae.coder() as encode:
+        assert_codes(encode(frame), sae.transform(frame))
+        assert_codes(encode(small), sae.transform(frame))
+        with pytest.raises(ValueError, match="names of the features differ from those of fit"):
+            encode(frame[frame.columns[::-1]])
+
+
+def test_lists_of_tensors_are_taken_as_transform_takes_them(small):
+    sae = TopKSAE(16, **FAST).fit(small)
+    rows = [torch.tensor(row, dtype=torch.bfloat16, requires_grad=True) for row in small]
+    with sae.coder() as encode:
+        assert_codes(encode(rows), sae.transform(rows))
 
 
 def test_an_estimator_has_to_be_fitted():

@@ -18,6 +18,7 @@ from ..learning.distributed import open_ranks
 from ..learning.identity import identity_of
 from ..learning.run import Run, from_checkpoint, open_run, stream
 from ..learning.settings import Settings
+from ..models.base import Model, check_model
 from ..models.steering import l0_if_missed
 from ..rows.open import RowsLike, open_rows
 from ._encoder import BaseEncoder, at_most_all
@@ -121,7 +122,7 @@ class BaseSparseAutoencoder(BaseEncoder):
             rows = open_rows(self, X, reset=True)
             settings = self._settings(rows.n_features)
             before = self._learnt if self.warm_start else None
-            with open_run(self._model(), rows, settings, ranks, before) as run:
+            with open_run(self._model_to_train(), rows, settings, ranks, before) as run:
                 self._train(run, X, y)
             # A callback may have gone back to an earlier epoch.
             self._warn_if_missed()
@@ -217,7 +218,7 @@ class BaseSparseAutoencoder(BaseEncoder):
             dtype = None if before is None else before.attributes["components_"].dtype
             rows = open_rows(self, X, reset=before is None, dtype=dtype)
             settings = self._settings(rows.n_features, before)
-            self._learnt = stream(self._model(), rows, settings, ranks, before)
+            self._learnt = stream(self._model_to_train(), rows, settings, ranks, before)
             if self.n_steps_:
                 self._warn_if_missed()
             else:
@@ -267,7 +268,11 @@ class BaseSparseAutoencoder(BaseEncoder):
         >>> folder.cleanup()
         """
         with self._unchanged_on_error():
-            model, identity, rate = self._model(), self._identity(), float(self.learning_rate)
+            model, identity, rate = (
+                self._model_to_train(),
+                self._identity(),
+                float(self.learning_rate),
+            )
             learnt, names = from_checkpoint(model, identity, rate, path)
             for name in ("feature_names_in_", "_origin"):
                 vars(self).pop(name, None)
@@ -278,6 +283,13 @@ class BaseSparseAutoencoder(BaseEncoder):
         return self
 
     # ------------------------------------------------------------------- from within
+    def _model_to_train(self) -> Model:
+        """The model of these parameters, found to be complete."""
+        model = self._model()
+        check_model(model)
+        self._check_declared(model.fitted)
+        return model
+
     def _settings(self, n_features: int, before=None) -> Settings:
         """How to train; `before` is what a stream goes on from, which fixes the atoms."""
         n_atoms = self._n_atoms(n_features) if before is None else self._n_features_out

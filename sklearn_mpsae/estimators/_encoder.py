@@ -169,7 +169,8 @@ class BaseEncoder(
             `sklearn_mpsae.coding.Codes` of an array or tensor of shape
             (n_samples, n_features). They are the codes of `transform`, to rounding errors.
             What is set or fitted after `coder` was called does not change them. Threads may
-            share it: calls wait for one another.
+            share it: calls wait for one another. A forked process needs one of its own. On
+            the CPU, BLAS has one thread in the whole process while it is open.
 
         Raises
         ------
@@ -187,7 +188,8 @@ class BaseEncoder(
         >>> shapes
         [(1, 4), (1, 4), (1, 4)]
         """
-        return ServingCoder(self._coder(), self.device)
+        names = getattr(self, "feature_names_in_", None)
+        return ServingCoder(self._coder(), self.device, None if names is None else list(names))
 
     @follows_input
     def inverse_transform(self, X: ArrayLike | sparray | spmatrix) -> np.ndarray:
@@ -327,7 +329,13 @@ class BaseEncoder(
         limit = self.transform_n_nonzero_coefs
         if k is None and limit is not None:
             k = at_most_all(limit, self._n_features_out, "transform_n_nonzero_coefs")
-        return self._model().coder(self._learnt.attributes, k, self._n_trained())
+        coder = self._model().coder(self._learnt.attributes, k, self._n_trained())
+        if not isinstance(coder, Coder):
+            model = type(self._model()).__name__
+            raise TypeError(
+                f"{model}.coder must give a Coder (models/coder.py), not {coder!r}."
+            )
+        return coder
 
     def _encoded(self, X) -> list[Codes]:
         """The codes of X, of some rows after the others."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -63,14 +64,17 @@ class Record:
 
     @_learnt.setter
     def _learnt(self, learnt: Learnt) -> None:
-        unknown = set(learnt.attributes) - _fitted_names(type(self))
+        for name in _fitted_names(type(self)):
+            vars(self).pop(name, None)
+        vars(self).update(learnt.attributes, _training=learnt.training)
+
+    def _check_declared(self, names: Iterable[str]) -> None:
+        """Refuse fitted attributes that the class does not declare, before any training."""
+        unknown = set(names) - _fitted_names(type(self))
         if unknown:
             raise TypeError(
                 f"{type(self).__name__} declares no Fitted() for {', '.join(sorted(unknown))}."
             )
-        for name in _fitted_names(type(self)):
-            vars(self).pop(name, None)
-        vars(self).update(learnt.attributes, _training=learnt.training)
 
     def __sklearn_is_fitted__(self) -> bool:
         return "components_" in vars(self)

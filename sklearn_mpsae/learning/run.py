@@ -13,7 +13,7 @@ from sklearn.utils import check_random_state
 
 from ..coding.kernels import open_kernels
 from ..coding.unit import unit_rows
-from ..models.base import Model, Plan, check_model
+from ..models.base import Model, Plan, check_start
 from ..models.steering import rescaled
 from ..rows.moments import Moments
 from .batches import Batches
@@ -208,7 +208,7 @@ def open_run(
 
 
 def _begin(kernels, model, source, settings, ranks, before):
-    _check(model, source, settings, ranks)
+    _check_ranks(source, settings, ranks)
     checkpoint = _checkpoint(model, source, settings, ranks, before)
     saved = ranks.share(checkpoint.load() if checkpoint and ranks.rank == 0 else None)
     moments, rows_of_ranks = _measured(source, ranks, checkpoint, saved)
@@ -252,7 +252,7 @@ def stream(
 
     before : what was learnt from the earlier chunks, or by a fit; None for the first chunk
     """
-    _check(model, source, settings, ranks)
+    _check_ranks(source, settings, ranks)
     moments, rows_of_ranks = _measured(source, ranks)
     n_rows = sum(rows_of_ranks)
     training = before and before.training
@@ -336,9 +336,8 @@ def from_checkpoint(
 
 
 # ------------------------------------------------------------------- the steps of preparing
-def _check(model, source, settings, ranks):
-    """Refuse an incomplete model, and ranks that are about to do different things."""
-    check_model(model)
+def _check_ranks(source, settings, ranks):
+    """Refuse ranks that are about to do different things."""
     data = {"dtype": source.dtype.name, "n_features": source.n_features}
     check_agreement(ranks, settings.identity | data)
 
@@ -378,12 +377,15 @@ def _start(model, source, settings, scale, random_state, before):
     if before:
         parameters = model.parameters(before.attributes, scale)
         _check_warm(parameters["components"], shape)
+        check_start(model, parameters, before.numbers(model), scale)
         return {name: array.astype(source.dtype) for name, array in parameters.items()}
     if settings.dict_init is not None:
         atoms = checked_atoms(settings.dict_init, shape, source.dtype)
     else:
         atoms = random_atoms(*shape, random_state, source.dtype)
-    return model.start(atoms)
+    parameters = model.start(atoms)
+    check_start(model, parameters, model.first_numbers, scale)
+    return parameters
 
 
 def _check_warm(atoms, shape):

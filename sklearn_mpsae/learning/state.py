@@ -71,11 +71,6 @@ def learnt_of(
     """
     state = training.state
     fitted = model.attributes(parameters, state.numbers, training.scale)
-    if set(fitted) != set(model.fitted):
-        raise TypeError(
-            f"The model {type(model).__name__} declares the fitted attributes "
-            f"{sorted(model.fitted)}, and gives {sorted(fitted)}."
-        )
     # A parameter that is finite may have an exponential that is not.
     check_finite(fitted.values(), state.n_steps, learning_rate)
     return Learnt(

@@ -76,7 +76,7 @@ class Trainer:
             self.kernels, self.parameters, X, self._context(plan, dead)
         )
         if not self._checked:
-            check_result(self.model, self.parameters, batch)
+            check_result(self.model, self.parameters, X, batch)
             self._checked = True
         energies = self.kernels.energies(batch.residual)
         counts = self.kernels.count(batch.indices, batch.values, len(self.last_used))

@@ -133,13 +133,15 @@ class Model(ABC):
 
 
 def check_model(model: Model) -> None:
-    """Refuse a model that lacks something, by name.
+    """Refuse a model that lacks something, by name, before it is trained.
 
     Raises
     ------
     TypeError
     """
     name = type(model).__name__
+    if not isinstance(model, Model):
+        raise TypeError(f"{name} is no model: derive it from models.base.Model.")
     for declared in ("layout", "fitted"):
         if not hasattr(model, declared):
             raise TypeError(
@@ -147,6 +149,10 @@ def check_model(model: Model) -> None:
             )
     if "components" not in model.layout or "components_" not in model.fitted:
         raise TypeError(f"The model {name} must lay out 'components' and fit 'components_'.")
+    if unknown := set(model.rate_factors) - set(model.layout):
+        raise TypeError(
+            f"The model {name} has rate_factors of {unknown}, which are not laid out."
+        )
     if model.steers and type(model).count is Model.count:
         raise TypeError(f"The model {name} steers its number of codes, and has no `count`.")
     if model.steers and model.level not in model.first_numbers:
@@ -154,19 +160,85 @@ def check_model(model: Model) -> None:
             f"The model {name} steers its number of codes: `level` must name one of its "
             f"first_numbers, not {model.level!r}."
         )
+    if model.steers and "l0" not in model.first_numbers:
+        raise TypeError(
+            f"The model {name} steers its number of codes: its first_numbers need 'l0', the "
+            "average number of codes of the last batches."
+        )
 
 
-def check_result(model: Model, parameters: Parameters, result: BatchResult) -> None:
-    """Refuse gradients that do not match the parameters, by name.
+def check_start(model: Model, parameters: Parameters, numbers: dict, scale: float) -> None:
+    """Refuse parameters and fitted attributes of other names or shapes than are declared.
 
     Raises
     ------
     TypeError
     """
-    shapes = {name: tuple(array.shape) for name, array in parameters.items()}
-    found = {name: tuple(array.shape) for name, array in result.gradients.items()}
-    if set(shapes) != set(model.layout) or found != shapes:
+    name, expected = type(model).__name__, dict(model.layout)
+    if _shapes(parameters) is None or set(parameters) != set(expected):
         raise TypeError(
-            f"The model {type(model).__name__} lays out {dict(model.layout)}, starts with "
-            f"{shapes}, and has gradients {found}: names and shapes must agree."
+            f"The model {name} must start with {expected}, not {_told(parameters)}."
         )
+    p, d = np.shape(parameters["components"])
+    sizes = {"p": p, "d": d, "1": 1}
+    _check_shapes(f"The model {name} starts with", parameters, model.layout, sizes)
+    fitted = model.attributes(parameters, dict(numbers), scale)
+    if not isinstance(fitted, Mapping) or set(fitted) != set(model.fitted):
+        raise TypeError(
+            f"The model {name} declares the fitted attributes {sorted(model.fitted)}, and "
+            f"gives {_told(fitted)}."
+        )
+    _check_shapes(f"The model {name} gives the attributes", fitted, model.fitted, sizes)
+
+
+def check_result(model: Model, parameters: Parameters, X, result: BatchResult) -> None:
+    """Refuse what a model makes of a batch X where names or shapes do not match.
+
+    Raises
+    ------
+    TypeError
+    """
+    name = type(model).__name__
+    if not isinstance(result, BatchResult):
+        raise TypeError(f"{name}.gradients must give a BatchResult, not {result!r:.80}.")
+    shapes, found = _shapes(parameters), _shapes(result.gradients)
+    if found != shapes:
+        raise TypeError(
+            f"The model {name} lays out {dict(model.layout)}, starts with {shapes}, and has "
+            f"gradients {found}: names and shapes must agree."
+        )
+    codes = tuple(result.indices.shape), tuple(result.values.shape)
+    if len(codes[0]) != 2 or codes[0][0] != len(X) or codes[0] != codes[1]:
+        raise TypeError(
+            f"{name}.gradients gives indices and values of shapes {codes}: both must be "
+            f"({len(X)}, n_slots), with a row for each row of the batch."
+        )
+    if tuple(result.residual.shape) != tuple(X.shape):
+        raise TypeError(
+            f"{name}.gradients gives a residual of shape {tuple(result.residual.shape)}, the "
+            f"batch has {tuple(X.shape)}."
+        )
+
+
+def _check_shapes(what, arrays, words, sizes):
+    """Refuse arrays whose shapes are not those that the words say; "" is a number."""
+    for name, word in words.items():
+        if unknown := set(word) - set(sizes):
+            raise TypeError(f"{what} {name} of shape {word!r}: no axis is called {unknown}.")
+        wanted = tuple(sizes[letter] for letter in word)
+        if tuple(np.shape(arrays[name])) != wanted:
+            raise TypeError(
+                f"{what} {name} of shape {tuple(np.shape(arrays[name]))}; declared is "
+                f"{word!r}, here {wanted}."
+            )
+
+
+def _shapes(arrays):
+    """The shapes of named arrays; None where they are none."""
+    if not isinstance(arrays, Mapping):
+        return None
+    return {name: tuple(np.shape(array)) for name, array in arrays.items()}
+
+
+def _told(value):
+    return sorted(value) if isinstance(value, Mapping) else repr(value)

@@ -70,7 +70,7 @@ def recovered(rho, seed, steps):
         20,
         n_nonzero_coefs=2,
         tol=1e-3,
-        center=False,
+        intercept="zero",
         batch_size=BATCH,
         max_iter=10,
         random_state=seed,

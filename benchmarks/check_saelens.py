@@ -52,7 +52,7 @@ P, K = 256, 12
 
 OURS = {
     "MP": MPSparseAutoencoder(P, n_nonzero_coefs=K),
-    "MP, not centred": MPSparseAutoencoder(P, n_nonzero_coefs=K, center=False),
+    "MP, not centred": MPSparseAutoencoder(P, n_nonzero_coefs=K, intercept="zero"),
     "MP, average, coded by k": MPSparseAutoencoder(
         P, n_nonzero_coefs=K, sparsity="average", transform_n_nonzero_coefs=K
     ),
@@ -64,7 +64,7 @@ OURS = {
     "BatchTopK": BatchTopKSAE(P, n_nonzero_coefs=K),
     "Matryoshka": MatryoshkaSAE(P, n_nonzero_coefs=K),
     "JumpReLU": JumpReLUSAE(P, n_nonzero_coefs=K),
-    "JumpReLU, not centred": JumpReLUSAE(P, n_nonzero_coefs=K, center=False),
+    "JumpReLU, not centred": JumpReLUSAE(P, n_nonzero_coefs=K, intercept="zero"),
     "ReLU": ReLUSAE(P, n_nonzero_coefs=K),
 }
 

@@ -22,7 +22,7 @@ from sklearn_mpsae.metrics import match_atoms
 # rates, as judged by the truth itself, which favours it, and points dead atoms at what is
 # badly explained, as the pursuit does. The pursuit runs with its defaults.
 N_FEATURES, K = 64, 3
-common = {"n_components": N_FEATURES, "n_nonzero_coefs": K, "center": False, "max_iter": 25}
+common = {"n_components": N_FEATURES, "n_nonzero_coefs": K, "intercept": "zero", "max_iter": 25}
 rivals = {
     "MP": [{}],
     "TopK": [{"learning_rate": rate, "dead_atoms": "revive"} for rate in (0.1, 0.3)],

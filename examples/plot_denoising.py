@@ -58,7 +58,7 @@ clean = photograph("china.jpg")[60:220, 180:380]
 SIGMA = 0.1
 noisy = clean + rng.normal(scale=SIGMA, size=clean.shape).astype(np.float32)
 rows, _ = patches(noisy)
-signed = {"positive_code": False, "center": False, "max_iter": 8, "random_state": 0}
+signed = {"positive_code": False, "intercept": "zero", "max_iter": 8, "random_state": 0}
 ours = MPSparseAutoencoder(256, n_nonzero_coefs=3, sparsity="average", **signed).fit(rows)
 denoised = {"MPSparseAutoencoder": rebuild(noisy, ours.components_, ours.transform)}
 

@@ -41,7 +41,7 @@ print(f"{len(X)} sentences, embedded in {X.shape[1]} dimensions")
 # ---------------------
 # Four atoms for a sentence, of 96. This embedding is linear, so an atom also weighs words; its
 # three heaviest make a name for it. (For other embeddings the sentences below will do.)
-sae = MPSparseAutoencoder(96, n_nonzero_coefs=4, center=False, random_state=0).fit(X)
+sae = MPSparseAutoencoder(96, n_nonzero_coefs=4, intercept="zero", random_state=0).fit(X)
 codes = sae.transform(X)
 words = tfidf.get_feature_names_out()
 weights = sae.components_ @ svd.components_

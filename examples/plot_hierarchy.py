@@ -28,7 +28,7 @@ print(f"{tree.data.shape[0]} rows, {tree.probabilities.sum():.2f} features in ea
 # ------------
 # A row has one feature or two. The pursuit takes as many atoms as each row needs; TopK takes
 # the two largest outputs. For sums of whole features the data must not be centred.
-common = {"n_components": 20, "center": False, "max_iter": 20, "random_state": 0}
+common = {"n_components": 20, "intercept": "zero", "max_iter": 20, "random_state": 0}
 saes = {
     "MP": MPSparseAutoencoder(n_nonzero_coefs=1.36, sparsity="average", **common),
     "TopK": TopKSAE(n_nonzero_coefs=2, **common),

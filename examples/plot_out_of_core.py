@@ -39,7 +39,7 @@ print(f"{len(paths)} files, {rows.shape[0]} rows of {rows.shape[1]} features")
 # -------------------
 # `fit` goes through the files once for each epoch, in a new order. It learns the same as
 # from the array.
-options = {"n_nonzero_coefs": 5, "positive_code": False, "center": False, "random_state": 0}
+options = {"n_nonzero_coefs": 5, "positive_code": False, "intercept": "zero", "random_state": 0}
 from_files = MPSparseAutoencoder(128, max_iter=5, **options).fit(rows)
 from_array = MPSparseAutoencoder(128, max_iter=5, **options).fit(np.concatenate(parts))
 same = np.array_equal(from_files.components_, from_array.components_)

@@ -17,11 +17,11 @@ _SHARED = {
     "transform_n_nonzero_coefs": """transform_n_nonzero_coefs : int, default=None
         The sparsity of `transform`, where it is to differ from the one trained with; it can
         be set after `fit`. None for `n_nonzero_coefs`.""",
-    "training": """center : bool, default=True
-        Whether to subtract the mean of the training rows; `intercept_` is that mean, or
-        zero. Set it to False to recover features whose codes are never negative: the mean
-        is a sum of all of them, and taken from every row it hides them
-        (docs/study/tree.md).
+    "training": """intercept : {"learn", "mean", "zero"}, default="learn"
+        What is subtracted from rows before encoding, and added to reconstructions.
+        "learn": a vector that is trained with the atoms, from the mean of the training rows
+        on, as in the papers: where the data are sums of features whose codes are never
+        negative it goes to zero. "mean": that mean. "zero": nothing.
     max_iter : int, default=None
         The number of epochs, that is of passes over the data. None for as many as make
         about 1,000 steps.

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from sklearn_mpsae.learning.frame import Frame
 from sklearn_mpsae.learning.state import Learnt, Training, TrainingState
 from sklearn_mpsae.learning.trainer import Trainer
 
@@ -48,7 +49,7 @@ def values_in(x):
     """All numbers in nested fitted state, with where they are."""
     if isinstance(x, np.random.RandomState):
         x = x.get_state()
-    if isinstance(x, Learnt | Training | TrainingState):
+    if isinstance(x, Learnt | Training | TrainingState | Frame):
         x = vars(x)
     if isinstance(x, dict):
         return {(k, *inner): v for k in x for inner, v in values_in(x[k]).items()}

@@ -33,7 +33,7 @@ OPTIONS = {
     "dict_init": np.concatenate(
         [np.random.default_rng(1).random((16, 12)), np.repeat(np.eye(12)[:1], 8, axis=0)]
     ),
-    "center": False,
+    "intercept": "zero",
     "dead_after": 4,
     "random_state": 0,
 }
@@ -73,7 +73,7 @@ def estimators(**options):
         # From the other first atoms its threshold falls into the noise of rounding.
         "average": {"sparsity": "average", "dict_init": None},
         "omp": {"transform_algorithm": "omp"},
-        "centred": {"center": True, "dict_init": None},
+        "centred": {"intercept": "mean", "dict_init": None},
     }.items():
         made[name] = sklearn_mpsae.MPSparseAutoencoder(**mp | change)
     return made

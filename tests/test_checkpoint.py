@@ -113,7 +113,7 @@ def test_what_was_learnt_before_bad_rows_can_be_kept(X, path):
     def stream(rows):
         return BatchStream(np.split(rows, 10), n_samples=500, shuffle=False)
 
-    options = OPTIONS | {"max_iter": 1, "center": False, "random_state": 0}
+    options = OPTIONS | {"max_iter": 1, "intercept": "zero", "random_state": 0}
     options |= {"checkpoint": path, "batch_size": 50}
     # The scale is taken from the first rows only, as of a stream that is long.
     with CheckedPatch.context() as patch:

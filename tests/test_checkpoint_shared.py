@@ -25,7 +25,7 @@ from sklearn_mpsae.learning.trainer import Trainer
 def test_folds_do_not_share_a_checkpoint(X, path):
     """The first one has it, and the others say what to do."""
     X = unit_rows_of_signs(X)
-    options = OPTIONS | {"max_iter": 1, "center": False, "random_state": 0}
+    options = OPTIONS | {"max_iter": 1, "intercept": "zero", "random_state": 0}
     right = cross_val_score(MPSparseAutoencoder(**options), X, cv=3)
     with pytest.warns(
         FitFailedWarning, match="in a search or cross-validation|checkpoint=None"

@@ -54,7 +54,7 @@ def test_fitted_attributes(Estimator, small):
     est = Estimator(16, n_nonzero_coefs=3, **FAST).fit(small)
     assert est.components_.shape == (16, 10)
     np.testing.assert_allclose(np.linalg.norm(est.components_, axis=1), 1, atol=1e-12)
-    np.testing.assert_allclose(est.intercept_, small.mean(axis=0))
+    assert est.intercept_.shape == (10,)
     assert est.n_iter_ == 3
     assert est.n_steps_ == 9
     assert est.loss_curve_.shape == (3,)
@@ -87,7 +87,7 @@ def test_fitted_state_is_numpy_optimizer_included(Estimator, small):
     floating = [a for a in found if isinstance(a, np.ndarray) and a.dtype.kind == "f"]
     # Atoms, intercept and both moments of each parameter. The loss curve is float64, and so
     # is the running mean, which each chunk of a stream moves by little.
-    double = (est.loss_curve_, est._training.mean)
+    double = (est.loss_curve_, est._training.frame.center)
     assert len(floating) >= 5
     assert {a.dtype.name for a in floating if not any(a is each for each in double)} == {
         "float32"
@@ -159,9 +159,16 @@ def test_sign_of_codes(Estimator, positive, small):
     assert (codes.min() >= 0) == (positive or not signs)
 
 
-def test_center(Estimator, small):
-    est = Estimator(16, center=False, **FAST).fit(small)
-    assert not est.intercept_.any()
+def test_intercept(Estimator, small):
+    """The mean, nothing, or what lowers the loss: then a little from the mean after 9 steps."""
+    learnt = {
+        intercept: Estimator(16, intercept=intercept, **FAST).fit(small).intercept_
+        for intercept in ("learn", "mean", "zero")
+    }
+    assert not learnt["zero"].any()
+    np.testing.assert_allclose(learnt["mean"], small.mean(axis=0), rtol=1e-12)
+    moved = np.linalg.norm(learnt["learn"] - learnt["mean"])
+    assert 0 < moved < 9 * 0.03 * np.sqrt(small.var(axis=0).sum())
 
 
 @pytest.mark.parametrize("algorithm", ["mp", "omp"])
@@ -218,7 +225,7 @@ def test_partial_fit_learns(Estimator, digits):
 
 
 def test_partial_fit_follows_the_mean_of_all_rows(Estimator, small):
-    est = stream(Estimator(16, **FAST), small)
+    est = stream(Estimator(16, intercept="mean", **FAST), small)
     np.testing.assert_allclose(est.intercept_, small.mean(axis=0))
     assert est.n_samples_seen_ == len(small)
 
@@ -421,7 +428,7 @@ def test_fit_of_an_average_finds_the_support_of_each_row():
 
     def f1(sparsity):
         sae = MPSparseAutoencoder(
-            96, n_nonzero_coefs=4, sparsity=sparsity, center=False, random_state=0
+            96, n_nonzero_coefs=4, sparsity=sparsity, intercept="zero", random_state=0
         ).fit(data.data)
         matching = match_atoms(sae.components_, data.dictionary)
         return firing_scores(sae.transform(fresh.data), fresh.codes, matching).macro.f1

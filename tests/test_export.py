@@ -46,7 +46,7 @@ CODERS |= {
         {"tol": 0.02, "atol": 0.4, "stop_on_repeat": True, "transform_n_nonzero_coefs": 20},
     ),
     "MP, average": (MPSparseAutoencoder, {"sparsity": "average"}),
-    "MP, not centred": (MPSparseAutoencoder, {"center": False}),
+    "MP, not centred": (MPSparseAutoencoder, {"intercept": "zero"}),
     "MP, other k": (MPSparseAutoencoder, {"transform_n_nonzero_coefs": 3}),
     "TopK, signed": (TopKSAE, {"positive_code": False}),
     "BatchTopK, k": (BatchTopKSAE, {"transform_n_nonzero_coefs": 3}),
@@ -143,7 +143,7 @@ def test_the_gradient_of_a_pursuit_is_the_one_it_was_trained_with(X, fitted):
     (rows - module.decode(module(rows))).square().sum().div(2).backward()
     with open_kernels("cpu", X.dtype) as kernels:
         codes = est.encode(X)
-        _, expected = kernels.pursuit_gradient(
+        _, expected, _ = kernels.pursuit_gradient(
             X - est.intercept_, est.components_, codes.indices, codes.values
         )
         np.testing.assert_allclose(module.components.grad.numpy(), expected, atol=1e-10)

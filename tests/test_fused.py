@@ -199,7 +199,8 @@ def case_what_is_not_a_number_is_not_picked():
 @DTYPES
 @SIGN
 @STOP
-def case_gradient_is_the_loop_s(dtype, tol, positive, stop, monkeypatch):
+@pytest.mark.parametrize("path_weight", [0.0, 0.4])
+def case_gradient_is_the_loop_s(dtype, tol, positive, stop, path_weight, monkeypatch):
     from sklearn_mpsae.coding.kernels import fused
 
     p, d, k = 9, 20, 6
@@ -209,7 +210,9 @@ def case_gradient_is_the_loop_s(dtype, tol, positive, stop, monkeypatch):
     X, W = problem(p, d, dtype, n=7)
     W *= 0.9  # off the sphere, where no term of the gradient vanishes
     codes = loops.matching_pursuit(X, W, W @ W.T, k, **options(stop, positive))
-    ours, theirs = (side.pursuit_gradient(X, W, *codes) for side in (kernels, loops))
+    ours, theirs = (
+        side.pursuit_gradient(X, W, *codes, path_weight) for side in (kernels, loops)
+    )
     for a, b in zip(ours, theirs, strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=10 * tol * float(b.abs().max() + 1))
 
@@ -219,7 +222,7 @@ def case_gradient_is_autograd_s(dtype, tol):
     _, kernels = both(dtype)
     X, W = problem(37, 16, dtype)
     codes = kernels.matching_pursuit(X, W, W @ W.T, 6, tol=0.0, threshold=0.0, positive=True)
-    _, gradient = kernels.pursuit_gradient(X, W, *codes)
+    gradient = kernels.pursuit_gradient(X, W, *codes)[1]
     atoms = W.double().requires_grad_()
     for x in X.double():
         code = reference.matching_pursuit(x, atoms, 6)

@@ -36,13 +36,25 @@ def problem(rng, *, norms=1.0):
     return X, W
 
 
-def loss_and_gradients(encode, X, **parameters):
-    """Half the squared error, summed, and autograd's gradients, in float64."""
+def loss_and_gradients(encode, X, path_weight=0.0, **parameters):
+    """The loss, summed over rows, and autograd's gradients, in float64.
+
+    "intercept" is what rows lose before they are coded: zero, so that they stay what they are.
+    """
     tensors = {k: torch.tensor(v, requires_grad=True) for k, v in parameters.items()}
-    loss = sum(
-        ((x - reference.decode(*encode(x, **tensors), tensors["W"])) ** 2).sum() / 2
-        for x in torch.tensor(X)
-    )
+    intercept = torch.zeros(X.shape[1], dtype=torch.float64, requires_grad=True)
+
+    def loss_of(x):
+        indices, values = encode(x, **tensors)
+        ends = range(1, len(indices) + 1)
+        errors = [
+            ((x - reference.decode(indices[:m], values[:m], tensors["W"])) ** 2).sum() / 2
+            for m in ends
+        ]
+        return (1 - path_weight) * errors[-1] + path_weight * sum(errors) / len(errors)
+
+    loss = sum(loss_of(x - intercept) for x in torch.tensor(X))
+    tensors["intercept"] = intercept
     loss.backward()
     return float(loss.detach()), {k: v.grad.numpy() for k, v in tensors.items()}
 
@@ -59,24 +71,29 @@ def assert_close(actual, expected, tol):
     [(0.8, {}), (1.0, {}), (1.15, {}), (0.8, {"once": True}), (1.0, {"atol": 12.0})],
     ids=str,
 )
-def test_gradient_of_the_unrolled_pursuit(kind, dtype, tol, positive, norm, stop, rng):
-    """Through every step, for atoms on the sphere and off it."""
+@pytest.mark.parametrize("path_weight", [0.0, 0.4, 1.0])
+def test_gradient_of_the_unrolled_pursuit(
+    kind, dtype, tol, positive, norm, stop, path_weight, rng
+):
+    """Through every step, for atoms on the sphere and off it; by the rows too."""
     X, W = problem(rng, norms=norm)
     k = 9
 
     def encode(x, W):
         return reference.matching_pursuit(x, W, k, positive=positive, **stop)
 
-    loss, expected = loss_and_gradients(encode, X, W=W)
+    _, expected = loss_and_gradients(encode, X, path_weight, W=W)
+    loss, _ = loss_and_gradients(encode, X, W=W)
     with open_kernels(kind, dtype) as kernels:
         X, W = kernels.asarray(X.astype(dtype)), kernels.asarray(W.astype(dtype))
         codes = kernels.matching_pursuit(
             X, W, kernels.gram(W), k, tol=0.0, threshold=0.0, positive=positive, **stop
         )
         assert (kernels.to_numpy(codes[1])[:, -1] == 0).any() == bool(stop)
-        residual, gradient = kernels.pursuit_gradient(X, W, *codes)
+        residual, gradient, by_rows = kernels.pursuit_gradient(X, W, *codes, path_weight)
         assert kernels.energies(residual).sum() / 2 == pytest.approx(loss, rel=tol)
         assert_close(kernels.to_numpy(gradient), expected["W"], tol)
+        assert_close(-kernels.to_numpy(by_rows), expected["intercept"], 4 * tol)
 
 
 @KERNELS
@@ -103,6 +120,7 @@ def test_gradients_of_top_k(kind, dtype, tol, positive, rng):
     assert_close(gradients["components"], expected["W"], tol)
     assert_close(gradients["encoder"], expected["encoder"], tol)
     assert_close(gradients["bias"][:, 0], expected["bias"], tol)
+    assert_close(gradients["intercept"][0], expected["intercept"], 4 * tol)
 
 
 def threshold_step(kind, dtype, model, rng, *, bias=0.1, **start):
@@ -127,9 +145,15 @@ def threshold_step(kind, dtype, model, rng, *, bias=0.1, **start):
     return X, parameters, numbers, chosen, gradients
 
 
-def autograd(loss, parameters):
-    tensors = {k: torch.tensor(v, requires_grad=True) for k, v in parameters.items()}
-    loss(**tensors).backward()
+def autograd(loss, X, parameters):
+    """Gradients of the loss of rows, by the parameters and by what rows lose before."""
+    intercept = np.zeros((1, X.shape[1]))
+    tensors = {
+        k: torch.tensor(v, requires_grad=True)
+        for k, v in {**parameters, "intercept": intercept}.items()
+    }
+    rows = torch.tensor(X) - tensors["intercept"]
+    loss(rows, **{k: v for k, v in tensors.items() if k != "intercept"}).backward()
     return {k: v.grad.numpy() for k, v in tensors.items() if v.grad is not None}
 
 
@@ -139,15 +163,15 @@ def test_gradients_of_relu(kind, dtype, tol, rng):
     model = shallow.ReLU()
     X, parameters, numbers, chosen, gradients = threshold_step(kind, dtype, model, rng)
 
-    def loss(components, encoder, bias):
-        codes = torch.relu(torch.tensor(X) @ encoder.T + bias[:, 0])
-        error = ((torch.tensor(X) - codes @ components) ** 2).sum() / 2
+    def loss(rows, components, encoder, bias):
+        codes = torch.relu(rows @ encoder.T + bias[:, 0])
+        error = ((rows - codes @ components) ** 2).sum() / 2
         return error + numbers["penalty"] * codes.sum()
 
     assert numbers["penalty"] > shallow.ReLU.first_numbers["penalty"]
     assert (chosen == (X @ parameters["encoder"].T + parameters["bias"][:, 0] > 0)).all()
-    for name, expected in autograd(loss, parameters).items():
-        assert_close(gradients[name], expected, tol)
+    for name, expected in autograd(loss, X, parameters).items():
+        assert_close(gradients[name], expected, 4 * tol if name == "intercept" else tol)
 
 
 @KERNELS
@@ -170,13 +194,13 @@ def test_gradients_of_nested_prefixes(kind, dtype, tol, model, sizes, rng):
     between = (outputs[chosen].min() + outputs[~chosen].max()) / 2
     assert numbers["threshold"] == pytest.approx(between, rel=tol)
 
-    def loss(components, encoder, bias):
-        codes = (torch.tensor(X) @ encoder.T + bias[:, 0]) * torch.tensor(chosen)
-        errors = [torch.tensor(X) - codes[:, :m] @ components[:m] for m in sizes]
+    def loss(rows, components, encoder, bias):
+        codes = (rows @ encoder.T + bias[:, 0]) * torch.tensor(chosen)
+        errors = [rows - codes[:, :m] @ components[:m] for m in sizes]
         return sum((error**2).sum() for error in errors) / 2 / len(sizes)
 
-    for name, expected in autograd(loss, parameters).items():
-        assert_close(gradients[name], expected, tol)
+    for name, expected in autograd(loss, X, parameters).items():
+        assert_close(gradients[name], expected, 4 * tol if name == "intercept" else tol)
 
 
 @KERNELS
@@ -195,12 +219,12 @@ def test_gradients_of_jump_relu(kind, dtype, tol, rng):
     assert scores[chosen].min() > scores[~chosen].max()
     threshold = (scores[chosen].min() + scores[~chosen].max()) / 2
 
-    def loss(components, encoder, bias, log_threshold):
-        codes = (torch.tensor(X) @ encoder.T + bias[:, 0]) * torch.tensor(chosen)
-        return ((torch.tensor(X) - codes @ components) ** 2).sum() / 2
+    def loss(rows, components, encoder, bias, log_threshold):
+        codes = (rows @ encoder.T + bias[:, 0]) * torch.tensor(chosen)
+        return ((rows - codes @ components) ** 2).sum() / 2
 
-    for name, expected in autograd(loss, parameters).items():
-        assert_close(gradients[name], expected, tol)
+    for name, expected in autograd(loss, X, parameters).items():
+        assert_close(gradients[name], expected, 4 * tol if name == "intercept" else tol)
     residual = X - (outputs * chosen) @ parameters["components"]
     gain = residual @ parameters["components"].T * shape * threshold
     near = (scores > 0.9 * threshold) & (scores < 1.1 * threshold)
@@ -222,16 +246,25 @@ def test_gradient_of_orthogonal_codes_by_finite_differences(kind, positive, rng)
         step = model.gradients(
             kernels, {"components": kernels.asarray(unit_rows(W))}, X_, context(plan)
         )
-        return kernels.energies(step.residual).sum() / 2, step.gradients["components"]
+        return kernels.energies(step.residual).sum() / 2, step.gradients
 
     with open_kernels(kind, np.float64) as kernels:
         X_ = kernels.asarray(X)
-        _, gradient = half_energy(kernels, W)
-        slope = (kernels.to_numpy(gradient).copy() * direction).sum()
+        _, gradients = half_energy(kernels, W)
+        gradient, by_shift = (
+            kernels.to_numpy(gradients[name]).copy() for name in ("components", "intercept")
+        )
+        slope = (gradient * direction).sum()
         eps = 1e-6
         above, _ = half_energy(kernels, W + eps * direction)
         below, _ = half_energy(kernels, W - eps * direction)
+        shift = rng.standard_normal(X.shape[1])
+        X_ = kernels.asarray(X - eps * shift)
+        shifted, _ = half_energy(kernels, W)
+        X_ = kernels.asarray(X + eps * shift)
+        back, _ = half_energy(kernels, W)
     assert slope == pytest.approx((above - below) / (2 * eps), rel=1e-5)
+    assert by_shift[0] @ shift == pytest.approx((shifted - back) / (2 * eps), rel=1e-5)
 
 
 @contextmanager
@@ -261,7 +294,7 @@ def test_gradient_does_not_depend_on_the_number_of_threads(kind, rng):
             codes = kernels.matching_pursuit(
                 *arrays, G, 5, tol=0.0, threshold=0.0, positive=True
             )
-            _, gradient = kernels.pursuit_gradient(*arrays, *codes)
+            gradient = kernels.pursuit_gradient(*arrays, *codes)[1]
             results.append(kernels.to_numpy(gradient).copy())
     np.testing.assert_array_equal(results[0], results[1])
     np.testing.assert_array_equal(results[0], results[2])

@@ -25,7 +25,7 @@ FAST = {"n_nonzero_coefs": 4, "max_iter": 5, "batch_size": 20, "random_state": 0
 
 EXPORTED = {
     "MP": MPSparseAutoencoder(24, **FAST),
-    "MP, not centred": MPSparseAutoencoder(24, center=False, **FAST),
+    "MP, not centred": MPSparseAutoencoder(24, intercept="zero", **FAST),
     "MP, other k": MPSparseAutoencoder(24, transform_n_nonzero_coefs=9, **FAST),
     "MP, average": MPSparseAutoencoder(
         24, sparsity="average", transform_n_nonzero_coefs=3, **FAST
@@ -40,7 +40,7 @@ EXPORTED = {
     "BatchTopK": BatchTopKSAE(24, **FAST),
     "Matryoshka": MatryoshkaSAE(24, prefix_sizes=[6, 12], **FAST),
     "JumpReLU": JumpReLUSAE(24, **FAST),
-    "JumpReLU, not centred": JumpReLUSAE(24, center=False, **FAST),
+    "JumpReLU, not centred": JumpReLUSAE(24, intercept="zero", **FAST),
     "ReLU": ReLUSAE(24, **FAST),
     "ReLU, k": ReLUSAE(24, transform_n_nonzero_coefs=3, **FAST),
 }

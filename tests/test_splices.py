@@ -86,7 +86,7 @@ def test_an_estimator_that_explains_all_changes_no_loss(x):
         dict_init=np.eye(WIDTH),
         max_iter=1,
         learning_rate=1e-12,
-        center=False,
+        intercept="zero",
     )
     stream = ModuleActivations(net, "1", [x])
     assert sae.fit(stream).score(stream) == pytest.approx(1)

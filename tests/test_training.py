@@ -25,7 +25,7 @@ def test_the_default_recipe_recovers_the_tree(rho, seed):
         tol=1e-3,
         batch_size=200,
         max_iter=15,
-        center=False,
+        intercept="zero",
         random_state=seed,
     ).fit(features.data)
     assert matched_cosine(est.components_, features.dictionary) >= 0.99

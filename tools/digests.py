@@ -82,7 +82,7 @@ VARIANTS = {
     "stop_on_repeat": {"stop_on_repeat": True},
     "signed": {"positive_code": False},
     "bfloat16": {"precision": "bfloat16"},
-    "uncentred": {"center": False},
+    "uncentred": {"intercept": "zero"},
     "fractional": {"n_nonzero_coefs": 2.5},
     "prefixes": {"prefix_sizes": [6, 24]},
     # 48 features: a Gram matrix is cheapest, or for 1024 atoms rows of one.
@@ -92,7 +92,7 @@ VARIANTS = {
     "average long": {"sparsity": "average", "max_iter": None},
     "default sizes": {"n_components": None, "n_nonzero_coefs": None, "max_iter": None},
     **{
-        f"unused atoms {what}": {"dead_atoms": what, "dict_init": UNUSED, "center": False}
+        f"unused atoms {what}": {"dead_atoms": what, "dict_init": UNUSED, "intercept": "zero"}
         for what in ("revive", "keep", "auxiliary")
     },
 }

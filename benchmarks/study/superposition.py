@@ -123,7 +123,7 @@ def fit_cell(data, model, n_atoms, l0, epochs, parameters, seed, source):
     estimator = MODELS[model](
         n_atoms,
         n_nonzero_coefs=l0,
-        center=False,
+        intercept="zero",
         max_iter=epochs,
         random_state=seed,
         **parameters,

@@ -28,11 +28,11 @@ MEAN_L0 = 1.36  # of the true codes
 
 # MP as it comes, and what else it may be given; the bars are for the first.
 MP = {
-    "MP": {"n_nonzero_coefs": 2, "center": False},
-    "MP (average)": {"n_nonzero_coefs": MEAN_L0, "sparsity": "average", "center": False},
+    "MP": {"n_nonzero_coefs": 2, "intercept": "zero"},
+    "MP (average)": {"n_nonzero_coefs": MEAN_L0, "sparsity": "average", "intercept": "zero"},
     "MP (centred)": {"n_nonzero_coefs": 2},
-    "MP (tol 1e-3)": {"n_nonzero_coefs": 2, "tol": 1e-3, "center": False},
-    "MP (3 atoms)": {"n_nonzero_coefs": 3, "center": False},
+    "MP (tol 1e-3)": {"n_nonzero_coefs": 2, "tol": 1e-3, "intercept": "zero"},
+    "MP (3 atoms)": {"n_nonzero_coefs": 3, "intercept": "zero"},
 }
 
 # What is tried for the others; the top level has 11 features.

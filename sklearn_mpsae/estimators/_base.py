@@ -35,7 +35,7 @@ class BaseSparseAutoencoder(BaseEncoder):
         "n_components": [Interval(Integral, 1, None, closed="left"), None],
         "n_nonzero_coefs": [Interval(Integral, 1, None, closed="left"), None],
         "transform_n_nonzero_coefs": [Interval(Integral, 1, None, closed="left"), None],
-        "center": ["boolean"],
+        "intercept": [StrOptions({"learn", "mean", "zero"})],
         "max_iter": [Interval(Integral, 1, None, closed="left"), None],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
@@ -53,7 +53,7 @@ class BaseSparseAutoencoder(BaseEncoder):
     }
 
     n_nonzero_coefs: float | None
-    center: bool
+    intercept: str
     max_iter: int | None
     batch_size: int
     learning_rate: float
@@ -303,7 +303,8 @@ class BaseSparseAutoencoder(BaseEncoder):
             # Numbers of NumPy's small types would overflow.
             max_iter=None if self.max_iter is None else int(self.max_iter),
             batch_size=int(self.batch_size),
-            center=self.center,
+            intercept=self.intercept,
+            whitening=float(getattr(self, "whitening", 0.0)),
             dict_init=None if self.dict_init is None else as_numpy(self.dict_init),
             dead_after=None if self.dead_atoms == "keep" else int(self.dead_after),
             revive=self.dead_atoms == "revive",
@@ -347,7 +348,7 @@ class BaseSparseAutoencoder(BaseEncoder):
         if l0 < k and unused:
             reason = (
                 f"no row uses {unused:.0%} of the atoms. Lower learning_rate or "
-                "n_nonzero_coefs, or set center=True or dead_atoms='revive'."
+                "n_nonzero_coefs, or set intercept='mean' or dead_atoms='revive'."
             )
         else:
             reason = (

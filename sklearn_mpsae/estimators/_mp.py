@@ -72,6 +72,18 @@ class MPSparseAutoencoder(BaseSparseAutoencoder):
         faster from some thousand atoms up, where the processor or GPU multiplies bfloat16
         (benchmarks/bench_large.py has by how much, and what it changes). `transform`
         always chooses in full.
+    path_weight : float, default=0.0
+        The share of the training's loss that lies on the prefixes of each row's codes,
+        from 0 to 1: with k codes the mean squared error after 1, 2, ... k of them. The rest
+        lies on all codes together. With a share, one fit serves every smaller number of
+        codes too (`transform_n_nonzero_coefs`).
+    whitening : float, default=0.0
+        How far rows are whitened where atoms are chosen and learnt, from 0 (not at all) to 1:
+        rows and atoms are multiplied by `metric_`, proportional to
+        ``(w C / m + (1 - w) I) ** (-1/2)`` for the covariance C of the rows and the mean m of
+        its eigenvalues. Directions of small variance then count for more. `components_`,
+        codes and scores are of the data's own space, whatever it is; `tol`, `atol` and
+        `threshold_` hold in the metric.
     {training}
     dead_atoms : {{"revive", "keep"}}, default="revive"
         What to do with atoms that no row uses any more. "revive": point them at what the
@@ -88,6 +100,9 @@ class MPSparseAutoencoder(BaseSparseAutoencoder):
     threshold_ : float
         What the code of a further atom must exceed, in units of the data; 0 unless
         ``sparsity="average"``.
+    metric_ : ndarray of shape (n_features, n_features)
+        What `whitening` says, scaled such that rows have as much energy as without. Only
+        where `whitening` is not 0.
 
     See Also
     --------
@@ -134,9 +149,13 @@ class MPSparseAutoencoder(BaseSparseAutoencoder):
         "transform_algorithm": [StrOptions({"mp", "omp"})],
         "positive_code": ["boolean"],
         "precision": [StrOptions({"full", "bfloat16"})],
+        "path_weight": [Interval(Real, 0, 1, closed="both")],
+        "whitening": [Interval(Real, 0, 1, closed="both")],
     }
 
     threshold_ = Fitted[float]()
+    metric_ = Fitted[np.ndarray]()
+    _metric_components = Fitted[np.ndarray]()
 
     sparsity: str
     tol: float
@@ -145,6 +164,8 @@ class MPSparseAutoencoder(BaseSparseAutoencoder):
     transform_algorithm: str
     positive_code: bool
     precision: str
+    path_weight: float
+    whitening: float
 
     def __init__(
         self,
@@ -159,7 +180,9 @@ class MPSparseAutoencoder(BaseSparseAutoencoder):
         transform_n_nonzero_coefs: int | None = None,
         positive_code: bool = True,
         precision: Literal["full", "bfloat16"] = "full",
-        center: bool = True,
+        path_weight: float = 0.0,
+        whitening: float = 0.0,
+        intercept: Literal["learn", "mean", "zero"] = "learn",
         max_iter: int | None = None,
         batch_size: int = 512,
         learning_rate: float = 0.3,
@@ -198,4 +221,15 @@ def pursuit_model(estimator, *, average: bool = False) -> MatchingPursuit:
         orthogonal=estimator.transform_algorithm == "omp",
         positive=bool(estimator.positive_code),
         coarse=estimator.precision == "bfloat16",
+        path_weight=_checked_path_weight(estimator),
     )
+
+
+def _checked_path_weight(estimator):
+    if estimator.path_weight and estimator.transform_algorithm != "mp":
+        raise ValueError(
+            f"path_weight={estimator.path_weight} needs transform_algorithm='mp': codes of "
+            f"{estimator.transform_algorithm!r} are refitted with each atom, and have no "
+            "prefixes. Set path_weight=0."
+        )
+    return float(estimator.path_weight)

@@ -77,9 +77,11 @@ class MPSparseAutoencoderCV(BaseEncoder):
     transform_n_nonzero_coefs : int, default=None
         The sparsity of `transform`, where it is to differ from `n_nonzero_coefs_`; it can be
         set after `fit`.
-    positive_code, precision, center, max_iter, batch_size, learning_rate : object
+    positive_code, precision, path_weight, whitening, intercept : object
         As for `MPSparseAutoencoder`, in all fits.
-    dict_init, dead_atoms, dead_after, sparse_output, device, verbose : object
+    max_iter, batch_size, learning_rate, dict_init, dead_atoms : object
+        As for `MPSparseAutoencoder`, in all fits.
+    dead_after, sparse_output, device, verbose : object
         As for `MPSparseAutoencoder`, in all fits.
     random_state : int, RandomState instance or None, default=None
         As for `MPSparseAutoencoder`; all fits have the same seed.
@@ -157,6 +159,8 @@ class MPSparseAutoencoderCV(BaseEncoder):
     n_nonzero_coefs_ = Fitted[int]()
     best_score_ = Fitted[float]()
     threshold_ = Fitted[float]()
+    metric_ = Fitted[np.ndarray]()
+    _metric_components = Fitted[np.ndarray]()
 
     partial_fit = load_checkpoint = _NotOffered()
 
@@ -183,7 +187,9 @@ class MPSparseAutoencoderCV(BaseEncoder):
         transform_n_nonzero_coefs: int | None = None,
         positive_code: bool = True,
         precision: Literal["full", "bfloat16"] = "full",
-        center: bool = True,
+        path_weight: float = 0.0,
+        whitening: float = 0.0,
+        intercept: Literal["learn", "mean", "zero"] = "learn",
         max_iter: int | None = None,
         batch_size: int = 512,
         learning_rate: float = 0.3,

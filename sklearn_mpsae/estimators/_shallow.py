@@ -40,7 +40,7 @@ class BaseAverageSAE(BaseShallowSAE):
         *,
         n_nonzero_coefs: float | None = None,
         transform_n_nonzero_coefs: int | None = None,
-        center: bool = True,
+        intercept: Literal["learn", "mean", "zero"] = "learn",
         max_iter: int | None = None,
         batch_size: int = 512,
         learning_rate: float = 0.3,

@@ -1,4 +1,4 @@
-"""From a source of rows to centred and scaled batches on a device."""
+"""From a source of rows to batches in a training's coordinates, on a device."""
 
 from __future__ import annotations
 
@@ -8,24 +8,22 @@ import numpy as np
 
 
 class Batches:
-    """Shuffled batches of (X - center) / scale.
+    """Shuffled batches of rows, in the coordinates of a frame.
 
     Parameters
     ----------
     source : rows.protocol.Rows
         This rank's rows.
-    center : ndarray of shape (n_features,)
-    scale : float
+    frame : learning.frame.Frame
     rows_of_ranks : list of int
     batch_size : int
         The largest batch of all ranks together. An epoch is cut in batches of even size,
         as many on each rank, whatever its number of rows.
     """
 
-    def __init__(self, source, center, scale, rows_of_ranks, batch_size):
+    def __init__(self, source, frame, rows_of_ranks, batch_size):
         self.source = source
-        self.center = np.asarray(center, dtype=source.dtype)
-        self.scale = source.dtype.type(scale)
+        self.frame = frame
         self.n_rows = sum(rows_of_ranks)
         self.per_epoch = -(-self.n_rows // batch_size)
         fewest = min(rows_of_ranks)
@@ -43,9 +41,7 @@ class Batches:
         if not self.source.in_memory:
             pools = ahead(pools)
         for batch in self._cut(pools, sizes[skip:]):
-            batch -= self.center
-            batch /= self.scale
-            yield kernels.asarray(batch)
+            yield kernels.asarray(self.frame.of_rows(batch))
 
     def _cut(self, pools, sizes):
         """Batches of these sizes from the rows of one pool after the other."""

@@ -13,15 +13,22 @@ from sklearn.utils import check_random_state
 
 from ..coding.kernels import open_kernels
 from ..coding.unit import unit_rows
-from ..models.base import Model, Plan, check_start
+from ..models.base import Model, Plan
 from ..models.steering import rescaled
 from ..rows.moments import Moments
 from .batches import Batches
 from .checkpoint import Checkpoint, Checksum, check_same, read
-from .dictionary import checked_atoms, random_atoms
 from .distributed import Alone, Ranks, check_agreement
+from .frame import Frame
 from .recipe import EXPLORE, fit_plan, stream_plan
 from .settings import Settings
+from .start import (
+    first_parameters,
+    frame_of_fit,
+    frame_of_stream,
+    parameters_of,
+    warm_parameters,
+)
 from .state import (
     Learnt,
     Training,
@@ -33,9 +40,6 @@ from .state import (
     unpack_random_state,
 )
 from .trainer import ENOUGH_ROWS, Trainer
-
-# The number of rows that vary from which the scale of a stream is taken.
-_SCALE_ROWS = 512
 
 # Once it has explored, a stream brings its threshold up to date after this many steps.
 _SETTLE_EVERY = 16
@@ -139,12 +143,11 @@ class Run:
             parameters, state = trainer.result()
         finally:
             trainer.numbers.update(before)
-        center = np.asarray(batches.center, dtype=np.float64)
         return learnt_of(
             trainer.model,
             trainer.learning_rate,
             parameters,
-            Training(state, center, float(batches.scale), trainer.random_state),
+            Training(state, batches.frame, trainer.random_state),
             trainer.usage,
             batches.n_rows,
             n_iter_=len(self.losses),
@@ -169,23 +172,23 @@ class Run:
             "n_batches": self._n_batches,
             "finished": self.finished,
             "n_rows": self.batches.n_rows,
-            "scale": float(self.batches.scale),
+            "scale": self.batches.frame.scale,
             "start": start,
         }
         arrays = own_arrays | {
-            "center": self.batches.center,
+            "center": self.batches.frame.center,
             "usage": self.trainer.usage,
             "start": start_keys,
         }
+        if self.batches.frame.metric is not None:
+            arrays["metric"] = self.batches.frame.metric
         arrays |= {f"{name} value": array for name, array in parameters.items()}
         self.checkpoint.save(facts, arrays)
 
     def resume(self, facts: dict, arrays: dict[str, np.ndarray]) -> None:
         """Go on from a checkpoint; the trainer has been made from `unpack` of it."""
-        batches = self.batches
-        # Streams that are cut otherwise have others by rounding.
-        batches.center = arrays["center"]
-        batches.scale = batches.source.dtype.type(facts["scale"])
+        # Streams that are cut otherwise have another one by rounding.
+        self.batches.frame = _saved_frame(facts, arrays)
         if facts["finished"]:
             self.checkpoint = None  # there is nothing to add to it
         self.losses, self.finished = list(facts["losses"]), facts["finished"]
@@ -211,10 +214,9 @@ def _begin(kernels, model, source, settings, ranks, before):
     _check_ranks(source, settings, ranks)
     checkpoint = _checkpoint(model, source, settings, ranks, before)
     saved = ranks.share(checkpoint.load() if checkpoint and ranks.rank == 0 else None)
-    moments, rows_of_ranks = _measured(source, ranks, checkpoint, saved)
-    center = moments.mean if settings.center else np.zeros(source.n_features)
-    scale = _scale(moments.energy_around(center), moments.n_rows)
-    batches = Batches(source, center, scale, rows_of_ranks, settings.batch_size)
+    moments, rows_of_ranks = _measured(source, settings, ranks, checkpoint, saved)
+    frame = frame_of_fit(moments, source, settings, ranks)
+    batches = Batches(source, frame, rows_of_ranks, settings.batch_size)
     n_iter = settings.max_iter or -(-_DEFAULT_STEPS // batches.per_epoch)
     if n_iter > 1 and source.one_pass:
         raise ValueError(
@@ -226,7 +228,10 @@ def _begin(kernels, model, source, settings, ranks, before):
         parameters, state, random_state = unpack(*saved)
     else:
         random_state = ranks.share(check_random_state(settings.random_state))
-        parameters = _start(model, source, settings, scale, random_state, before)
+        if before:
+            parameters = warm_parameters(model, source, settings, frame, before)
+        else:
+            parameters = first_parameters(model, source, settings, frame, random_state)
         numbers = before.numbers(model) if before else model.first_numbers
         state = TrainingState.new(parameters, numbers)
     # A warm start has explored already.
@@ -234,7 +239,7 @@ def _begin(kernels, model, source, settings, ranks, before):
     progress = np.linspace(first, 1, n_steps, endpoint=False)
     k, n_atoms = settings.n_nonzero_coefs, settings.n_components
     run = Run(
-        Trainer(model, kernels, parameters, state, settings, random_state, ranks, scale),
+        Trainer(model, kernels, parameters, state, settings, random_state, ranks, frame.scale),
         batches,
         lambda step: fit_plan(progress[step], k, n_atoms, free_norms=model.free_norms),
         n_iter,
@@ -253,44 +258,43 @@ def stream(
     before : what was learnt from the earlier chunks, or by a fit; None for the first chunk
     """
     _check_ranks(source, settings, ranks)
-    moments, rows_of_ranks = _measured(source, ranks)
+    moments, rows_of_ranks = _measured(source, settings, ranks)
     n_rows = sum(rows_of_ranks)
-    training = before and before.training
-    n_before = before.attributes["n_samples_seen_"] if before else 0
-    center = _running_mean(settings, training, moments.mean, n_rows, n_before)
-    energy = _energy_beyond_rounding(moments, center, source.dtype)
-    # Before the first step nothing has told a scale.
-    begun = before is not None and training.state.n_steps > 0
-    scale = _scale_of_stream(energy, moments.n_rows, training if begun else None, n_before)
+    frame, outer, vary = frame_of_stream(moments, n_rows, source, settings, ranks, before)
     if before is None:
         random_state = ranks.share(check_random_state(settings.random_state))
-        parameters = _start(model, source, settings, scale, random_state, None)
-        state, usage = TrainingState.new(parameters, model.first_numbers), 0
+        parameters = first_parameters(model, source, settings, frame, random_state)
+        state, usage, n_before = TrainingState.new(parameters, model.first_numbers), 0, 0
     else:
+        training, attributes = before.training, before.attributes
         # A copy, so that a call that fails draws nothing from the stream's.
         random_state = copy.deepcopy(training.random_state)
-        state, usage = training.state, before.attributes["atom_usage_"]
-        if begun:
-            state = replace(state, numbers=rescaled(state.numbers, training.scale / scale))
-        parameters = model.parameters(before.attributes, scale)
-    batches = Batches(source, center, scale, rows_of_ranks, settings.batch_size)
+        usage, n_before = attributes["atom_usage_"], attributes["n_samples_seen_"]
+        # What is learnt of the intercept is its distance from the centre.
+        parameters = parameters_of(model, settings, before, frame, training.frame.center)
+        state = training.state.suited(parameters)
+        if state.n_steps:
+            factor = training.frame.scale / frame.scale
+            state = replace(state, numbers=rescaled(state.numbers, factor))
+    batches = Batches(source, frame, rows_of_ranks, settings.batch_size)
     explored = before is not None and "n_iter_" in before.attributes
     with open_kernels(settings.device, source.dtype) as kernels:
         trainer = Trainer(
-            model, kernels, parameters, state, settings, random_state, ranks, scale
+            model, kernels, parameters, state, settings, random_state, ranks, frame.scale
         )
         # Rows that do not vary tell neither a scale nor a direction: they are counted, and
         # learning begins with those that do.
-        if energy > 0 or begun:
+        if vary or state.n_steps:
             _train_on(trainer, batches, settings, explored=explored)
         parameters, state = trainer.result()
         usage = trainer.usage + usage
-    training = Training(state, np.asarray(center, np.float64), float(scale), random_state)
+    training = Training(state, frame, random_state, outer)
     learnt = learnt_of(
         model, settings.learning_rate, parameters, training, usage, n_before + n_rows
     )
-    earlier = before.attributes if before else {}
-    return replace(learnt, attributes={**earlier, **learnt.attributes})
+    epochs = {"n_iter_", "loss_curve_"} & set(before.attributes if before else ())
+    kept = {name: before.attributes[name] for name in epochs}
+    return replace(learnt, attributes={**kept, **learnt.attributes})
 
 
 def _train_on(trainer, batches, settings, *, explored):
@@ -320,13 +324,12 @@ def from_checkpoint(
     check_same(path, facts["identity"], identity, advice)
     parameters, state, random_state = unpack(facts, arrays)
     parameters["components"] = unit_rows(parameters["components"])
-    center = np.asarray(arrays["center"], dtype=np.float64)
     losses = np.array(facts["losses"])
     learnt = learnt_of(
         model,
         learning_rate,
         parameters,
-        Training(state, center, float(facts["scale"]), random_state),
+        Training(state, _saved_frame(facts, arrays), random_state),
         arrays["usage"],
         facts["n_rows"],
         n_iter_=len(losses),
@@ -347,14 +350,16 @@ def _checkpoint(model, source, settings, ranks, before):
         return None
     start = None
     if before:
-        start = [model.parameters(before.attributes, 1.0), dict(before.numbers(model))]
+        fitted = before.attributes
+        start = [model.parameters(fitted, 1.0), dict(before.numbers(model))]
+        start.append(fitted["intercept_"])
     data = {"dtype": source.dtype.name, "n_features": source.n_features}
     own = {"processes": ranks.size, "start": None if start is None else joblib.hash(start)}
     path, every = settings.checkpoint, settings.checkpoint_every
     return Checkpoint(path, every, settings.identity | data | own, settings.feature_names)
 
 
-def _measured(source, ranks, checkpoint=None, saved=None):
+def _measured(source, settings, ranks, checkpoint=None, saved=None):
     """The moments of the rows of all ranks, and the number of rows of each rank.
 
     With a checkpoint, the rows are also compared with those that it was made from.
@@ -362,7 +367,8 @@ def _measured(source, ranks, checkpoint=None, saved=None):
     rows, checksum, checkpointed = source.survey(), Checksum(), ranks.share(bool(checkpoint))
     if checkpointed:
         rows = checksum.over(rows)
-    moments = Moments.merged(ranks.gather(Moments.of(rows)))
+    moments = Moments.of(rows, outer=settings.whitening > 0)
+    moments = Moments.merged(ranks.gather(moments))
     if checkpointed:
         checksums, orders = ranks.gather(checksum.value), ranks.gather(source.order)
         if ranks.rank == 0:
@@ -371,74 +377,6 @@ def _measured(source, ranks, checkpoint=None, saved=None):
     return moments, ranks.gather(source.n_rows)
 
 
-def _start(model, source, settings, scale, random_state, before):
-    """The parameters before the first step; `before` for a warm start."""
-    shape = settings.n_components, source.n_features
-    if before:
-        parameters = model.parameters(before.attributes, scale)
-        _check_warm(parameters["components"], shape)
-        check_start(model, parameters, before.numbers(model), scale)
-        return {name: array.astype(source.dtype) for name, array in parameters.items()}
-    if settings.dict_init is not None:
-        atoms = checked_atoms(settings.dict_init, shape, source.dtype)
-    else:
-        atoms = random_atoms(*shape, random_state, source.dtype)
-    parameters = model.start(atoms)
-    check_start(model, parameters, model.first_numbers, scale)
-    return parameters
-
-
-def _check_warm(atoms, shape):
-    if atoms.shape != shape:
-        raise ValueError(
-            f"warm_start needs data and n_components as in the last fit: components_ "
-            f"has shape {atoms.shape}, this fit needs {shape}. Set warm_start=False to start "
-            "afresh."
-        )
-    zero = np.flatnonzero(~atoms.any(axis=1))
-    if len(zero):
-        raise ValueError(
-            f"components_ has atoms of zeros (first: atom {zero[0]}), which point "
-            "nowhere, and warm_start cannot learn on from them: set warm_start=False, "
-            "and pass the others, with new ones in their place, as dict_init."
-        )
-
-
-def _running_mean(settings, training, mean, n_rows, n_before):
-    """The mean of all rows of a stream, these included."""
-    if not settings.center:
-        return np.zeros_like(mean)
-    if not n_before:
-        return mean
-    # Rows that are all the same have exactly the mean that they had.
-    return training.mean + n_rows / (n_rows + n_before) * (mean - training.mean)
-
-
-def _scale_of_stream(energy, n_rows, training, n_before):
-    """The scale of the data: that of the first rows of a stream, with these.
-
-    energy : sum of the squared distances of these rows from the mean
-    training : the one to go on with; None before the first step
-    """
-    if training is None:
-        return _scale(energy, n_rows)
-    if n_before >= _SCALE_ROWS or not energy:
-        return training.scale
-    return _scale(n_before * training.scale**2 + energy, n_before + n_rows)
-
-
-def _scale(energy, n_samples):
-    """The root mean squared norm of rows, 1 where all are zero."""
-    if not np.isfinite(energy):
-        raise ValueError(
-            "X is too large: its variance is more than float64 holds. Divide it by its "
-            "largest value, say."
-        )
-    return float(np.sqrt(energy / n_samples)) or 1.0
-
-
-def _energy_beyond_rounding(moments, center, dtype):
-    """The energy of rows around a running mean; 0 where it is only that of rounding."""
-    energy = moments.energy_around(center)
-    rounding = np.finfo(dtype).eps / 2 * np.linalg.norm(center)
-    return energy if energy > moments.n_rows * rounding**2 else 0.0
+def _saved_frame(facts, arrays):
+    """The coordinates of the training that wrote a checkpoint."""
+    return Frame(arrays["center"], facts["scale"], arrays.get("metric"))

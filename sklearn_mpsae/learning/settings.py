@@ -18,7 +18,10 @@ class Settings:
     learning_rate: float = 0.3
     max_iter: int | None = None
     batch_size: int = 512
-    center: bool = True
+    intercept: str = "learn"
+    """What is subtracted from rows: "mean", "zero", or "learn" from the mean on."""
+    whitening: float = 0.0
+    """How far the metric of the training whitens rows, from 0 to 1."""
     dict_init: np.ndarray | None = None
     dead_after: int | None = None
     """Steps without use after which an atom is dead; None for never."""

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from ..models.base import Model, Parameters
+from .frame import Frame
+
+# The parameter that every training may have besides its model's: what rows are shifted by.
+INTERCEPT = "intercept"
 
 
 @dataclass
@@ -17,7 +21,7 @@ class TrainingState:
 
     n_steps: int
     moments: dict[str, tuple[np.ndarray, np.ndarray]]
-    """Adam's two, for each parameter: (p, d) and (p,)."""
+    """Adam's two, for each parameter: in its shape, and a number for each of its rows."""
     last_used: np.ndarray
     """(p,) the step at which each atom was used last."""
     numbers: dict[str, float]
@@ -25,12 +29,21 @@ class TrainingState:
 
     @classmethod
     def new(cls, parameters: Parameters, numbers: Mapping[str, float]) -> TrainingState:
-        moments = {
-            name: (np.zeros_like(array), np.zeros(len(array), array.dtype))
-            for name, array in parameters.items()
-        }
         last_used = np.zeros(len(parameters["components"]), np.int64)
-        return cls(0, moments, last_used, dict(numbers))
+        return cls(0, _no_moments(parameters), last_used, dict(numbers))
+
+    def suited(self, parameters: Parameters) -> TrainingState:
+        """The same with moments of these parameters: zero for those that are new."""
+        moments = _no_moments(parameters)
+        kept = {name: self.moments[name] for name in moments if name in self.moments}
+        return replace(self, moments=moments | kept)
+
+
+def _no_moments(parameters):
+    return {
+        name: (np.zeros_like(array), np.zeros(len(array), array.dtype))
+        for name, array in parameters.items()
+    }
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,11 +51,12 @@ class Training:
     """What `partial_fit` and a warm start go on with, besides the fitted attributes."""
 
     state: TrainingState
-    mean: np.ndarray
-    """(d,) of all rows, in float64: a mean in float32 would lose small changes."""
-    scale: float
-    """What the data were divided by."""
+    frame: Frame
+    """Of the last rows; its centre is the mean of all, unless the intercept is zero."""
     random_state: np.random.RandomState
+    outer: np.ndarray | None = None
+    """(d, d) sum of outer products of all rows about the centre, until a stream's metric is
+    settled."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,14 +83,15 @@ def learnt_of(
     FloatingPointError
         Where an attribute is not finite.
     """
-    state = training.state
-    fitted = model.attributes(parameters, state.numbers, training.scale)
+    state, frame = training.state, training.frame
+    fitted = model.attributes(parameters, state.numbers, frame.scale)
+    intercept = parameters.get(INTERCEPT)
+    fitted = frame.fitted(fitted, None if intercept is None else intercept[0])
     # A parameter that is finite may have an exponential that is not.
     check_finite(fitted.values(), state.n_steps, learning_rate)
     return Learnt(
         fitted
         | {
-            "intercept_": np.asarray(training.mean, dtype=parameters["components"].dtype),
             "atom_usage_": usage.copy(),
             "n_steps_": state.n_steps,
             "n_samples_seen_": n_samples_seen,

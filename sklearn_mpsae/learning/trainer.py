@@ -7,11 +7,15 @@ import numpy as np
 from ..coding.unit import unit_rows
 from ..models.base import Plan, StepContext, check_result
 from ..models.steering import tuned
-from .state import TrainingState, check_finite
+from .state import INTERCEPT, TrainingState, check_finite
 
 # Adam's decay rates. They are smaller than usual, as the loss changes with the atoms that
 # are chosen (benchmarks/bench_recipe.py).
 _BETA1, _BETA2 = 0.5, 0.9375
+
+# The intercept's share of the learning rate: it then moves by at most 0.03 of the data's
+# scale in a step (benchmarks/bench_recipe.py).
+_INTERCEPT_RATE = 0.1
 
 # This many rows give the average number of codes to some hundredths.
 ENOUGH_ROWS = 1000
@@ -26,7 +30,8 @@ class Trainer:
     kernels : open kernels
     parameters : dict of str to ndarray
         "components" (p, d), the dictionary, and what else the model lays out, each with one
-        row per atom. They are copied; `result` gives the trained ones.
+        row per atom; "intercept" (1, d) where it is learnt. They are copied; `result` gives
+        the trained ones.
     state : TrainingState
         Copied too.
     settings : learning.settings.Settings
@@ -55,6 +60,8 @@ class Trainer:
         self.last_used = state.last_used.copy()
         self.numbers = dict(state.numbers)
         self.parameters = {k: kernels.asarray(v.copy()) for k, v in parameters.items()}
+        self._of_model = {k: v for k, v in self.parameters.items() if k != INTERCEPT}
+        self._intercept = self.parameters.get(INTERCEPT)
         self.moments = {
             name: tuple(kernels.asarray(moment.copy()) for moment in moments)
             for name, moments in state.moments.items()
@@ -72,11 +79,9 @@ class Trainer:
         """
         self.remember(X)
         dead = self._dead()
-        batch = self.model.gradients(
-            self.kernels, self.parameters, X, self._context(plan, dead)
-        )
+        batch = self._gradients(X, self._context(plan, dead))
         if not self._checked:
-            check_result(self.model, self.parameters, X, batch)
+            check_result(self.model, self._of_model, X, batch)
             self._checked = True
         energies = self.kernels.energies(batch.residual)
         counts = self.kernels.count(batch.indices, batch.values, len(self.last_used))
@@ -97,6 +102,13 @@ class Trainer:
         self._descend(batch.gradients, plan)
         self._replace_dead(dead, atoms)
         return float(loss)
+
+    def _gradients(self, X, step):
+        return self.model.gradients(self.kernels, self._of_model, self._shifted(X), step)
+
+    def _shifted(self, X):
+        """The rows about the intercept."""
+        return X if self._intercept is None else X - self._intercept
 
     def _context(self, plan, dead):
         return StepContext(plan, dead, self.numbers, self.ranks, self.scale, self.learning_rate)
@@ -121,14 +133,15 @@ class Trainer:
         if not model.steers:
             return
         step = self._context(plan, self._dead())
-        model.gradients(self.kernels, self.parameters, self.recent[-1], step)
+        self._gradients(self.recent[-1], step)
         n_rows = step.totals(sum(map(len, self.recent)))[0]
         if n_rows < least:
             return
 
         def l0_at(level):
             parts = (
-                model.count(self.kernels, self.parameters, X, level, step) for X in self.recent
+                model.count(self.kernels, self._of_model, self._shifted(X), level, step)
+                for X in self.recent
             )
             return step.totals(sum(parts))[0] / n_rows
 
@@ -138,9 +151,10 @@ class Trainer:
     def _descend(self, gradients, plan):
         step = self.n_steps
         corrections = 1 / (1 - _BETA1**step), 1 / (1 - _BETA2**step)
-        for name, gradient in gradients.items():
-            gradient = self.ranks.sum(gradient)
-            rate = self.learning_rate * plan.rate * self.model.rate_factors.get(name, 1.0)
+        factors = {**self.model.rate_factors, INTERCEPT: _INTERCEPT_RATE}
+        for name in self.parameters:
+            gradient = self.ranks.sum(gradients[name])
+            rate = self.learning_rate * plan.rate * factors.get(name, 1.0)
             atoms = name == "components"
             self.kernels.adam_step(
                 self.parameters[name],
@@ -206,7 +220,7 @@ class Trainer:
         """
         if not len(dead):
             return
-        for name, array in self.parameters.items():
+        for name, array in self._of_model.items():
             if self.model.layout[name] == "pd":
                 new = atoms
             else:

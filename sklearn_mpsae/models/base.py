@@ -63,7 +63,9 @@ class BatchResult(NamedTuple):
     residual: Any
     """(n, d) the batch minus its reconstruction."""
     gradients: Parameters
-    """Of half the residual's energy, for each parameter, in the parameter's shape."""
+    """Of half the residual's energy, for each parameter, in the parameter's shape; and as
+    "intercept", (1, d), by a shift that all rows of the batch have lost before: minus the sum
+    of the derivatives by the rows."""
 
 
 class Model(ABC):
@@ -149,6 +151,8 @@ def check_model(model: Model) -> None:
             )
     if "components" not in model.layout or "components_" not in model.fitted:
         raise TypeError(f"The model {name} must lay out 'components' and fit 'components_'.")
+    if "intercept" in model.layout:
+        raise TypeError(f"The model {name} lays out 'intercept', which the training has.")
     if unknown := set(model.rate_factors) - set(model.layout):
         raise TypeError(
             f"The model {name} has rate_factors of {unknown}, which are not laid out."
@@ -202,10 +206,11 @@ def check_result(model: Model, parameters: Parameters, X, result: BatchResult) -
     if not isinstance(result, BatchResult):
         raise TypeError(f"{name}.gradients must give a BatchResult, not {result!r:.80}.")
     shapes, found = _shapes(parameters), _shapes(result.gradients)
-    if found != shapes:
+    if found != {**shapes, "intercept": (1, X.shape[1])}:
         raise TypeError(
             f"The model {name} lays out {dict(model.layout)}, starts with {shapes}, and has "
-            f"gradients {found}: names and shapes must agree."
+            f"gradients {found}: names and shapes must agree, but for 'intercept', whose "
+            f"gradient has shape {(1, X.shape[1])}."
         )
     codes = tuple(result.indices.shape), tuple(result.values.shape)
     if len(codes[0]) != 2 or codes[0][0] != len(X) or codes[0] != codes[1]:

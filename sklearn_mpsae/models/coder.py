@@ -73,6 +73,14 @@ class PursuitCoder(Coder):
     and subtracts it. The row stops before a correlation of at most `threshold`, or of
     rounding noise; after an atom that leaves a squared residual of at most `atol`, or `tol`
     times the row's energy; with `stop_on_repeat` after an atom that it had already.
+
+    With a metric, rows and atoms are multiplied by it first, and all of that holds there.
+
+    Attributes
+    ----------
+    metric : ndarray of shape (d, d), or None
+    metric_components : ndarray of shape (p, d), or None
+        ``components @ metric``.
     """
 
     k: int
@@ -82,6 +90,8 @@ class PursuitCoder(Coder):
     threshold: float = 0.0
     positive: bool = True
     orthogonal: bool = False
+    metric: np.ndarray | None = None
+    metric_components: np.ndarray | None = None
 
     ordered = True
 
@@ -91,13 +101,32 @@ class PursuitCoder(Coder):
         return not self.orthogonal
 
     def open(self, kernels, n_rows):
-        W = kernels.asarray(self.components)
-        gram = None
+        atoms, norms = self.atoms()
+        W, gram = kernels.asarray(atoms), None
         if self.orthogonal:
             check_orthogonal(kernels, W, INSTEAD)
         if self.orthogonal or self._shares_gram(n_rows):
             gram = kernels.gram(W)
-        return lambda X: [self.codes(kernels, X, W, gram=gram)]
+        if self.metric is None:
+            return lambda X: [self.codes(kernels, X, W, gram=gram)]
+        metric, norms = kernels.asarray(self.metric), kernels.asarray(norms)
+
+        def encode(X):
+            indices, values = self.codes(kernels, X @ metric, W, gram=gram)
+            return [(indices, values / norms[indices])]
+
+        return encode
+
+    def atoms(self) -> tuple[np.ndarray, np.ndarray | None]:
+        """The atoms of unit norm that rows are coded with, and what to divide codes by.
+
+        None where that is the dictionary itself.
+        """
+        if self.metric is None:
+            return self.components, None
+        norms = np.linalg.norm(self.metric_components, axis=1)
+        norms[norms == 0] = 1
+        return self.metric_components / norms[:, None], norms
 
     def _shares_gram(self, n_rows):
         shape, itemsize = self.components.shape, self.components.itemsize

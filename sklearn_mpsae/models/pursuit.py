@@ -27,6 +27,7 @@ class MatchingPursuit(Model):
     average : rows have `n_nonzero_coefs` codes on average, by a threshold
     orthogonal : `transform` refits all codes with each atom, and so do the last steps
     coarse : training chooses atoms by products in bfloat16
+    path_weight : the share of the loss that lies on the prefixes of the codes
     """
 
     average: bool = False
@@ -36,6 +37,7 @@ class MatchingPursuit(Model):
     orthogonal: bool = False
     positive: bool = True
     coarse: bool = False
+    path_weight: float = 0.0
 
     layout = {"components": "pd"}
     fitted = {"components_": "pd", "threshold_": ""}
@@ -78,9 +80,13 @@ class MatchingPursuit(Model):
         if orthogonal:
             residual = X - kernels.decode(indices, values, W)
             gradient = -kernels.scatter_outer(indices, values, residual, len(W))
+            by_rows = residual.sum(0)
         else:
-            residual, gradient = kernels.pursuit_gradient(X, W, indices, values)
-        return BatchResult(indices, values, residual, {"components": gradient})
+            residual, gradient, by_rows = kernels.pursuit_gradient(
+                X, W, indices, values, self.path_weight
+            )
+        gradients = {"components": gradient, "intercept": -by_rows[None]}
+        return BatchResult(indices, values, residual, gradients)
 
     def _pursue(self, kernels, X, W, k, threshold, scale, orthogonal=False, coarse=False):
         """Codes of X, whose unit is `scale` of the data's."""
@@ -135,6 +141,8 @@ class MatchingPursuit(Model):
             threshold,
             self.positive,
             self.orthogonal,
+            fitted.get("metric_"),
+            fitted.get("_metric_components"),
         )
 
 

@@ -23,7 +23,8 @@ _MOST_BYTES = 2**31 - 1
 
 # Matching pursuit, as a loop over steps; `open` says which rows go on.
 _PURSUIT = """
-    R0 = Sub (X, intercept)
+    centred = Sub (X, intercept)
+    R0 = INTO_METRIC (centred)
     energy = ReduceSumSquare <keepdims = 1> (R0, last)
     norm = Sqrt (energy)
     drowned = Mul (norm, noise)
@@ -32,7 +33,7 @@ _PURSUIT = """
     enough = Max (share, atol)
     start = Expand (zero, shape)
     all = GreaterOrEqual (energy, zero)
-    R, codes, open = Loop (k, go, R0, start, all) <body = step (
+    R, found, open = Loop (k, go, R0, start, all) <body = step (
         int64 t, bool go_in, real[N, d] R_in, real[N, p] codes_in, bool[N, 1] open_in
     ) => (bool go_out, real[N, d] R_out, real[N, p] codes_out, bool[N, 1] open_out) {
         correlations = MatMul (R_in, atoms_T)
@@ -43,12 +44,13 @@ _PURSUIT = """
         going = And (strong, open_in)
         taken = Where (going, value, zero)
         codes_out = ScatterElements <axis = 1, reduction = "add"> (codes_in, i, taken)
-        atom = GatherND (atoms, i)
+        atom = GatherND (unit_atoms, i)
         part = Mul (taken, atom)
         R_out = Sub (R_in, part)
         STOPPING
         go_out = Identity (go_in)
     }>
+    codes = OUT_OF_METRIC (found)
 """
 
 # Whether a row goes on after a step.
@@ -174,9 +176,15 @@ def _pursuit(coder):
     if coder.stop_on_repeat:
         stopping = _ONCE + stopping.replace("going", "fresh")
     text = text.replace("STOPPING", stopping)
+    atoms, norms = coder.atoms()
+    if norms is None:
+        text = text.replace("INTO_METRIC", "Identity").replace("OUT_OF_METRIC", "Identity")
+    else:
+        text = text.replace("INTO_METRIC (centred)", "MatMul (centred, metric)")
+        text = text.replace("OUT_OF_METRIC (found)", "Div (found, norms)")
     constants = {
-        "atoms": coder.components,
-        "atoms_T": coder.components.T,
+        "unit_atoms": atoms,
+        "atoms_T": atoms.T,
         "k": np.array(coder.k),
         "one": np.array([1]),
         "last": np.array([1]),
@@ -187,6 +195,8 @@ def _pursuit(coder):
         "tol": real(coder.tol),
         "atol": real(coder.atol),
     }
+    if norms is not None:
+        constants |= {"metric": coder.metric, "norms": norms}
     return text, constants
 
 

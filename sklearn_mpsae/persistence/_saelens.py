@@ -72,8 +72,8 @@ def export_saelens(estimator: Any, folder: str | os.PathLike[str]) -> Path:
         If the estimator is not fitted.
     ValueError
         If SAELens has no encoder like it: a class of yours with a coder of its own; a
-        pursuit that is orthogonal, may have negative codes, or stops by `tol` or
-        `threshold_`; a JumpReLU encoder that keeps a number of codes.
+        pursuit that is orthogonal, has a metric, may have negative codes, or stops by `tol`
+        or `threshold_`; a JumpReLU encoder that keeps a number of codes.
     FileExistsError
         Where the folder exists.
 
@@ -127,6 +127,7 @@ def _exported_pursuit(coder):
         "give each so many": coder.threshold > 0,
         "stops rows by a relative tol; set tol=0": coder.tol > 0,
         "may have negative codes (positive_code=False)": not coder.positive,
+        "chooses atoms in a metric; fit with whitening=0": coder.metric is not None,
     }
     for obstacle, there in obstacles.items():
         if there:

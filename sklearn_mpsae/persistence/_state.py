@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..learning.frame import Frame
 from ..learning.state import (
     Learnt,
     Training,
@@ -54,6 +55,16 @@ _OTHERS = {
     "candidates_": None,
     "cv_scores_": "float64",
 }
+# Arrays that a fit may leave or not, in groups of those that go together: with their shapes,
+# and dtypes, where "real" is that of components_.
+_METRIC = {"metric_": ("dd", "real"), "_metric_components": ("pd", "real")}
+_OF_TRAINING = (
+    {
+        "training/intercept mean": ("1d", "real"),
+        "training/intercept square": ("1", "real"),
+    },
+    {"training/outer": ("dd", "float64")},
+)
 _COUNTS = ("n_features_in_", "n_steps_", "n_samples_seen_")
 
 # The checkpoint of a fit is a file of the machine it ran on: no part of the model, and
@@ -88,8 +99,10 @@ def packed(estimator) -> tuple[dict, dict[str, np.ndarray]]:
     if learnt.training is not None:
         training = learnt.training
         own, arrays = pack(training.state, training.random_state)
-        facts["training"] = own | {"scale": training.scale}
-        arrays["mean"] = training.mean
+        facts["training"] = own | {"scale": training.frame.scale}
+        arrays["mean"] = training.frame.center
+        if training.outer is not None:
+            arrays["outer"] = training.outer
         tensors |= {_TRAINING + key: array for key, array in arrays.items()}
     fitted = {key: _plain_number(value) for key, value in learnt.attributes.items()}
     tensors |= {key: value for key, value in fitted.items() if isinstance(value, np.ndarray)}
@@ -168,7 +181,7 @@ def check_layout(facts: dict, layouts: dict[str, dict]) -> None:
         _check(ok, f"{key} is {value!r}")
     d, p = fitted["n_features_in_"], parameters.get("n_components")
     sizes = {"d": d, "p": d if p is None else p, "1": 1, "r": 624, "i": fitted.get("n_iter_")}
-    wanted = _layouts(kind, facts)
+    wanted = _layouts(kind, facts) | _optional(facts, layouts)
     _check_keys("tensors", layouts, set(wanted), set())
     real = layouts["components_"]["dtype"]
     _check(real in ("float32", "float64"), f"components_ has dtype {real}")
@@ -207,6 +220,14 @@ def _layouts(kind, facts):
             arrays[f"{_TRAINING}{key} mean"] = word, "real"
             arrays[f"{_TRAINING}{key} square"] = "p", "real"
     return arrays
+
+
+def _optional(facts, layouts):
+    """Those of the optional groups of arrays that there are."""
+    groups = [_METRIC] if hasattr(class_of(facts["estimator"]), "metric_") else []
+    groups += _OF_TRAINING if facts["training"] is not None else []
+    present = [group for group in groups if group.keys() & layouts.keys()]
+    return {key: value for group in present for key, value in group.items()}
 
 
 def unpacked(facts: dict, tensors: dict[str, np.ndarray]):
@@ -262,8 +283,9 @@ def _unpacked_training(model, facts, tensors):
         if key.startswith(_TRAINING)
     }
     mean = arrays.pop("mean")
+    outer = arrays.pop("outer", None)
     _, state, random_state = unpack(facts, arrays)
-    return Training(state, mean, scale, random_state)
+    return Training(state, Frame(mean, scale, tensors.get("metric_")), random_state, outer)
 
 
 def _unpacked_parameter(name, value, tensors):

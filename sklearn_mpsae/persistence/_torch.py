@@ -17,10 +17,10 @@ def to_torch_module(estimator: Any) -> nn.Module:
     """A torch module whose output is what `transform` gives.
 
     Its parameters are copies of what was learnt (``components``, ``intercept``, and for a
-    shallow encoder ``encoder`` and ``bias``), on the CPU in the dtype of ``components_``;
-    ``.to`` moves them. Which atoms a row has is a choice; their values are differentiable,
-    by the row and by all parameters. A pursuit is unrolled: each step is some ten nodes of
-    a graph, and autograd stores the residual of each.
+    shallow encoder ``encoder`` and ``bias``; ``metric`` is a buffer), on the CPU in the dtype
+    of ``components_``; ``.to`` moves them. Which atoms a row has is a choice; their values
+    are differentiable, by the row and by all parameters. A pursuit is unrolled: each step is
+    some ten nodes of a graph, and autograd stores the residual of each.
 
     Parameters
     ----------
@@ -95,9 +95,16 @@ class _Pursuit(_Encoder):
         super().__init__(coder)
         self.tol, self.atol, self.once = coder.tol, coder.atol, coder.stop_on_repeat
         self.threshold = coder.threshold
+        metric = None if coder.metric is None else torch.from_numpy(coder.metric.copy())
+        self.register_buffer("metric", metric)
 
     def _codes(self, residual):
-        W = self.components
+        W, norms = self.components, None
+        if self.metric is not None:
+            W, residual = W @ self.metric, residual @ self.metric
+            norms = torch.linalg.vector_norm(W, dim=1)
+            norms = torch.where(norms > 0, norms, 1)
+            W = W / norms[:, None]
         codes = residual.new_zeros(*residual.shape[:-1], len(W))
         # What a correlation must exceed: rounding noise, the threshold.
         energy = _energy(residual)
@@ -121,7 +128,7 @@ class _Pursuit(_Encoder):
                 going = going & (_energy(residual) > enough)
             if self.once:
                 going = going & new
-        return codes
+        return codes if norms is None else codes / norms
 
 
 class _Shallow(_Encoder):

@@ -81,20 +81,25 @@ def value(X, W, indices, chosen, least, *, positive):
     return torch.where(values != 0, indices, 0), values
 
 
-def pursuit_gradient(X, W, indices, values):
-    """Residuals and the gradient of the unrolled pursuit: see `Kernels`."""
+def pursuit_gradient(X, W, indices, values, shares, last):
+    """Residuals and the gradients of the unrolled pursuit: see `Kernels`.
+
+    shares : (n, k) what the residual before each slot weighs in the loss
+    last : (n, 1) what the last residual weighs
+    """
     (n, d), k = X.shape, indices.shape[1]
-    residual, gradient = torch.empty_like(X), torch.zeros_like(W)
+    residual, gradient, by_row = torch.empty_like(X), torch.zeros_like(W), torch.empty_like(X)
     width = triton.next_power_of_2(d)
     rows = min(n, max(1, _CHUNK_BYTES // (k * d * X.element_size())))
     parts = X.new_empty((rows * k, d))
     ones = X.new_ones(rows * k)
     for a in range(0, n, rows):
         i, v = indices[a : a + rows], values[a : a + rows]
-        _launch(_unroll, (len(i),), width, X[a:], W, i, v, residual[a:], parts, d, k)
+        weights, out = (shares[a:], last[a:]), (residual[a:], by_row[a:], parts)
+        _launch(_unroll, (len(i),), width, X[a:], W, i, v, *weights, *out, d, k)
         order, starts = _by_atom(i, v, len(W))
         _add_rows(parts, order, ones, starts, gradient)
-    return residual, gradient
+    return residual, gradient, by_row.sum(0)
 
 
 def scatter_outer(indices, values, R, n_components):
@@ -306,11 +311,12 @@ def _value(
 
 
 @triton.jit
-def _unroll(X, W, indices, values, R, parts, d, k, WIDTH: tl.constexpr):
+def _unroll(X, W, indices, values, shares, last, R, by_row, parts, d, k, WIDTH: tl.constexpr):
     """The recursion of `Kernels.pursuit_gradient`, one row to a program.
 
     Each slot's part of the gradient goes to its own row of `parts`; zeros for a slot
-    without a value.
+    without a value. `shares` has what the residual before each slot weighs in the loss,
+    `last` what the last one does.
     """
     row = tl.program_id(0).to(tl.int64)
     columns = tl.arange(0, WIDTH)
@@ -321,7 +327,7 @@ def _unroll(X, W, indices, values, R, parts, d, k, WIDTH: tl.constexpr):
         w = tl.load(W + tl.load(indices + row * k + t) * d + columns, mask=inside, other=0)
         r -= v * w
     tl.store(R + row * d + columns, r, mask=inside)
-    lam = r
+    lam = r * tl.load(last + row)
     for back in range(k):
         slot = row * k + k - 1 - back
         v = tl.load(values + slot)
@@ -329,7 +335,8 @@ def _unroll(X, W, indices, values, R, parts, d, k, WIDTH: tl.constexpr):
         a = tl.where(v != 0, tl.sum(lam * w, axis=0), 0.0)
         r += v * w
         tl.store(parts + slot * d + columns, -(a * r + v * lam), mask=inside)
-        lam -= a * w
+        lam += tl.load(shares + slot) * r - a * w
+    tl.store(by_row + row * d + columns, lam, mask=inside)
 
 
 @triton.jit

@@ -281,25 +281,27 @@ class NativeKernels:
         )
         return out
 
-    def pursuit_gradient(self, X, W, indices, values):
+    def pursuit_gradient(self, X, W, indices, values, path_weight=0.0):
         (n, k), d = indices.shape, W.shape[1]
         R = self._buffer("residual", X.shape, X.dtype)
         adjoint = self._buffer("adjoint", (n, k), X.dtype)
         gradient = self._buffer("gradient", W.shape, W.dtype)
         gradient[:] = 0
+        by_rows = np.zeros(d, W.dtype)
         self._team.run(
             lambda a, b: loops.adjoint_rows(
-                X[a:b], W, indices[a:b], values[a:b], R[a:b], adjoint[a:b]
+                X[a:b], W, indices[a:b], values[a:b], path_weight, R[a:b], adjoint[a:b]
             ),
             n,
             3 * k * d,
         )
+        codes = indices, values, path_weight
         self._team.run(
-            lambda a, b: loops.gradient_columns(R, W, indices, values, adjoint, gradient, a, b),
+            lambda a, b: loops.gradient_columns(R, W, *codes, adjoint, gradient, by_rows, a, b),
             d,
             2 * n * k,
         )
-        return R, gradient
+        return R, gradient, by_rows
 
     # --------------------------------------------------------------- stepping
     def adam_step(self, W, gradient, mean, square, rates, *, sphere, max_norm=np.inf):

@@ -18,7 +18,7 @@ def matching_pursuit(x, W, k, *, tol=0.0, threshold=0.0, positive=True, atol=0.0
 
     With `once`, a row ends with an atom that it has already.
     """
-    threshold = max(threshold, _ROUNDING * float(x.norm()))
+    threshold = max(threshold, _ROUNDING * float(x.detach().norm()))
     residual, indices, values = x, [], []
     for _ in range(k):
         correlations = W @ residual
@@ -40,7 +40,7 @@ def orthogonal_matching_pursuit(x, W, k, *, tol=0.0, threshold=0.0, positive=Fal
 
     With `positive` the refit is a non-negative one, and atoms it sets to zero leave.
     """
-    threshold = max(threshold, _ROUNDING * float(x.norm()))
+    threshold = max(threshold, _ROUNDING * float(x.detach().norm()))
     residual, indices, values = x, [], []
     for _ in range(2 * k):
         correlations = W @ residual

@@ -279,21 +279,26 @@ class TensorKernels:
             _add_at(out, indices[:, t], values[:, t, None] * R)
         return out
 
-    def pursuit_gradient(self, X, W, indices, values):
+    def pursuit_gradient(self, X, W, indices, values, path_weight=0.0):
+        used = values != 0
+        each = path_weight / used.sum(1, keepdim=True).clamp(min=1).to(X.dtype)
+        last = 1 - path_weight + each
+        # What the residual before each slot weighs: that before the first one is the row.
+        shares = torch.where(used & (used.cumsum(1) > 1), each, 0)
         if self._fused:
-            codes = indices.contiguous(), values.contiguous()
-            return self._fused.pursuit_gradient(X.contiguous(), W.contiguous(), *codes)
+            arrays = (x.contiguous() for x in (X, W, indices, values, shares, last))
+            return self._fused.pursuit_gradient(*arrays)
         R = X - self.decode(indices, values, W)
         gradient = torch.zeros_like(W)
-        r, lam = R.clone(), R.clone()
+        r, lam = R.clone(), last * R
         for t in reversed(range(indices.shape[1])):
             i, v = indices[:, t], values[:, t, None]
             w = W[i]
-            a = (lam * w).sum(1, keepdim=True) * (v != 0)
+            a = (lam * w).sum(1, keepdim=True) * used[:, t, None]
             r += v * w
             _add_at(gradient, i, -(a * r + v * lam))
-            lam -= a * w
-        return R, gradient
+            lam += shares[:, t, None] * r - a * w
+        return R, gradient, lam.sum(0)
 
     # --------------------------------------------------------------- stepping
     def adam_step(self, W, gradient, mean, square, rates, *, sphere, max_norm=np.inf):

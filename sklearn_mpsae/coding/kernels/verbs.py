@@ -147,22 +147,26 @@ class Kernels(Protocol):
     def scatter_outer(self, indices, values, R, n_components) -> Any:
         """Sum over rows r and slots t of values[r, t] * R[r] in row indices[r, t]: (p, d)."""
 
-    def pursuit_gradient(self, X, W, indices, values) -> tuple[Any, Any]:
-        """Residuals of the unrolled pursuit, and the gradient of half their energy.
+    def pursuit_gradient(self, X, W, indices, values, path_weight=0.0) -> tuple[Any, Any, Any]:
+        """Residuals of the unrolled pursuit, and the gradients of its loss.
 
-        With r a row's residual after the last step, start from lam = r and go back,
-        t = k .. 1, w = W[i_t], v = v_t::
+        The loss of a row with m codes is half of (1 - path_weight) times the energy of its
+        last residual, and path_weight times the mean energy of its residuals after 1 to m
+        codes. With r the last one, start from lam = (1 - path_weight + path_weight / m) r and
+        go back over the codes, t = m .. 1, w = W[i_t], v = v_t::
 
             a = <lam, w>;  r += v w;  dW[i_t] -= a r + v lam;  lam -= a w
+            if t > 1:  lam += path_weight / m r
 
         This is the exact derivative through every step, for atoms of any norm, and it
-        needs nothing of the forward pass but the codes. Sums over rows are taken in one
-        order, whatever the number of threads.
+        needs nothing of the forward pass but the codes. At the end lam is the derivative by
+        the row. Sums over rows are taken in one order, whatever the number of threads.
 
         Returns
         -------
         R : (n, d) residuals. A buffer.
         gradient : (p, d). A buffer.
+        by_rows : (d,) the sum of the derivatives by the rows
         """
 
     # --------------------------------------------------------------- stepping

@@ -63,16 +63,32 @@ def scatter_columns(indices, values, R, out, start, stop):
 
 
 @jit
-def adjoint_rows(X, W, indices, values, R, adjoint):
+def _shares(values, path_weight):
+    """What a row's last residual and each earlier one weigh in the loss, and their number.
+
+    values : (k,) codes of the row
+    """
+    n_steps = 0
+    for t in range(len(values)):
+        if values[t] != 0:
+            n_steps += 1
+    each = values.dtype.type(path_weight / max(1, n_steps))
+    return values.dtype.type(1) - values.dtype.type(path_weight) + each, each, n_steps
+
+
+@jit
+def adjoint_rows(X, W, indices, values, path_weight, R, adjoint):
     """Residuals of rows, and the factors `a` of `Kernels.pursuit_gradient` for each slot.
 
     X, W : (n, d) rows and (p, d) atoms
     indices, values : (n, k) codes
+    path_weight : float
     R : (n, d) residuals, written
     adjoint : (n, k), written in slots whose value is not zero
     """
     n, d = X.shape
     lam = np.empty(d, X.dtype)
+    res = np.empty(d, X.dtype)
     for r in range(n):
         row = R[r]
         for j in range(d):
@@ -83,10 +99,15 @@ def adjoint_rows(X, W, indices, values, R, adjoint):
                 w = W[indices[r, t]]
                 for j in range(d):
                     row[j] -= v * w[j]
+        last, each, left = _shares(values[r], path_weight)
         for j in range(d):
-            lam[j] = row[j]
+            lam[j] = last * row[j]
+        if path_weight:
+            for j in range(d):
+                res[j] = row[j]
         for t in range(indices.shape[1] - 1, -1, -1):
-            if values[r, t] != 0:
+            v = values[r, t]
+            if v != 0:
                 w = W[indices[r, t]]
                 a = lam.dtype.type(0)
                 for j in range(d):
@@ -94,23 +115,33 @@ def adjoint_rows(X, W, indices, values, R, adjoint):
                 adjoint[r, t] = a
                 for j in range(d):
                     lam[j] -= a * w[j]
+                left -= 1
+                if path_weight and left:
+                    for j in range(d):
+                        res[j] += v * w[j]
+                        lam[j] += each * res[j]
 
 
 @jit
-def gradient_columns(R, W, indices, values, adjoint, gradient, start, stop):
-    """The columns start to stop of the gradient, from residuals and `adjoint_rows`' factors.
+def gradient_columns(
+    R, W, indices, values, path_weight, adjoint, gradient, by_rows, start, stop
+):
+    """The columns start to stop of the gradients, from residuals and `adjoint_rows`' factors.
 
     R, W : (n, d) residuals and (p, d) atoms
     indices, values, adjoint : (n, k)
+    path_weight : float
     gradient : (p, d), zeros; updated
+    by_rows : (d,), zeros; updated: the sum of the derivatives by the rows
     """
     width = stop - start
     res = np.empty(width, R.dtype)
     lam = np.empty(width, R.dtype)
     for r in range(indices.shape[0]):
+        last, each, left = _shares(values[r], path_weight)
         for j in range(width):
             res[j] = R[r, start + j]
-            lam[j] = R[r, start + j]
+            lam[j] = last * res[j]
         for t in range(indices.shape[1] - 1, -1, -1):
             v = values[r, t]
             if v != 0:
@@ -122,6 +153,12 @@ def gradient_columns(R, W, indices, values, adjoint, gradient, start, stop):
                     target[j] -= a * before + v * lam[j]
                     lam[j] -= a * w[j]
                     res[j] = before
+                left -= 1
+                if path_weight and left:
+                    for j in range(width):
+                        lam[j] += each * res[j]
+        for j in range(width):
+            by_rows[start + j] += lam[j]
 
 
 @jit

@@ -74,6 +74,8 @@ def estimators(**options):
         "average": {"sparsity": "average", "dict_init": None},
         "omp": {"transform_algorithm": "omp"},
         "centred": {"intercept": "mean", "dict_init": None},
+        "learnt": {"intercept": "learn", "dict_init": None},
+        "whitened": {"intercept": "learn", "whitening": 0.3, "dict_init": None},
     }.items():
         made[name] = sklearn_mpsae.MPSparseAutoencoder(**mp | change)
     return made

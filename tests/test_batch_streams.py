@@ -40,8 +40,8 @@ STREAMS = {
 @pytest.mark.parametrize("kind", STREAMS)
 def test_a_stream_is_learnt_from_whatever_its_batches_are(kind, X):
     """Its mean and scale are those of the rows, their order its own."""
-    expected = fitted(BatchStream(batches_of(X, 350)))
-    est = fitted(BatchStream(STREAMS[kind](X)))
+    expected = fitted(BatchStream(batches_of(X, 350)), intercept="mean")
+    est = fitted(BatchStream(STREAMS[kind](X)), intercept="mean")
     np.testing.assert_array_equal(est.components_, expected.components_)
     np.testing.assert_allclose(est.intercept_, X.mean(axis=0), rtol=1e-6)
     assert est.n_samples_seen_ == 700
@@ -190,12 +190,12 @@ def test_half_floats_of_a_stream_are_computed_in_float32(X):
 def test_the_dictionary_does_not_depend_on_the_batches(X):
     """To the last bit, also where the mean is far from what float64 holds exactly."""
     X = X.astype(np.float64) + 0.1
-    expected = fitted(X)
+    expected = fitted(X, intercept="mean")
     for given in (list(X), [X], batches_of(X, 50), [X.tolist()]):
         for n_samples in (None, 700):
-            est = fitted(BatchStream(given, n_samples, shuffle=False))
+            est = fitted(BatchStream(given, n_samples, shuffle=False), intercept="mean")
             np.testing.assert_array_equal(est.intercept_, expected.intercept_)
-            assert est._learnt.training.scale == expected._learnt.training.scale
+            assert est._learnt.training.frame.scale == expected._learnt.training.frame.scale
 
 
 REUSED = {

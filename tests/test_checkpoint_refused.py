@@ -154,9 +154,9 @@ OTHER_DATA = {
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("prepared", [lambda X: X, unit_rows_of_signs], ids=["any", "signs"])
-@pytest.mark.parametrize("center", [True, False])
-def test_a_checkpoint_of_other_data_is_refused(center, prepared, dtype, X, path):
-    options = OPTIONS | {"max_iter": 1, "center": center, "random_state": 0}
+@pytest.mark.parametrize("intercept", ["learn", "mean", "zero"])
+def test_a_checkpoint_of_other_data_is_refused(intercept, prepared, dtype, X, path):
+    options = OPTIONS | {"max_iter": 1, "intercept": intercept, "random_state": 0}
     X = prepared(X + X.dtype.type(0.01)).astype(dtype)
     MPSparseAutoencoder(**options, checkpoint=path).fit(X)
     for change in OTHER_DATA.values():

@@ -47,6 +47,7 @@ CODERS |= {
     ),
     "MP, average": (MPSparseAutoencoder, {"sparsity": "average"}),
     "MP, not centred": (MPSparseAutoencoder, {"intercept": "zero"}),
+    "MP, whitened": (MPSparseAutoencoder, {"whitening": 0.3, "sparsity": "average"}),
     "MP, other k": (MPSparseAutoencoder, {"transform_n_nonzero_coefs": 3}),
     "TopK, signed": (TopKSAE, {"positive_code": False}),
     "BatchTopK, k": (BatchTopKSAE, {"transform_n_nonzero_coefs": 3}),

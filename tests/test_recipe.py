@@ -11,6 +11,7 @@ from sklearn_mpsae.coding.kernels import team
 from sklearn_mpsae.coding.kernels.native import NativeKernels
 from sklearn_mpsae.learning.batches import Batches
 from sklearn_mpsae.learning.distributed import Alone
+from sklearn_mpsae.learning.frame import Frame
 from sklearn_mpsae.learning.recipe import fit_plan, stream_plan
 from sklearn_mpsae.learning.settings import Settings
 from sklearn_mpsae.learning.state import TrainingState
@@ -228,7 +229,8 @@ class Toy(Model):
 
     def gradients(self, kernels, parameters, X, step):
         indices = np.tile(np.array(self.atoms, np.int32), (len(self.residual), 1))
-        gradients = {"components": self.gradient}
+        shift = np.zeros((1, X.shape[1]))
+        gradients = {"components": self.gradient, "intercept": shift}
         return BatchResult(indices, np.ones(indices.shape), self.residual, gradients)
 
 
@@ -303,6 +305,7 @@ class Encoding(Toy):
     def gradients(self, kernels, parameters, X, step):
         result = super().gradients(kernels, parameters, X, step)
         zeros = {name: np.zeros((3, 1)) for name in self.layout}
+        zeros["intercept"] = np.zeros((1, 1))
         return result._replace(gradients=zeros)
 
 
@@ -393,7 +396,7 @@ def test_an_epoch_has_each_row_once(pools, batch_size):
             for start, n in zip(starts, pools, strict=True)
         ],
     )
-    batches = Batches(source, np.zeros(1), 1.0, [7], batch_size)
+    batches = Batches(source, Frame(np.zeros(1), 1.0), [7], batch_size)
     found = list(batches.epoch(None, SimpleNamespace(asarray=np.array)))
     np.testing.assert_array_equal(np.concatenate(found), rows)
     sizes = [len(batch) for batch in found]

@@ -27,6 +27,7 @@ from sklearn_mpsae import MPSparseAutoencoder, MPSparseAutoencoderCV
 from sklearn_mpsae.coding import matching_pursuit
 from sklearn_mpsae.learning import batches
 from sklearn_mpsae.learning.batches import Batches, ahead
+from sklearn_mpsae.learning.frame import Frame
 from sklearn_mpsae.rows.array import ArrayRows
 from sklearn_mpsae.rows.moments import Moments
 from sklearn_mpsae.sources import BatchStream, NpyFiles
@@ -163,7 +164,7 @@ def test_skipped_pools_are_not_read(small_pools, path):
 
 
 def test_batches_cross_pools_and_are_of_even_size(small_pools, path):
-    batches = Batches(NpyFiles(path), np.zeros(12), 1.0, [700], 64)
+    batches = Batches(NpyFiles(path), Frame(np.zeros(12), 1.0), [700], 64)
 
     class Kernels:
         asarray = staticmethod(lambda x: x)

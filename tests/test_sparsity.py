@@ -242,7 +242,7 @@ def test_callbacks_are_not_told_at_each_epoch(digits):
 @pytest.mark.parametrize("cls", [BatchTopKSAE, MatryoshkaSAE])
 def test_repeated_rows_keep_their_codes(cls, seed):
     X = np.eye(10)[np.random.default_rng(seed).integers(0, 10, 500)]
-    sae = cls(16, n_nonzero_coefs=1, max_iter=60, random_state=0).fit(X)
+    sae = cls(16, n_nonzero_coefs=1, intercept="mean", max_iter=60, random_state=0).fit(X)
     outputs = (X - sae.intercept_) @ sae.encoder_components_.T + sae.encoder_intercept_
     assert abs(outputs - sae.threshold_).min() > 1e-4
     if cls is BatchTopKSAE:
@@ -309,7 +309,7 @@ def test_a_first_chunk_without_variance_settles_no_scale(
         begun.partial_fit(X)
         right.partial_fit(X)
     assert begun.score(X) == pytest.approx(right.score(X), abs=0.03)
-    assert begun._training.scale == pytest.approx(right._training.scale, rel=0.05)
+    assert begun._training.frame.scale == pytest.approx(right._training.frame.scale, rel=0.05)
 
 
 def test_rows_that_differ_by_rounding_do_not_vary(Estimator):
@@ -336,7 +336,7 @@ def test_a_stream_far_from_zero_learns(Estimator, offset):
 def test_the_mean_of_many_chunks_keeps_its_digits(tmp_path):
     """In float32 each chunk would round it anew; files keep it too."""
     X = (np.random.default_rng(0).standard_normal((300, 3)) + 1e6).astype("f4")
-    sae = TopKSAE(4, n_nonzero_coefs=1, random_state=0)
+    sae = TopKSAE(4, n_nonzero_coefs=1, intercept="mean", random_state=0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         for row in X[:200]:
@@ -346,8 +346,10 @@ def test_the_mean_of_many_chunks_keeps_its_digits(tmp_path):
         for est in (sae, again):
             for row in X[200:]:
                 est.partial_fit(row[None])
-    np.testing.assert_allclose(sae._training.mean, X.mean(axis=0, dtype=float), rtol=1e-13)
-    np.testing.assert_array_equal(sae.intercept_, sae._training.mean.astype("f4"))
+    np.testing.assert_allclose(
+        sae._training.frame.center, X.mean(axis=0, dtype=float), rtol=1e-13
+    )
+    np.testing.assert_array_equal(sae.intercept_, sae._training.frame.center.astype("f4"))
     np.testing.assert_array_equal(sae.components_, again.components_)
 
 
@@ -359,9 +361,9 @@ def test_a_stream_row_by_row_learns_the_scale(Estimator, digits):
         for row in rows:
             sae.partial_fit(row[None])
     expected = np.sqrt(((digits - digits.mean(axis=0)) ** 2).sum(axis=1).mean())
-    assert sae._training.scale == pytest.approx(expected, rel=0.1)
+    assert sae._training.frame.scale == pytest.approx(expected, rel=0.1)
     later = copy.deepcopy(sae).partial_fit(np.tile(digits[:600], (2, 1)))
-    assert later._training.scale == later.partial_fit(digits * 100)._training.scale
+    assert later._training.frame.scale == later.partial_fit(digits * 100)._training.frame.scale
 
 
 @average

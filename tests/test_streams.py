@@ -41,6 +41,7 @@ def everything(est):
     state = vars(est).copy()
     training = vars(state.pop("_training")).copy()
     training["state"] = asdict(training["state"])
+    training["frame"] = asdict(training["frame"])
     state |= {f"training {name}": x for name, x in training.items()}
     return {
         name: x.get_state() if isinstance(x, np.random.RandomState) else x

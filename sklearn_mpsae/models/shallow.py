@@ -96,7 +96,9 @@ class Shallow(Model):
         weights = of_dead["encoder"], of_dead["bias"][:, 0]
         codes = kernels.top_k(X, *weights, min(k, len(dead)), positive=self.positive)
         left = result.residual - kernels.decode(*codes, of_dead["components"])
-        gradients = gradients_of_error(kernels, of_dead, X, left, *codes)
+        gradients = gradients_of_error(
+            kernels, of_dead["components"], of_dead["encoder"], X, left, *codes
+        )
         for name in gradients.keys() & parameters.keys():
             result.gradients[name][dead] += _AUXILIARY * gradients[name]
 
@@ -212,7 +214,7 @@ class Matryoshka(BatchTopK):
         A group of atoms takes part in every prefix that reaches it: its gradient is that of
         the sum of their residuals.
         """
-        W = parameters["components"]
+        W, encoder = parameters["components"], parameters["encoder"]
         indices, values = self.largest(kernels, parameters, X, step)
         residual = left = X - kernels.decode(indices, values, W)
         seen = left * 0
@@ -221,11 +223,11 @@ class Matryoshka(BatchTopK):
         for start, end in reversed(list(pairwise([0, *ends]))):
             seen = seen + left / len(ends)
             part = values * ((indices >= start) & (indices < end))
-            of_group = gradients_of_error(kernels, parameters, X, seen, indices, part)
+            of_group = gradients_of_error(kernels, W, encoder, X, seen, indices, part)
             for name in parameters:
                 gradients[name] += of_group[name]
             left = left + kernels.decode(indices, part, W)
-        gradients["intercept"] = by_intercept(parameters, seen, gradients["bias"])
+        gradients["intercept"] = by_intercept(encoder, seen, gradients["bias"])
         return BatchResult(indices, values, residual, gradients)
 
     def prefixes(self, n_components: int) -> list[int]:
@@ -342,7 +344,9 @@ class JumpReLU(Thresholded):
             "bias": sum_by_atom(kernels, indices, active, X, len(W)),
             "log_threshold": sum_by_atom(kernels, indices, gain, X, len(W)),
         }
-        gradients["intercept"] = by_intercept(parameters, residual, gradients["bias"])
+        gradients["intercept"] = by_intercept(
+            parameters["encoder"], residual, gradients["bias"]
+        )
         return BatchResult(indices, values, residual, gradients)
 
 
@@ -376,15 +380,17 @@ def largest_of_batch(kernels, X, encoder, bias, step, level=0.0):
 
 def error_step(kernels, parameters, X, indices, values, penalty=0.0) -> BatchResult:
     """The gradients of these codes' error, and of their sum times the penalty."""
-    W = parameters["components"]
+    W, encoder = parameters["components"], parameters["encoder"]
     residual = X - kernels.decode(indices, values, W)
-    gradients = gradients_of_error(kernels, parameters, X, residual, indices, values, penalty)
+    gradients = gradients_of_error(kernels, W, encoder, X, residual, indices, values, penalty)
     return BatchResult(indices, values, residual, gradients)
 
 
-def gradients_of_error(kernels, parameters, X, residual, indices, values, penalty=0.0):
-    """Gradients of half the residual's energy plus the penalised codes, by all parameters."""
-    W = parameters["components"]
+def gradients_of_error(kernels, W, encoder, X, residual, indices, values, penalty=0.0):
+    """Gradients of half the residual's energy plus the penalised codes, by all parameters.
+
+    W, encoder : (p, d) the dictionary, and what rows are multiplied with
+    """
     by_values = penalty - kernels.gather_dot(residual, W, indices)
     by_values *= values != 0
     by_bias = sum_by_atom(kernels, indices, by_values, X, len(W))
@@ -392,13 +398,13 @@ def gradients_of_error(kernels, parameters, X, residual, indices, values, penalt
         "components": -kernels.scatter_outer(indices, values, residual, len(W)),
         "encoder": kernels.scatter_outer(indices, by_values, X, len(W)),
         "bias": by_bias,
-        "intercept": by_intercept(parameters, residual, by_bias),
+        "intercept": by_intercept(encoder, residual, by_bias),
     }
 
 
-def by_intercept(parameters, residual, by_bias):
+def by_intercept(encoder, residual, by_bias):
     """The gradient by the intercept, (1, d): rows lose it, and outputs with them."""
-    return -(residual.sum(0) + by_bias[:, 0] @ parameters["encoder"])[None]
+    return -(residual.sum(0) + by_bias[:, 0] @ encoder)[None]
 
 
 def sum_by_atom(kernels, indices, values, X, n_components):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from checkpoints import assert_same_fit, killed_after_steps  # noqa: F401 - a fixture
 from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
 
 from sklearn_mpsae import MPSparseAutoencoder, MPSparseAutoencoderCV
 from sklearn_mpsae.coding import matching_pursuit, orthogonal_matching_pursuit
@@ -50,7 +51,7 @@ def test_the_metric_is_that_of_the_formula(whitening, intercept, X):
 
 
 def test_without_whitening_there_is_no_metric(X):
-    est = MPSparseAutoencoder(**OPTIONS).fit(X)
+    est = MPSparseAutoencoder(**OPTIONS, whitening=0).fit(X)
     assert not hasattr(est, "metric_")
     assert est._coder().metric is None
 
@@ -61,7 +62,7 @@ def test_it_is_a_fit_to_rows_that_are_whitened_before(algorithm, sparsity, X):
     options = OPTIONS | {"transform_algorithm": algorithm, "sparsity": sparsity}
     est = MPSparseAutoencoder(**options, whitening=0.5).fit(X)
     Y, M = whitened(X, 0.5, X.mean(axis=0))
-    there = MPSparseAutoencoder(**options).fit(Y)
+    there = MPSparseAutoencoder(**options, whitening=0).fit(Y)
     atoms = there.components_ @ np.linalg.inv(M)
     norms = np.linalg.norm(atoms, axis=1)
     np.testing.assert_allclose(est.components_, atoms / norms[:, None], atol=1e-7)
@@ -240,9 +241,18 @@ def test_one_feature(X):
 
 def test_rows_that_do_not_vary_have_no_metric():
     assert whitening_metric(np.zeros((3, 3)), 0.5, np.float64) is None
-    with pytest.warns(Warning):
+    with pytest.warns(ConvergenceWarning, match="no row uses"):
         est = MPSparseAutoencoder(2, n_nonzero_coefs=1, whitening=0.5).fit(np.ones((9, 3)))
     assert est.transform(np.ones((9, 3))).shape == (9, 2)
+
+
+def test_more_features_than_there_is_room_for():
+    rows = np.random.default_rng(0).random((3, 8193), dtype=np.float32)
+    est = MPSparseAutoencoder(2, n_nonzero_coefs=1, max_iter=1)
+    for learn in (est.fit, est.partial_fit):
+        with pytest.raises(ValueError, match="8192 features at most: set whitening=0"):
+            learn(rows)
+    assert est.set_params(whitening=0).fit(rows).components_.shape == (2, 8193)
 
 
 @pytest.mark.parametrize(("before", "after"), [(0.0, 0.5), (0.5, 0.0)])

@@ -77,13 +77,13 @@ class MPSparseAutoencoder(BaseSparseAutoencoder):
         from 0 to 1: with k codes the mean squared error after 1, 2, ... k of them. The rest
         lies on all codes together. With a share, one fit serves every smaller number of
         codes too (`transform_n_nonzero_coefs`).
-    whitening : float, default=0.0
+    whitening : float, default=0.1
         How far rows are whitened where atoms are chosen and learnt, from 0 (not at all) to 1:
         rows and atoms are multiplied by `metric_`, proportional to
         ``(w C / m + (1 - w) I) ** (-1/2)`` for the covariance C of the rows and the mean m of
         its eigenvalues. Directions of small variance then count for more. `components_`,
         codes and scores are of the data's own space, whatever it is; `tol`, `atol` and
-        `threshold_` hold in the metric.
+        `threshold_` hold in the metric. At most 8,192 features; with more, set it to 0.
     {training}
     dead_atoms : {{"revive", "keep"}}, default="revive"
         What to do with atoms that no row uses any more. "revive": point them at what the
@@ -156,6 +156,7 @@ class MPSparseAutoencoder(BaseSparseAutoencoder):
     threshold_ = Fitted[float]()
     metric_ = Fitted[np.ndarray]()
     _metric_components = Fitted[np.ndarray]()
+    _metric_norms = Fitted[np.ndarray]()
 
     sparsity: str
     tol: float
@@ -181,7 +182,7 @@ class MPSparseAutoencoder(BaseSparseAutoencoder):
         positive_code: bool = True,
         precision: Literal["full", "bfloat16"] = "full",
         path_weight: float = 0.0,
-        whitening: float = 0.0,
+        whitening: float = 0.1,
         intercept: Literal["learn", "mean", "zero"] = "learn",
         max_iter: int | None = None,
         batch_size: int = 512,

@@ -161,6 +161,7 @@ class MPSparseAutoencoderCV(BaseEncoder):
     threshold_ = Fitted[float]()
     metric_ = Fitted[np.ndarray]()
     _metric_components = Fitted[np.ndarray]()
+    _metric_norms = Fitted[np.ndarray]()
 
     partial_fit = load_checkpoint = _NotOffered()
 
@@ -188,7 +189,7 @@ class MPSparseAutoencoderCV(BaseEncoder):
         positive_code: bool = True,
         precision: Literal["full", "bfloat16"] = "full",
         path_weight: float = 0.0,
-        whitening: float = 0.0,
+        whitening: float = 0.1,
         intercept: Literal["learn", "mean", "zero"] = "learn",
         max_iter: int | None = None,
         batch_size: int = 512,

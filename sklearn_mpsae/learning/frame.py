@@ -10,6 +10,10 @@ import numpy as np
 from ..coding.unit import unit_rows
 
 
+# Its decomposition takes d^3 steps, and some matrices of d x d: minutes, and 2 GiB.
+_MOST_FEATURES = 8192
+
+
 @dataclass(frozen=True, eq=False)
 class Frame:
     """A row x has the coordinates ``(x - center) @ metric / scale``.
@@ -62,12 +66,30 @@ class Frame:
             inverse = np.linalg.inv(self.metric.astype(np.float64))
             shift = shift @ inverse
             components = unit_rows(atoms @ inverse).astype(atoms.dtype)
+            there = components @ self.metric
+            norms = np.linalg.norm(there, axis=1)
+            norms[norms == 0] = 1
             own = {
                 "components_": components,
                 "metric_": self.metric,
-                "_metric_components": components @ self.metric,
+                "_metric_components": there / norms[:, None],
+                "_metric_norms": norms,
             }
         return {**attributes, **own, "intercept_": (self.center + shift).astype(atoms.dtype)}
+
+
+def check_width(whitening: float, n_features: int) -> None:
+    """Refuse a metric of more features than there is room for, before any work.
+
+    Raises
+    ------
+    ValueError
+    """
+    if whitening and n_features > _MOST_FEATURES:
+        raise ValueError(
+            f"whitening={whitening} needs a matrix of {n_features} x {n_features}, and is for "
+            f"{_MOST_FEATURES} features at most: set whitening=0."
+        )
 
 
 def whitening_metric(outer: np.ndarray, whitening: float, dtype) -> np.ndarray | None:

@@ -19,7 +19,7 @@ from ..rows.moments import Moments
 from .batches import Batches
 from .checkpoint import Checkpoint, Checksum, check_same, read
 from .distributed import Alone, Ranks, check_agreement
-from .frame import Frame
+from .frame import Frame, check_width
 from .recipe import EXPLORE, fit_plan, stream_plan
 from .settings import Settings
 from .start import (
@@ -211,7 +211,7 @@ def open_run(
 
 
 def _begin(kernels, model, source, settings, ranks, before):
-    _check_ranks(source, settings, ranks)
+    _check(source, settings, ranks)
     checkpoint = _checkpoint(model, source, settings, ranks, before)
     saved = ranks.share(checkpoint.load() if checkpoint and ranks.rank == 0 else None)
     moments, rows_of_ranks = _measured(source, settings, ranks, checkpoint, saved)
@@ -257,7 +257,7 @@ def stream(
 
     before : what was learnt from the earlier chunks, or by a fit; None for the first chunk
     """
-    _check_ranks(source, settings, ranks)
+    _check(source, settings, ranks)
     moments, rows_of_ranks = _measured(source, settings, ranks)
     n_rows = sum(rows_of_ranks)
     frame, outer, vary = frame_of_stream(moments, n_rows, source, settings, ranks, before)
@@ -339,8 +339,9 @@ def from_checkpoint(
 
 
 # ------------------------------------------------------------------- the steps of preparing
-def _check_ranks(source, settings, ranks):
-    """Refuse ranks that are about to do different things."""
+def _check(source, settings, ranks):
+    """Refuse ranks that are about to do different things, and what is too wide."""
+    check_width(settings.whitening, source.n_features)
     data = {"dtype": source.dtype.name, "n_features": source.n_features}
     check_agreement(ranks, settings.identity | data)
 

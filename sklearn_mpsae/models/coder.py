@@ -79,8 +79,8 @@ class PursuitCoder(Coder):
     Attributes
     ----------
     metric : ndarray of shape (d, d), or None
-    metric_components : ndarray of shape (p, d), or None
-        ``components @ metric``.
+    metric_components, metric_norms : ndarray of shape (p, d) and (p,), or None
+        ``components @ metric``, divided by their norms, and the norms.
     """
 
     k: int
@@ -92,6 +92,7 @@ class PursuitCoder(Coder):
     orthogonal: bool = False
     metric: np.ndarray | None = None
     metric_components: np.ndarray | None = None
+    metric_norms: np.ndarray | None = None
 
     ordered = True
 
@@ -101,15 +102,14 @@ class PursuitCoder(Coder):
         return not self.orthogonal
 
     def open(self, kernels, n_rows):
-        atoms, norms = self.atoms()
-        W, gram = kernels.asarray(atoms), None
+        W, gram = kernels.asarray(self.atoms), None
         if self.orthogonal:
             check_orthogonal(kernels, W, INSTEAD)
         if self.orthogonal or self._shares_gram(n_rows):
             gram = kernels.gram(W)
         if self.metric is None:
             return lambda X: [self.codes(kernels, X, W, gram=gram)]
-        metric, norms = kernels.asarray(self.metric), kernels.asarray(norms)
+        metric, norms = map(kernels.asarray, (self.metric, self.metric_norms))
 
         def encode(X):
             indices, values = self.codes(kernels, X @ metric, W, gram=gram)
@@ -117,16 +117,10 @@ class PursuitCoder(Coder):
 
         return encode
 
-    def atoms(self) -> tuple[np.ndarray, np.ndarray | None]:
-        """The atoms of unit norm that rows are coded with, and what to divide codes by.
-
-        None where that is the dictionary itself.
-        """
-        if self.metric is None:
-            return self.components, None
-        norms = np.linalg.norm(self.metric_components, axis=1)
-        norms[norms == 0] = 1
-        return self.metric_components / norms[:, None], norms
+    @property
+    def atoms(self) -> np.ndarray:
+        """The atoms of unit norm that rows are compared with: in the metric, if there is one."""
+        return self.components if self.metric is None else self.metric_components
 
     def _shares_gram(self, n_rows):
         shape, itemsize = self.components.shape, self.components.itemsize

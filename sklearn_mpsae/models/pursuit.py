@@ -143,6 +143,7 @@ class MatchingPursuit(Model):
             self.orthogonal,
             fitted.get("metric_"),
             fitted.get("_metric_components"),
+            fitted.get("_metric_norms"),
         )
 
 

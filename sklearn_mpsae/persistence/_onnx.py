@@ -176,15 +176,14 @@ def _pursuit(coder):
     if coder.stop_on_repeat:
         stopping = _ONCE + stopping.replace("going", "fresh")
     text = text.replace("STOPPING", stopping)
-    atoms, norms = coder.atoms()
-    if norms is None:
+    if coder.metric is None:
         text = text.replace("INTO_METRIC", "Identity").replace("OUT_OF_METRIC", "Identity")
     else:
         text = text.replace("INTO_METRIC (centred)", "MatMul (centred, metric)")
         text = text.replace("OUT_OF_METRIC (found)", "Div (found, norms)")
     constants = {
-        "unit_atoms": atoms,
-        "atoms_T": atoms.T,
+        "unit_atoms": coder.atoms,
+        "atoms_T": coder.atoms.T,
         "k": np.array(coder.k),
         "one": np.array([1]),
         "last": np.array([1]),
@@ -195,8 +194,8 @@ def _pursuit(coder):
         "tol": real(coder.tol),
         "atol": real(coder.atol),
     }
-    if norms is not None:
-        constants |= {"metric": coder.metric, "norms": norms}
+    if coder.metric is not None:
+        constants |= {"metric": coder.metric, "norms": coder.metric_norms}
     return text, constants
 
 

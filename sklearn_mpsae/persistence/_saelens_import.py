@@ -205,6 +205,7 @@ def _imported_pursuit(weights, own):
         n_nonzero_coefs=own["max_iterations"],
         atol=_square_below(own["residual_threshold"], atoms.dtype.type),
         stop_on_repeat=own["stop_on_duplicate_support"],
+        whitening=0.0,
         intercept="learn" if centred else "zero",
     )
     # It is decoded without b_dec too, where that is not subtracted.

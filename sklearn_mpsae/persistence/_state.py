@@ -57,7 +57,11 @@ _OTHERS = {
 }
 # Arrays that a fit may leave or not, in groups of those that go together: with their shapes,
 # and dtypes, where "real" is that of components_.
-_METRIC = {"metric_": ("dd", "real"), "_metric_components": ("pd", "real")}
+_METRIC = {
+    "metric_": ("dd", "real"),
+    "_metric_components": ("pd", "real"),
+    "_metric_norms": ("p", "real"),
+}
 _OF_TRAINING = (
     {
         "training/intercept mean": ("1d", "real"),

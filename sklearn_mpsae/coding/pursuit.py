@@ -5,7 +5,6 @@ from __future__ import annotations
 from math import exp, inf, log
 from numbers import Integral, Real
 
-import numpy as np
 from numpy.typing import ArrayLike
 from scipy.sparse import issparse, sparray, spmatrix
 from sklearn import config_context
@@ -17,6 +16,7 @@ from .codes import Codes
 from .inputs import float_dtypes, tabled
 from .kernels import open_kernels
 from .kernels.budget import DEMAND_BYTES, GRAM_BYTES, ORTHOGONAL_BYTES
+from .unit import check_unit
 
 # Updating one correlation from the Gram matrix costs as much time as so many multiply-adds
 # of a matrix product (from a sweep of 3.6 us over 16,384 correlations on one core).
@@ -321,11 +321,7 @@ def _encode(X, dictionary, k, device, *, orthogonal, **options):
             f"dictionary has {W.shape[1]} features, X has {X.shape[1]}: atoms are rows of "
             "the dictionary and must have as many entries as the rows of X."
         )
-    if not np.allclose(np.linalg.norm(W, axis=1), 1, atol=1e-4):
-        raise ValueError(
-            "The atoms of dictionary must have unit norm: divide it by "
-            "np.linalg.norm(dictionary, axis=1, keepdims=True)."
-        )
+    check_unit(W)
     check_magnitude(X)
     with open_kernels(device, X.dtype) as kernels:
         k = min(k, len(W)) if orthogonal else k

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .._array_api import as_rows
-from ..coding.unit import unit_rows
+from ..coding.unit import not_unit, unit_rows
 
 SPREAD_STEPS = 200
 
@@ -84,13 +84,12 @@ def given_atoms(dictionary, shape, dtype):
             f"dictionary must have shape (n_components, n_features) = {shape}, "
             f"got {atoms.shape}."
         )
-    norms = np.linalg.norm(atoms, axis=1)
-    wrong = np.flatnonzero(np.abs(norms - 1) > 1e-4)
+    wrong = not_unit(atoms)
     if len(wrong):
         row = wrong[0]
         raise ValueError(
-            f"dictionary must have rows of unit norm, but row {row} has norm {norms[row]:g}: "
-            "divide each row by its norm."
+            f"dictionary must have rows of unit norm, but row {row} has norm "
+            f"{np.linalg.norm(atoms[row]):g}: divide each row by its norm."
         )
     return atoms
 

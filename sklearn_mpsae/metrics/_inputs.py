@@ -42,13 +42,15 @@ def checked_dictionary(dictionary, name="dictionary") -> np.ndarray:
     return unit_rows(W)
 
 
-def check_same_space(dictionary, truth):
-    """Raise ValueError unless atoms and true features have as many entries."""
-    if dictionary.shape[1] != truth.shape[1]:
+def checked_dictionaries(dictionary, truth) -> tuple[np.ndarray, np.ndarray]:
+    """Atoms and true features, refused unless they have as many entries."""
+    W, D = checked_dictionary(dictionary), checked_dictionary(truth, "truth")
+    if W.shape[1] != D.shape[1]:
         raise ValueError(
-            f"dictionary has {dictionary.shape[1]} columns and truth {truth.shape[1]}: both "
-            "must have one row per atom and one column per feature of the data."
+            f"dictionary has {W.shape[1]} columns and truth {D.shape[1]}: both must have one "
+            "row per atom and one column per feature of the data."
         )
+    return W, D
 
 
 # -------------------------------------------------------------------------------- rows

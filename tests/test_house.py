@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1] / "sklearn_mpsae"
 
 # The layers, lowest first: a module imports from its own and lower ones.
 LAYERS = [
-    {"_lazy", "_version", "_warn", "_files", "_docs", "_compat"},
+    {"_lazy", "_version", "_warn", "_files", "_docs", "_compat", "_optional"},
     {"coding"},
     {"rows"},
     {"sources", "_array_api"},  # `sources` is the public name of `rows`

@@ -10,6 +10,7 @@ from sklearn_mpsae.coding import kernels as coding_kernels
 from sklearn_mpsae.coding.kernels import gram_rows, loops
 from sklearn_mpsae.coding.kernels.loops.pursuit import _best_of_coarse
 from sklearn_mpsae.coding.kernels.native import NativeKernels
+from sklearn_mpsae.coding.kernels.products import correlations
 from sklearn_mpsae.coding.kernels.tensor import TensorKernels
 from sklearn_mpsae.coding.kernels.verbs import Kernels
 from sklearn_mpsae.coding.unit import unit_rows
@@ -419,3 +420,34 @@ def test_a_coarse_choice_is_settled_by_exact_values_and_then_by_the_lowest_index
     # Beyond the rounding, no exact value is asked for.
     c[140] = sign * 0.99
     assert _best_of_coarse(c, 70, top, positive, 1.0, np.array([1.0, 0, 0]), W)[0] == 10
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 16, 17])
+@pytest.mark.parametrize(("p", "d"), [(50, 9), (3001, 700)])
+@DTYPES
+def test_correlations_of_any_number_of_rows(rng, n, p, d, dtype, tol):
+    """A few rows are multiplied in parts."""
+    X, W = (rng.standard_normal((size, d)).astype(dtype) for size in (n, p))
+    expected = X.astype(np.float64) @ W.T
+    out = np.empty((n + 1, p), dtype)[1:]
+    assert correlations(X, W, out) is out
+    for found in (out, correlations(X, W)):
+        assert found.dtype == dtype
+        np.testing.assert_allclose(found, expected, atol=tol * d)
+
+
+@pytest.mark.parametrize("n", [2, 40])
+def test_a_pursuit_of_residuals_weighs_its_atoms(rng, n):
+    """Energies of rows follow the norms of the atoms, also where those of all are not computed.
+
+    With p = 100 and k = 5, that is for 2 rows, and not for 40.
+    """
+    W = 1.2 * unit_rows(rng.standard_normal((100, 10)))
+    X = rng.standard_normal((n, 10))
+    options = {"tol": 0.2, "threshold": 0.0, "positive": False}
+    with NativeKernels() as kernels:
+        codes = kernels.matching_pursuit(X, W, None, 5, **options)
+        expected = kernels.matching_pursuit(X, W, W @ W.T, 5, **options)
+    assert (expected[1] == 0).any()
+    for found, value in zip(codes, expected, strict=True):
+        np.testing.assert_allclose(found, value, atol=1e-12)

@@ -187,7 +187,9 @@ def test_rows_of_zeros_have_no_codes(verb):
         ((64, 65_536, 768, 2, 4), "residual"),
         # Rows on demand, but for so few rows of X that they share too few atoms.
         ((64, 65_536, 768, 16, 4), "blocked"),
-        ((63, 65_536, 768, 16, 4), "residual"),
+        ((16, 65_536, 768, 16, 4), "residual"),
+        # A hundred rows pick half of the atoms, a few at each step: all at once are cheaper.
+        ((100, 1024, 784, 10, 4), "gram"),
         # A Gram matrix of 16 GiB is not formed.
         ((1024, 65_536, 768, 16, 4), "blocked"),
         ((10**6, 32_768, 768, 32, 4), "blocked"),

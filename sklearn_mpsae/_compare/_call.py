@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import ArrayLike
 
+from .._optional import pandas_for
 from ._checks import (
     check_estimators,
     checked_data,
     checked_measures,
     checked_numbers,
-    pandas_or_error,
 )
 from ._coders import coder_of
 from ._measures import CELL, MEASURES
@@ -160,7 +160,7 @@ def compare(
     >>> bool((table.r2 > 0).all())
     True
     """
-    pd = pandas_or_error()
+    pd = pandas_for("compare")
     levels = checked_numbers(n_nonzero_coefs, "n_nonzero_coefs", Real, least=1)
     seeds = checked_numbers(random_states, "random_states", Integral, least=0)
     check_estimators(estimators, levels, seeds)

@@ -16,17 +16,6 @@ from ._coders import configured
 from ._measures import CELL, MEASURES, Data
 
 
-def pandas_or_error():
-    try:
-        import pandas as pd
-    except ImportError as error:
-        raise ImportError(
-            "compare returns a pandas.DataFrame, and pandas is not installed: "
-            "pip install pandas."
-        ) from error
-    return pd
-
-
 def checked_numbers(values, name, kind, *, least):
     # As objects, since an array of numbers has 1 for True.
     values = [as_whole(value) for value in np.ravel(np.asarray(values, dtype=object))]

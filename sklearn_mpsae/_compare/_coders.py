@@ -12,6 +12,7 @@ from sklearn.decomposition import (
     SparseCoder,
 )
 
+from .._compat import reconstructed
 from ..coding.codes import stack_csr
 from ..estimators._base import BaseSparseAutoencoder
 from ..estimators._mp_cv import MPSparseAutoencoderCV
@@ -33,7 +34,7 @@ class Coder:
 
     def decode(self, estimator, codes) -> np.ndarray:
         """The reconstruction of these codes."""
-        return estimator.inverse_transform(codes)
+        return reconstructed(estimator, codes)
 
     def dictionary(self, estimator) -> np.ndarray:
         """Atoms in rows, of any norm."""
@@ -63,12 +64,11 @@ class _Dictionary(Coder):
             "split_sign": False,
         }
 
-    def decode(self, estimator, codes):
-        # Their inverse_transform is newer than the oldest scikit-learn this runs on.
-        return codes @ self.dictionary(estimator)
-
 
 class _GivenDictionary(_Dictionary):
+    def decode(self, estimator, codes):
+        return codes @ self.dictionary(estimator)
+
     def dictionary(self, estimator):
         return np.asarray(estimator.dictionary)
 

@@ -12,6 +12,7 @@ from ..coding.checks import check_count
 from ..rows.stream import BatchStream
 from ._reader import Reader, no_rows
 
+# The parts that rows of a known number are handed on in, at least.
 _FEWEST_BUFFERS = 16
 
 

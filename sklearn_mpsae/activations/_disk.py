@@ -17,6 +17,7 @@ from ..rows.npy import NpyFiles
 from ._collect import Activations
 from ._reader import Reader, no_rows
 
+# The size of a file, unless the number of its rows is given.
 _SHARD_BYTES = 256 << 20
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from math import exp, inf, log
 from numbers import Integral, Real
 
-import numpy as np
 from numpy.typing import ArrayLike
 from scipy.sparse import issparse, sparray, spmatrix
 from sklearn import config_context
@@ -17,19 +16,28 @@ from .codes import Codes
 from .inputs import float_dtypes, tabled
 from .kernels import open_kernels
 from .kernels.budget import DEMAND_BYTES, GRAM_BYTES, ORTHOGONAL_BYTES
+from .unit import check_unit
 
 # Updating one correlation from the Gram matrix costs as much time as so many multiply-adds
 # of a matrix product (from a sweep of 3.6 us over 16,384 correlations on one core).
 _SWEEP_COST = 12
 
-# What a row of a Gram matrix on demand costs, of a row of a large product. An estimate:
-# smaller products cost more, but data use some atoms more than others, so that fewer rows
-# are asked for than `_rows_on_demand` says (7,000 instead of 14,500, for 16,384 picks of
-# 65,536 atoms by Zipf's law). benchmarks/bench_crossover.py shows where it is wrong.
-_DEMAND_COST = 0.8
+# A product with so few rows that both matrices have to be brought to the cores for little
+# work costs as much as one with so many rows more.
+_PRODUCT_START = 8
 
-# Fewer rows than this share too few atoms for that.
-_SHARING_ROWS = 64
+# The same for a product that fetches rows of a Gram matrix: there is one at each step, with
+# fewer rows than X has.
+_FETCH_START = 24
+
+# What a row of a Gram matrix on demand costs, of a row of a large product: data use some
+# atoms more than others, so that fewer are asked for than `_rows_on_demand` says.
+_DEMAND_COST = 0.5
+
+# These three fit 519 timings of the three ways, on two cores that others used too, for n from
+# 1 to 4096, p from 512 to 16,384, d from 64 to 784 and k from 4 to 64 (random float32). The
+# way taken was within 1.3 of the fastest for 480 of them. benchmarks/bench_crossover.py
+# shows where it is not.
 
 _CONSTRAINTS = {
     "n_nonzero_coefs": [Interval(Integral, 1, None, closed="left")],
@@ -47,7 +55,8 @@ def cheapest_path(
 ) -> str:
     """How matching pursuit takes least time within its memory.
 
-    For n rows, p atoms and d features there are three ways, with costs in multiply-adds:
+    For n rows, p atoms and d features there are three ways, with costs in multiply-adds (and
+    something for the start of each product, see `_PRODUCT_START`):
 
     "residual"
         Every step multiplies the residuals with the dictionary: k n p d in all.
@@ -59,8 +68,8 @@ def cheapest_path(
         is room for it: n p d + m p d + c n k p, with m from the number of picks.
     """
     n, p, d = n_samples, n_components, n_features
-    product, sweeps = n * p * d, _SWEEP_COST * n * k * p
-    fetched = _DEMAND_COST * _rows_on_demand(n * k, p, itemsize)
+    product, sweeps = (n + _PRODUCT_START) * p * d, _SWEEP_COST * n * k * p
+    fetched = _DEMAND_COST * _rows_on_demand(n * k, p, itemsize) + _FETCH_START * k
     costs = {
         "residual": k * product,
         "blocked": product + fetched * p * d + sweeps,
@@ -68,8 +77,6 @@ def cheapest_path(
     }
     if p * p * itemsize > GRAM_BYTES:
         del costs["gram"]
-    if n < _SHARING_ROWS:
-        del costs["blocked"]
     return min(costs, key=costs.get)
 
 
@@ -314,11 +321,7 @@ def _encode(X, dictionary, k, device, *, orthogonal, **options):
             f"dictionary has {W.shape[1]} features, X has {X.shape[1]}: atoms are rows of "
             "the dictionary and must have as many entries as the rows of X."
         )
-    if not np.allclose(np.linalg.norm(W, axis=1), 1, atol=1e-4):
-        raise ValueError(
-            "The atoms of dictionary must have unit norm: divide it by "
-            "np.linalg.norm(dictionary, axis=1, keepdims=True)."
-        )
+    check_unit(W)
     check_magnitude(X)
     with open_kernels(device, X.dtype) as kernels:
         k = min(k, len(W)) if orthogonal else k

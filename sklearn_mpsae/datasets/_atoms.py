@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from .._array_api import as_rows
-from ..coding.unit import unit_rows
+from ..coding.unit import not_unit, unit_rows
 
-SPREAD_STEPS = 200
+# Steps in which atoms are pushed apart. Where they do not suffice, an error names the bound.
+_SPREAD_STEPS = 200
 
 
 def grouped_atoms(groups, rho, n_features, random_state):
@@ -49,7 +50,7 @@ def spread_atoms(atoms, max_cosine):
     n_atoms, n_features = atoms.shape
     # Welch's bound: the largest cosine of n unit vectors is never below this.
     bound = np.sqrt(max(n_atoms - n_features, 0) / max(n_features * (n_atoms - 1), 1))
-    for _ in range(SPREAD_STEPS):
+    for _ in range(_SPREAD_STEPS):
         cosines = atoms @ atoms.T
         np.fill_diagonal(cosines, 0)
         if np.abs(cosines).max() <= max_cosine:
@@ -84,13 +85,12 @@ def given_atoms(dictionary, shape, dtype):
             f"dictionary must have shape (n_components, n_features) = {shape}, "
             f"got {atoms.shape}."
         )
-    norms = np.linalg.norm(atoms, axis=1)
-    wrong = np.flatnonzero(np.abs(norms - 1) > 1e-4)
+    wrong = not_unit(atoms)
     if len(wrong):
         row = wrong[0]
         raise ValueError(
-            f"dictionary must have rows of unit norm, but row {row} has norm {norms[row]:g}: "
-            "divide each row by its norm."
+            f"dictionary must have rows of unit norm, but row {row} has norm "
+            f"{np.linalg.norm(atoms[row]):g}: divide each row by its norm."
         )
     return atoms
 

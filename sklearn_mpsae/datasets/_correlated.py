@@ -10,22 +10,17 @@ from sklearn.utils import Bunch
 
 from .._compat import Interval, validate_params
 from ._atoms import given_atoms, grouped_atoms
-from ._rows import draw_rows, float_dtype, own_stream, per_feature
+from ._rows import CONSTRAINTS, checked_law, draw_rows, float_dtype, own_stream
 
 
 @validate_params(
     {
-        "n_samples": [Interval(Integral, 1, None, closed="left")],
+        **CONSTRAINTS,
         "n_features": [Interval(Integral, 1, None, closed="left")],
         "n_components": [Interval(Integral, 1, None, closed="left")],
         "rho": [Interval(Real, -1, 1, closed="neither")],
         "group_size": [Interval(Integral, 1, None, closed="left")],
         "n_nonzero_coefs": [Interval(Integral, 1, None, closed="left")],
-        "mean": [Real, "array-like"],
-        "std": [Real, "array-like"],
-        "noise": [Interval(Real, 0, None, closed="left")],
-        "dictionary": ["array-like", None],
-        "random_state": ["random_state"],
     },
     prefer_skip_nested_validation=True,
 )
@@ -129,28 +124,21 @@ def make_correlated_features(
             f"n_nonzero_coefs={n_nonzero_coefs} is more than there are features: "
             f"n_components={n_components}."
         )
-    mean = per_feature("mean", mean, n_components)
-    std = per_feature("std", std, n_components, least=0)
+    law = checked_law(mean, std, n_components)
     groups = np.arange(n_components).reshape(-1, group_size)
     if dictionary is None:
         dictionary = grouped_atoms(groups, rho, n_features, random_state).astype(dtype)
     else:
         dictionary = given_atoms(dictionary, (n_components, n_features), dtype)
     features = _subsets(n_samples, n_nonzero_coefs, n_components, random_state)
-    data, codes = draw_rows(
-        np.repeat(np.arange(n_samples), n_nonzero_coefs),
-        features.ravel(),
+    where = np.repeat(np.arange(n_samples), n_nonzero_coefs), features.ravel()
+    return draw_rows(
+        where,
         n_samples,
         dictionary,
-        mean=mean,
-        std=std,
+        law,
         noise=noise,
         random_state=random_state,
-    )
-    return Bunch(
-        data=data,
-        dictionary=dictionary,
-        codes=codes,
         parents=np.full(n_components, -1),
         groups=np.arange(n_components) // group_size,
         probabilities=np.full(n_components, n_nonzero_coefs / n_components, dtype=dtype),

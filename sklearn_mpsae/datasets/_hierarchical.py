@@ -11,7 +11,7 @@ from sklearn.utils import Bunch
 
 from .._compat import Interval, StrOptions, validate_params
 from ._atoms import given_atoms, grouped_atoms
-from ._rows import draw_rows, float_dtype, own_stream, per_feature
+from ._rows import CONSTRAINTS, checked_law, draw_rows, float_dtype, own_stream
 from ._tree import checked_tree, fire
 
 _TREES = {
@@ -25,15 +25,10 @@ _TREES = {
 
 @validate_params(
     {
-        "n_samples": [Interval(Integral, 1, None, closed="left")],
+        **CONSTRAINTS,
         "tree": [StrOptions(set(_TREES)), dict],
         "n_features": [Interval(Integral, 1, None, closed="left"), None],
         "rho": [Interval(Real, -1, 1, closed="neither")],
-        "mean": [Real, "array-like"],
-        "std": [Real, "array-like"],
-        "noise": [Interval(Real, 0, None, closed="left")],
-        "dictionary": ["array-like", None],
-        "random_state": ["random_state"],
     },
     prefer_skip_nested_validation=True,
 )
@@ -160,29 +155,21 @@ def make_hierarchical_features(
     random_state = own_stream(random_state)
     tree = checked_tree(_TREES[tree] if isinstance(tree, str) else tree)
     n_components = len(tree.parents)
-    mean = per_feature("mean", mean, n_components)
-    std = per_feature("std", std, n_components, least=0)
+    law = checked_law(mean, std, n_components)
     if dictionary is None:
         n_features = n_components if n_features is None else n_features
         dictionary = grouped_atoms(tree.siblings(), rho, n_features, random_state)
         dictionary = dictionary.astype(dtype)
     else:
         dictionary = given_atoms(dictionary, (n_components, n_features), dtype)
-    rows, features = fire(tree, n_samples, random_state)
-    data, codes = draw_rows(
-        rows,
-        features,
+    where = fire(tree, n_samples, random_state)
+    return draw_rows(
+        where,
         n_samples,
         dictionary,
-        mean=mean,
-        std=std,
+        law,
         noise=noise,
         random_state=random_state,
-    )
-    return Bunch(
-        data=data,
-        dictionary=dictionary,
-        codes=codes,
         parents=tree.parents,
         levels=tree.levels(),
         probabilities=tree.marginals().astype(dtype),

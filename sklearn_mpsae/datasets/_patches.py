@@ -10,6 +10,7 @@ from sklearn.datasets import load_sample_images
 from sklearn.utils import Bunch, check_random_state
 
 from .._compat import Interval, validate_params
+from .._optional import imported
 
 # What ITU-R BT.601 has red, green and blue contribute to brightness.
 _LUMA = np.array([0.299, 0.587, 0.114])
@@ -117,13 +118,12 @@ def load_image_patches(
 
 def _photographs():
     """The images, in colours from 0 to 1, and what scikit-learn says of them."""
-    try:
-        photographs = load_sample_images()
-    except ImportError as error:
-        raise ImportError(
-            "load_image_patches reads JPEG photographs, which takes Pillow: install it, with "
-            "`pip install pillow`."
-        ) from error
+    imported(
+        "PIL",
+        "load_image_patches reads JPEG photographs, which takes Pillow: install it, with "
+        "`pip install pillow`.",
+    )
+    photographs = load_sample_images()
     return np.stack(photographs.images) / 255, photographs.DESCR
 
 

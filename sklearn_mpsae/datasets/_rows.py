@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+from numbers import Integral, Real
+
 import numpy as np
 from scipy.sparse import csr_array
-from sklearn.utils import check_random_state
+from sklearn.utils import Bunch, check_random_state
+
+from .._compat import Interval
+
+# What all generators ask of the parameters that they share.
+CONSTRAINTS = {
+    "n_samples": [Interval(Integral, 1, None, closed="left")],
+    "mean": [Real, "array-like"],
+    "std": [Real, "array-like"],
+    "noise": [Interval(Real, 0, None, closed="left")],
+    "dictionary": ["array-like", None],
+    "random_state": ["random_state"],
+}
 
 
 def float_dtype(dtype):
@@ -38,8 +52,20 @@ def per_feature(name, value, n_components, *, least=-np.inf):
     return np.broadcast_to(values, n_components)
 
 
-def draw_rows(rows, features, n_samples, dictionary, *, mean, std, noise, random_state):
-    """The data, and the codes they are sums by, where `features` fire in `rows`."""
+def checked_law(mean, std, n_components):
+    """The mean and standard deviation of each feature's codes."""
+    mean = per_feature("mean", mean, n_components)
+    return mean, per_feature("std", std, n_components, least=0)
+
+
+def draw_rows(where, n_samples, dictionary, law, *, noise, random_state, **truth):
+    """What a generator returns: sums of the features that fire, and the truth of them.
+
+    where : two arrays of equal length, rows and the features that fire in them
+    law : of the codes, as from `checked_law`
+    """
+    rows, features = where
+    mean, std = law
     values = mean[features] + std[features] * random_state.standard_normal(len(features))
     # 32-bit indices, because much of scikit-learn takes no others.
     where = rows.astype(np.int32), features.astype(np.int32)
@@ -48,4 +74,4 @@ def draw_rows(rows, features, n_samples, dictionary, *, mean, std, noise, random
     data = codes @ dictionary
     if noise:
         data += noise * random_state.standard_normal(data.shape)
-    return data, codes
+    return Bunch(data=data, dictionary=dictionary, codes=codes, **truth)

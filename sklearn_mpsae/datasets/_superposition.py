@@ -11,24 +11,19 @@ from sklearn.utils import Bunch
 from .._compat import Interval, validate_params
 from ..learning.dictionary import random_atoms
 from ._atoms import given_atoms, spread_atoms
-from ._rows import draw_rows, float_dtype, own_stream, per_feature
+from ._rows import CONSTRAINTS, checked_law, draw_rows, float_dtype, own_stream
 from ._tree import Tree, fire
 
 
 @validate_params(
     {
-        "n_samples": [Interval(Integral, 1, None, closed="left")],
+        **CONSTRAINTS,
         "n_features": [Interval(Integral, 1, None, closed="left")],
         "n_components": [Interval(Integral, 1, None, closed="left")],
         "l0": [Interval(Real, 0, None, closed="neither")],
         "exponent": [Interval(Real, 0, None, closed="left")],
         "hierarchy": [Interval(Real, 0, 1, closed="left")],
         "max_cosine": [Interval(Real, 0, 1, closed="neither"), None],
-        "mean": [Real, "array-like"],
-        "std": [Real, "array-like"],
-        "noise": [Interval(Real, 0, None, closed="left")],
-        "dictionary": ["array-like", None],
-        "random_state": ["random_state"],
     },
     prefer_skip_nested_validation=True,
 )
@@ -139,8 +134,7 @@ def make_superposition(
     """
     dtype = float_dtype(dtype)
     random_state = own_stream(random_state)
-    mean = per_feature("mean", mean, n_components)
-    std = per_feature("std", std, n_components, least=0)
+    law = checked_law(mean, std, n_components)
     probabilities = _firing_law(l0, exponent, n_components)
     tree = _two_levels(probabilities, hierarchy)
     if dictionary is None:
@@ -150,21 +144,14 @@ def make_superposition(
         dictionary = dictionary.astype(dtype)
     else:
         dictionary = given_atoms(dictionary, (n_components, n_features), dtype)
-    rows, features = fire(tree, n_samples, random_state)
-    data, codes = draw_rows(
-        rows,
-        features,
+    where = fire(tree, n_samples, random_state)
+    return draw_rows(
+        where,
         n_samples,
         dictionary,
-        mean=mean,
-        std=std,
+        law,
         noise=noise,
         random_state=random_state,
-    )
-    return Bunch(
-        data=data,
-        dictionary=dictionary,
-        codes=codes,
         parents=tree.parents,
         probabilities=probabilities.astype(dtype),
     )

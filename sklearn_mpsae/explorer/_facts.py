@@ -18,6 +18,7 @@ from ..metrics._inputs import batches
 from ..models.coded import CodedRows, coded
 from ..rows.moments import Moments
 
+# The bars of an atom's histogram.
 N_BINS = 24
 
 # Places of a row beyond these count as one in what is expected by chance, so that a row with

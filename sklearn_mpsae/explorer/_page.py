@@ -23,7 +23,11 @@ import numpy as np
 # The largest size of the file, about. Beyond it, pictures of samples are left out: first of
 # samples that are no atom's strongest.
 _FILE_BYTES = 28_000_000
+
+# Bytes that pictures of samples get, however large the rest of the page is.
 _LEAST_FOR_SAMPLES = 1_000_000
+
+# Pictures are added so many at a time, the last ones only if all of them fit.
 _BLOCK = 256
 
 # The parts of the page's script, in this order.

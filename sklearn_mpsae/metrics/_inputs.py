@@ -10,6 +10,7 @@ from sklearn.utils import check_array, gen_batches
 from .._array_api import as_numpy, as_rows
 from ..coding import Codes
 from ..coding.checks import check_magnitude
+from ..coding.unit import check_unit, unit_rows
 
 # Codes in any form, for type checkers.
 CodesLike = Codes | ArrayLike | sparse.sparray | sparse.spmatrix
@@ -31,29 +32,25 @@ def batches(n_rows: int, row_size: int):
 def checked_dictionary(dictionary, name="dictionary") -> np.ndarray:
     """Atoms in float64, refused unless they are of unit norm."""
     W = as_rows(dictionary, name, np.float64)
-    norms = np.linalg.norm(W, axis=1, keepdims=True)
-    zero = np.flatnonzero(norms == 0)
+    zero = np.flatnonzero(np.linalg.norm(W, axis=1) == 0)
     if len(zero):
         raise ValueError(
             f"{name} has rows of zeros (first: row {zero[0]}), which point nowhere: leave "
             "these atoms out, and their columns of the codes."
         )
-    # As loose as float32 training needs.
-    if not np.allclose(norms, 1, rtol=0, atol=1e-4):
-        raise ValueError(
-            f"The atoms of {name} must have unit norm: divide it by "
-            f"np.linalg.norm({name}, axis=1, keepdims=True)."
-        )
-    return W / norms
+    check_unit(W, name)
+    return unit_rows(W)
 
 
-def check_same_space(dictionary, truth):
-    """Raise ValueError unless atoms and true features have as many entries."""
-    if dictionary.shape[1] != truth.shape[1]:
+def checked_dictionaries(dictionary, truth) -> tuple[np.ndarray, np.ndarray]:
+    """Atoms and true features, refused unless they have as many entries."""
+    W, D = checked_dictionary(dictionary), checked_dictionary(truth, "truth")
+    if W.shape[1] != D.shape[1]:
         raise ValueError(
-            f"dictionary has {dictionary.shape[1]} columns and truth {truth.shape[1]}: both "
-            "must have one row per atom and one column per feature of the data."
+            f"dictionary has {W.shape[1]} columns and truth {D.shape[1]}: both must have one "
+            "row per atom and one column per feature of the data."
         )
+    return W, D
 
 
 # -------------------------------------------------------------------------------- rows

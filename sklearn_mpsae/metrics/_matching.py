@@ -12,9 +12,8 @@ from ._inputs import (
     CodesLike,
     add_product,
     batches,
-    check_same_space,
     checked_codes,
-    checked_dictionary,
+    checked_dictionaries,
     csr,
     n_rows,
     take,
@@ -177,8 +176,7 @@ def matched_cosine(
 
 
 def cosines_of(dictionary, truth, absolute):
-    W, D = checked_dictionary(dictionary), checked_dictionary(truth, "truth")
-    check_same_space(W, D)
+    W, D = checked_dictionaries(dictionary, truth)
     cosines = W @ D.T
     return np.abs(cosines) if absolute else cosines
 

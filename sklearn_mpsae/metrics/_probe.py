@@ -19,6 +19,7 @@ from sklearn.utils.validation import check_is_fitted
 from threadpoolctl import threadpool_limits
 
 from .._array_api import as_numpy
+from .._optional import pandas_for
 from ..coding.checks import checked_counts
 from ._inputs import CodesLike, checked_codes, checked_rows, csr_parts, finite
 
@@ -124,7 +125,7 @@ def sparse_probe(
     >>> bool((table.auc > 0.5).all())
     True
     """
-    pd = _pandas()
+    pd = pandas_for("sparse_probe")
     sizes = np.ravel(checked_counts(n_atoms, "n_atoms")).tolist()
     inputs = {"codes": _codes_of(codes, X)}
     if X is not None:
@@ -255,14 +256,3 @@ def _split(y, test, test_size, random_state):
                 f"Class {lacking[0]} has no {side} rows: pass more rows of it, or another test."
             )
     return is_test
-
-
-def _pandas():
-    try:
-        import pandas as pd
-    except ImportError as error:
-        raise ImportError(
-            "sparse_probe returns a pandas.DataFrame, and pandas is not installed: "
-            "pip install pandas."
-        ) from error
-    return pd

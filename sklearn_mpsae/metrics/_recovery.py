@@ -9,12 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ._inputs import (
-    CodesLike,
-    check_same_space,
-    checked_dictionary,
-    width,
-)
+from ._inputs import CodesLike, checked_dictionaries, width
 from ._matching import (
     Matching,
     checked_matching,
@@ -265,8 +260,7 @@ def similarity_error(
     >>> round(error.across, 6)
     0.36
     """
-    W, D = checked_dictionary(dictionary), checked_dictionary(truth, "truth")
-    check_same_space(W, D)
+    W, D = checked_dictionaries(dictionary, truth)
     levels = np.asarray(levels)
     if levels.shape != (len(D),):
         raise ValueError(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
+from .._optional import imported
+
 # Okabe and Ito's colours, which all eyes tell apart, without the yellow, too pale for a line.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _MARKERS = "osD^vPX"
@@ -16,13 +18,11 @@ class BaseDisplay:
     @classmethod
     def _check_matplotlib(cls):
         """Complain of a missing matplotlib before anything is computed."""
-        try:
-            import matplotlib  # noqa: F401
-        except ImportError as error:
-            raise ImportError(
-                f"{cls.__name__} draws with matplotlib, which cannot be imported. Install it "
-                "with `pip install matplotlib`."
-            ) from error
+        imported(
+            "matplotlib",
+            f"{cls.__name__} draws with matplotlib, which cannot be imported. Install it with "
+            "`pip install matplotlib`.",
+        )
 
     def _open(self, ax, figsize=None):
         """Set `ax_` and `figure_`: the axes given, or those of a new figure."""

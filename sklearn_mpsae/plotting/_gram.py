@@ -10,7 +10,9 @@ from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 
 from .._array_api import as_rows, on_numpy
+from ..coding.unit import unit_rows
 from ._base import BaseDisplay, check_atoms, check_estimator, whole_numbers
+from ._mosaic import DIVERGING
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -184,7 +186,7 @@ class GramDisplay(BaseDisplay):
         """
         ax = self._open(ax)
         limit = _largest_off_diagonal(self.cosines)
-        look = {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit}
+        look = {"cmap": DIVERGING, "vmin": -limit, "vmax": limit}
         self.image_ = ax.imshow(self.cosines, **look | image_kw)
         # The diagonal may be off the scale.
         extend = "max" if self.image_.norm.vmax < 1 else "neither"
@@ -204,8 +206,7 @@ class GramDisplay(BaseDisplay):
 
 
 def _cosines(W):
-    norms = np.linalg.norm(W, axis=1, keepdims=True)
-    W = W / np.where(norms > 0, norms, 1)
+    W = unit_rows(W)
     return np.clip(W @ W.T, -1, 1)
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from . import loops
+from .products import correlations
 
 # Products are cut in tiles of so many rows and atoms, whatever the number of threads.
 _TILE_ROWS = 512
-_TILE_ATOMS = 2048
+_TILE_ATOMS = 512
 
 
 class GramRows:
@@ -76,7 +77,7 @@ class GramRows:
         self._team.run(work, len(tiles), cost, chunk=1)
 
     def _tile(self, A, B, out):
-        np.matmul(A, B.T, out=out)
+        correlations(A, B, out)
 
 
 class CoarseGramRows(GramRows):

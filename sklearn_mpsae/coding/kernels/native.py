@@ -8,6 +8,7 @@ from sklearn.utils import gen_batches
 from . import loops
 from .budget import DEMAND_BYTES, WAITING_BYTES, even_parts
 from .gram_rows import CoarseGramRows, GramRows
+from .products import correlations
 from .stopping import Stop, matching_stop
 from .team import Team
 
@@ -55,7 +56,10 @@ class NativeKernels:
         return np.exp(x)
 
     def energies(self, X):
-        return _energies(X)
+        out = np.empty(len(X))
+        # A sum in float64 takes several times as long as a multiply-add of a product.
+        self._team.run(lambda a, b: loops.energy_rows(X[a:b], out[a:b]), len(X), 4 * X.shape[1])
+        return out
 
     def count(self, indices, values, n_components):
         # A pursuit may pick an atom twice in a row; sorting would cost more than it
@@ -111,7 +115,7 @@ class NativeKernels:
         indices, values = _empty_codes(n, k, X)
 
         def work(a, b):
-            C = X[a:b] @ W.T
+            C = correlations(X[a:b], W)
             energy = _energies(X[a:b])
             stops = _stops(energy, stop, X)
             loop(C, G, energy, *stops, k, *options, indices[a:b], values[a:b])
@@ -122,20 +126,23 @@ class NativeKernels:
     def _residual_pursuit(self, X, W, k, stop, positive, once):
         n, p = len(X), len(W)
         indices, values = _empty_codes(n, k, X)
-        weights = _energies(W)
+        # For few rows the norms of all atoms cost as much as some steps.
+        weights = self.energies(W) if n * k >= p else None
 
         def work(a, b):
             R = X[a:b].copy()
             remaining = _energies(R)
             stops = _stops(remaining, stop, X)
             for t in range(k):
-                C = R @ W.T
+                C = correlations(R, W)
                 i, v = indices[a:b, t], values[a:b, t]
                 loops.pick_rows(C, remaining, *stops, positive, i, v)
                 if not v.any():
                     break
-                R -= v[:, None] * W[i]
-                remaining -= np.square(v, dtype=np.float64) * (2 - weights[i])
+                atoms = W[i]
+                R -= v[:, None] * atoms
+                weight = _energies(atoms) if weights is None else weights[i]
+                remaining -= np.square(v, dtype=np.float64) * (2 - weight)
                 if once:
                     again = (indices[a:b, :t] == i[:, None]).any(axis=1)
                     remaining[again] = -np.inf
@@ -166,7 +173,7 @@ class NativeKernels:
     def _pursue_on_demand(self, gram, X, W, k, stop, positive, once):
         n, p = len(X), len(W)
         indices, values = _empty_codes(n, k, X)
-        weights = _energies(W)
+        weights = self.energies(W)
         size = max(1, min(n, WAITING_BYTES // (p * gram.dtype.itemsize)))
         for rows in gen_batches(n, size):
             R = X[rows].copy() if gram.coarse else X[rows]
@@ -203,7 +210,7 @@ class NativeKernels:
         indices, values = _empty_codes(n, k, X)
 
         def work(a, b):
-            C = X[a:b] @ W.T
+            C = correlations(X[a:b], W)
             C += bias
             loops.top_rows(C, k, positive, indices[a:b], values[a:b])
 
@@ -227,7 +234,7 @@ class NativeKernels:
         parts = [None] * -(-n // chunk)
 
         def work(a, b):
-            C = X[a:b] @ W.T
+            C = correlations(X[a:b], W)
             C += bias
             parts[a // chunk] = _entries(C, floor)
 
@@ -240,7 +247,7 @@ class NativeKernels:
         n_above = [0] * n
 
         def work(a, b):
-            np.matmul(X[a:b], W.T, out=C[a:b])
+            correlations(X[a:b], W, C[a:b])
             C[a:b] += bias
             n_above[a] = np.count_nonzero(C[a:b] > level)
 

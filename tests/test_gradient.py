@@ -212,7 +212,7 @@ def test_gradients_of_jump_relu(kind, dtype, tol, rng):
 @SIGN
 def test_gradient_of_orthogonal_codes_by_finite_differences(kind, positive, rng):
     X, W = problem(rng)
-    model = pursuit.MatchingPursuit(orthogonal=True, positive=positive)
+    model = pursuit.MatchingPursuit(algorithm="omp", positive=positive)
     plan = fit_plan(0.9, 4, len(W), free_norms=False)
     direction = rng.standard_normal(W.shape)
     # Orthogonal pursuit takes atoms of unit norm: move along the sphere.

@@ -179,7 +179,7 @@ class MPSparseAutoencoderCV(BaseEncoder):
         tol: float = 0.0,
         atol: float = 0.0,
         stop_on_repeat: bool = False,
-        transform_algorithm: Literal["mp", "omp"] = "mp",
+        transform_algorithm: Literal["mp", "omp", "ols"] = "mp",
         transform_n_nonzero_coefs: int | None = None,
         positive_code: bool = True,
         precision: Literal["full", "bfloat16"] = "full",

@@ -223,12 +223,14 @@ def test_codes_scale_with_the_data(pursuit, scale):
     k=st.integers(1, 30),
     dtype=st.sampled_from([np.float32, np.float64]),
     positive=st.booleans(),
-    orthogonal=st.booleans(),
+    pursuit=st.sampled_from(
+        [matching_pursuit, orthogonal_matching_pursuit, orthogonal_least_squares]
+    ),
     exponent=st.integers(-12, 12),
     clustered=st.booleans(),
 )
 def test_the_error_never_rises_along_the_path(
-    seed, n, p, d, k, dtype, positive, orthogonal, exponent, clustered
+    seed, n, p, d, k, dtype, positive, pursuit, exponent, clustered
 ):
     rng = np.random.default_rng(seed)
     W = rng.standard_normal((p, d))
@@ -236,8 +238,7 @@ def test_the_error_never_rises_along_the_path(
         W = W[rng.integers(0, max(1, p // 3), p)] + 1e-4 * W
     W = unit_rows(W).astype(dtype)
     X = (rng.standard_normal((n, d)) * 10.0**exponent).astype(dtype)
-    pursuit = orthogonal_matching_pursuit if orthogonal else matching_pursuit
-    if orthogonal:
+    if pursuit is not matching_pursuit:
         paths = [pursuit(X, W, t, positive=positive).decode(W) for t in range(1, k + 1)]
     else:
         codes = pursuit(X, W, k, positive=positive)
@@ -269,7 +270,8 @@ def test_more_steps_than_atoms(positive):
     codes = matching_pursuit(X, W, 9, positive=positive)
     assert codes.indices.shape == (40, 9)
     assert (codes.values[:, 8] != 0).mean() > 0.5
-    assert orthogonal_matching_pursuit(X, W, 9, positive=positive).indices.shape == (40, 5)
+    for pursuit in (orthogonal_matching_pursuit, orthogonal_least_squares):
+        assert pursuit(X, W, 9, positive=positive).indices.shape == (40, 5)
 
 
 def test_codes_forms_agree(rng):
@@ -392,7 +394,7 @@ def test_every_way_ends_with_an_atom_that_a_row_has_already(make_kernels, verb):
 def test_stopping_by_name():
     """`atol` is a squared norm in units of X; it is looked at after each atom."""
     X = [[3.0, 2.0, 1.0], [0.1, 0.0, 0.0]]
-    for pursuit in (matching_pursuit, orthogonal_matching_pursuit):
+    for pursuit in (matching_pursuit, orthogonal_matching_pursuit, orthogonal_least_squares):
         assert pursuit(X, np.eye(3), 3, atol=1.0).l0().tolist() == [2, 1]
         assert pursuit(X, np.eye(3), 3, atol=np.nextafter(1, 0)).l0().tolist() == [3, 1]
     W = np.array([[1.0, 0], [0.6, 0.8]])
@@ -456,7 +458,7 @@ def test_training_stops_rows_as_transform_does(small, stop):
         assert est.atom_usage_.sum() < free.atom_usage_.sum()
 
 
-@pytest.mark.parametrize("algorithm", ["mp", "omp"])
+@pytest.mark.parametrize("algorithm", ["mp", "omp", "ols"])
 @pytest.mark.parametrize("sparsity", ["row", "average"])
 @pytest.mark.parametrize("device", ["cpu", "cpu:0"])
 def test_rows_within_atol_take_no_further_atom(small, algorithm, sparsity, device):

@@ -367,9 +367,14 @@ def orthogonal_least_squares(
     -----
     With c the correlations of all atoms with what is left, and m the part of each atom's
     energy outside the span of the chosen ones, the squared error falls by ``c**2 / m``.
-    Both are updated with each atom, so that no refit is tried out. Atoms with ``m`` of at
-    most ``32 * eps`` count as in the span, and are passed over. Each step is the best one;
-    the error after several need not be below that of other pursuits, but mostly is.
+    Both are updated with each atom, so that no refit is tried out. An atom is passed over
+    if its m is at most ``32 * eps``, when it counts as in the span, or if its correlation is
+    no more than ``4 * eps * (|x| + sum of |values|)``, which may be rounding. Each step is
+    the best one, to rounding; after several the error may still be above that of
+    `orthogonal_matching_pursuit`, though on average it is below.
+
+    In d dimensions any d-th atom leaves nothing, and rounding decides which it is: for exact
+    codes with as many atoms as features take another pursuit.
 
     References
     ----------

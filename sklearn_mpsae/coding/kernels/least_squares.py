@@ -45,6 +45,19 @@ def outside(selected, active, cross, own):
     return own - (along**2).sum(1)
 
 
+def gains(C, room, energy, sizes, positive):
+    """The share of its row's energy that each atom surely takes, as in `loops/orthogonal.py`.
+
+    room : (n, p), see there
+    sizes : (n,) sums of the magnitudes of the values
+    """
+    scale = torch.where(energy > 0, energy, 1).rsqrt().to(C.dtype)[:, None]
+    noise = 4 * torch.finfo(C.dtype).eps * (1 + scale * sizes[:, None])
+    least = ((C if positive else C.abs()) * scale - noise).clamp(min=0)
+    inside = dependent(C)
+    return torch.where(room > inside, least**2 / (room + inside), 0)
+
+
 def nonnegative_refit(selected, target, values, active):
     """Least squares on the active slots, dropping those that would turn negative."""
     while True:

@@ -15,7 +15,7 @@ import torch
 
 from ..._warn import warn
 from .budget import GRAM_BYTES, even_parts
-from .least_squares import dependent, independent, nonnegative_refit, outside
+from .least_squares import dependent, gains, independent, nonnegative_refit, outside
 from .stopping import Stop, matching_stop
 
 # Correlations of so many bytes at a time: large enough to fill a device.
@@ -145,8 +145,9 @@ class TensorKernels:
         b = X.new_zeros((n, k))
         rows = torch.arange(n, device=X.device)
         room = G.diagonal().repeat(n, 1) if by_refit else None
+        sizes = torch.zeros_like(b[:, 0])
         for t in range(k):
-            gain = _gain(C, room, energy, False) if by_refit else None
+            gain = gains(C, room, energy, sizes, False) if by_refit else None
             i, v, running = _pick(C, remaining, enough, least, False, running, gain)
             g = G[i]
             along = Q[:t, rows, i]
@@ -164,6 +165,7 @@ class TensorKernels:
             if by_refit:
                 room -= Q[t] ** 2
                 room[rows[running], i[running]] = 0
+                sizes += (b[:, t] / pivot).abs()
             remaining -= b[:, t].to(remaining.dtype) ** 2
             indices[:, t] = torch.where(running, i, 0)
         values = torch.linalg.solve_triangular(L.mT, b[..., None], upper=True)[..., 0]
@@ -183,7 +185,7 @@ class TensorKernels:
         room = G.diagonal().repeat(n, 1) if by_refit else None
         for _ in range(2 * k):
             running = running & ~active.all(1)
-            gain = _gain(C, room, energy, True) if by_refit else None
+            gain = gains(C, room, energy, values.sum(1), True) if by_refit else None
             i, _, running = _pick(C, remaining, enough, least, True, running, gain)
             if not running.any():
                 break
@@ -430,18 +432,6 @@ def _ended(X, W, indices, values, atol):
         left = left - values[:, t, None] * W[indices[:, t]]
         going = going & (_energies(left) > atol)
     return torch.where(values != 0, indices, 0), values
-
-
-def _gain(C, room, energy, positive):
-    """How much energy each atom would take from its row, in shares of the row's.
-
-    room : (n, p), see `loops/orthogonal.py`
-    """
-    scale = torch.where(energy > 0, energy, 1).rsqrt().to(C.dtype)
-    shares = C * scale[:, None]
-    if positive:
-        shares = shares.clamp(min=0)
-    return torch.where(room > dependent(C), shares**2 / room, 0)
 
 
 def _pick(C, remaining, enough, least, positive, running, gain=None):

@@ -104,9 +104,10 @@ class Kernels(Protocol):
 
         by_refit : choose the atom whose refit leaves the least error (orthogonal least
             squares), with `positive` among those of positive correlation, the refit being
-            one without signs; atoms in the span of the chosen ones are passed over. Else
-            the atom that correlates best; a row ends with one in the span. `threshold`, and
-            rounding errors, are compared with the correlation of the atom chosen.
+            one without signs; atoms in the span of the chosen ones, and those whose
+            correlation may be a rounding error, are passed over. Else the atom that
+            correlates best; a row ends with one in the span. `threshold` is compared with
+            the correlation of the atom chosen.
         """
 
     def top_k(self, X, W, bias, k, *, positive) -> Codes:

@@ -27,6 +27,9 @@ from .pursuit import LANES, best_atom, sweep
 # coherence of 1 - 1e-5 (float32) still counts as another direction.
 _DEPENDENT = 32
 
+# The rounding errors of a row's correlations are up to so many of its norm and its values.
+_NOISE = 4
+
 
 @jit
 def _tops(gain, top):
@@ -47,23 +50,26 @@ def _tops(gain, top):
 
 
 @jit
-def _subtract(c, q, v, scale, room, gain, top, positive):
+def _subtract(c, q, v, units, room, gain, top, positive):
     """Subtract v * q from c, and prepare the choice of the next atom.
 
     c, q : (p,) correlations, changed in place, and what v counts
-    scale : what makes the squares of correlations neither overflow nor vanish
+    units : (2,) the number that makes a row's norm 1, and then the rounding errors of its
+        correlations
     room : (p,), see above, of the span without q, updated; inf for an atom that lies in it.
         Empty where atoms are chosen by their correlations alone.
-    gain : (p,) written: how much energy each atom would take, times scale ** 2. Empty if
-        `room` is.
+    gain : (p,) written: the share of the row's energy that each atom surely takes, at least.
+        The d-th atom in d dimensions leaves nothing, whichever it is, and so all gains are
+        the same: this one is least where the values would be known least. Empty if `room` is.
     top : see `sweep`, of `gain` if that is not empty
     """
     if not len(room):
         sweep(c, q, v, top, positive)
         return
     inside = c.dtype.type(_DEPENDENT * np.finfo(c.dtype).eps)
+    scale, noise = units[0], units[1]
+    zero = c.dtype.type(0)
     never = c.dtype.type(np.inf)
-    least = c.dtype.type(0) if positive else -never
     # The maxima have a pass of their own: one over more arrays is not vectorised.
     for j in range(len(c)):
         x = c[j] - v * q[j]
@@ -71,34 +77,35 @@ def _subtract(c, q, v, scale, room, gain, top, positive):
         left = room[j] - q[j] * q[j]
         left = left if left > inside else never
         room[j] = left
-        x *= scale
-        x = x if x > least else least
-        gain[j] = x * x / left
+        x = (x if positive else abs(x)) * scale - noise
+        x = x if x > zero else zero
+        gain[j] = x * x / (left + inside)
     _tops(gain, top)
 
 
 @jit
-def _begin(c, energy, own, nothing, room, gain, top, positive):
-    """Prepare the choice of a row's first atom; return the `scale` of `_subtract`.
+def _begin(c, energy, own, nothing, units, room, gain, top, positive):
+    """Prepare the choice of a row's first atom.
 
+    energy : the row's squared norm
     own, nothing : (p,) squared norms of the atoms, and zeros
     """
     for j in range(len(room)):
         room[j] = own[j]
-    scale = c.dtype.type(1 / np.sqrt(energy) if energy > 0 else 0)
-    _subtract(c, nothing, c.dtype.type(0), scale, room, gain, top, positive)
-    return scale
+    units[0] = 1 / np.sqrt(energy) if energy > 0 else 0
+    units[1] = _NOISE * np.finfo(c.dtype).eps
+    _subtract(c, nothing, c.dtype.type(0), units, room, gain, top, positive)
 
 
 @jit
-def _take(c, G, t, Q, L, b, scale, room, gain, top, least, positive):
+def _take(c, G, t, Q, L, b, units, room, gain, top, least, positive):
     """Add the best atom as the t-th and return it; -1 where there is none to take."""
     by_refit = len(room) > 0
     while True:
         i = best_atom(gain, top, True) if by_refit else best_atom(c, top, positive)
         if i < 0 or np.float64(c[i]) * c[i] <= least:
             return -1
-        if _extend(c, G, i, t, Q, L, b, scale, room, gain, top, positive):
+        if _extend(c, G, i, t, Q, L, b, units, room, gain, top, positive):
             return i
         if not by_refit:
             return -1
@@ -109,13 +116,13 @@ def _take(c, G, t, Q, L, b, scale, room, gain, top, least, positive):
 
 
 @jit
-def _extend(c, G, i, t, Q, L, b, scale, room, gain, top, positive):
+def _extend(c, G, i, t, Q, L, b, units, room, gain, top, positive):
     """Add atom i as the t-th; False where it lies in the span of the earlier ones.
 
     c : (p,) correlations of the residual, updated
     G : (p, p) Gram matrix
     Q, L, b : (k, p), (k, k), (k,), as above; their t-th rows are written
-    scale, room, gain, top : see `_subtract`
+    units, room, gain, top : see `_subtract`
     """
     q = Q[t]
     g = G[i]
@@ -139,7 +146,9 @@ def _extend(c, G, i, t, Q, L, b, scale, room, gain, top, positive):
     b[t] = c[i] / pivot
     if len(room):
         room[i] = np.inf
-    _subtract(c, q, b[t], scale, room, gain, top, positive)
+        # q is known to eps / pivot, and counts b times.
+        units[1] += _NOISE * np.finfo(c.dtype).eps * units[0] * abs(b[t] / pivot)
+    _subtract(c, q, b[t], units, room, gain, top, positive)
     return True
 
 
@@ -158,7 +167,7 @@ def _solve_upper(L, b, t, z):
 
 @jit
 def _arrays(G, k, by_refit):
-    """What a row needs, for all rows: (Q, L, b), (own, nothing, room, gain, top)."""
+    """What a row needs, for all rows: (Q, L, b), (own, nothing, units, room, gain, top)."""
     p = len(G)
     size = p if by_refit else 0
     own = np.empty(size, G.dtype)
@@ -170,7 +179,8 @@ def _arrays(G, k, by_refit):
     Q = np.empty((k, p), G.dtype)
     L = np.zeros((k, k), G.dtype)
     b = np.empty(k, G.dtype)
-    return (Q, L, b), (own, np.zeros(p, G.dtype), room, gain, top)
+    units = np.empty(2, G.dtype)
+    return (Q, L, b), (own, np.zeros(p, G.dtype), units, room, gain, top)
 
 
 @jit
@@ -180,14 +190,14 @@ def orthogonal_rows(C, G, energy, enough, least, k, by_refit, indices, values):
     by_refit : whether to take the atom that lowers the error most, else the one that
         correlates best
     """
-    (Q, L, b), (own, nothing, room, gain, top) = _arrays(G, k, by_refit)
+    (Q, L, b), (own, nothing, units, room, gain, top) = _arrays(G, k, by_refit)
     for r in range(len(C)):
         c = C[r]
         remaining = energy[r]
-        scale = _begin(c, remaining, own, nothing, room, gain, top, False)
+        _begin(c, remaining, own, nothing, units, room, gain, top, False)
         size = 0
         while size < k and remaining > enough[r]:
-            i = _take(c, G, size, Q, L, b, scale, room, gain, top, least[r], False)
+            i = _take(c, G, size, Q, L, b, units, room, gain, top, least[r], False)
             if i < 0:
                 break
             indices[r, size] = i
@@ -205,7 +215,7 @@ def orthogonal_rows_positive(C, G, energy, enough, least, k, by_refit, indices, 
     The arguments are those of `orthogonal_rows`.
     """
     n, p = C.shape
-    (Q, L, b), (own, nothing, room, gain, top) = _arrays(G, k, by_refit)
+    (Q, L, b), (own, nothing, units, room, gain, top) = _arrays(G, k, by_refit)
     z = np.empty(k, C.dtype)
     start = np.empty(p, C.dtype)
     for r in range(n):
@@ -215,13 +225,13 @@ def orthogonal_rows_positive(C, G, energy, enough, least, k, by_refit, indices, 
         for j in range(p):
             start[j] = c[j]
         remaining = energy[r]
-        scale = _begin(c, remaining, own, nothing, room, gain, top, True)
+        _begin(c, remaining, own, nothing, units, room, gain, top, True)
         size = 0
         # Each pick lowers the error, so it ends; the bound keeps its cost that of OMP.
         for _ in range(2 * k):
             if size == k or remaining <= enough[r]:
                 break
-            i = _take(c, G, size, Q, L, b, scale, room, gain, top, least[r], True)
+            i = _take(c, G, size, Q, L, b, units, room, gain, top, least[r], True)
             if i < 0:
                 break
             support[size] = i
@@ -251,10 +261,10 @@ def orthogonal_rows_positive(C, G, energy, enough, least, k, by_refit, indices, 
                 size = kept
                 for j in range(p):
                     c[j] = start[j]
-                _begin(c, energy[r], own, nothing, room, gain, top, True)
+                _begin(c, energy[r], own, nothing, units, room, gain, top, True)
                 for s in range(size):
                     i = support[s]
-                    _extend(c, G, i, s, Q, L, b, scale, room, gain, top, True)
+                    _extend(c, G, i, s, Q, L, b, units, room, gain, top, True)
             remaining = energy[r]
             for s in range(size):
                 remaining -= np.float64(b[s]) * b[s]

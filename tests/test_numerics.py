@@ -97,7 +97,8 @@ def test_what_orthogonal_pursuit_leaves_is_orthogonal_to_its_atoms(
     kernels, dtype, positive, coherence, by_refit
 ):
     X, W = problem(coherence, dtype)
-    k = X.shape[1]
+    # Which atom is the last of as many as there are features, rounding tells "ols".
+    k = X.shape[1] // 2 if by_refit else X.shape[1]
     arguments = kernels, "orthogonal_pursuit", "gram", X, W, k, positive
     indices, values = coded(*arguments, by_refit=by_refit)
     for x, i, v in zip(X.astype(np.float64), indices, values, strict=True):

@@ -52,7 +52,7 @@ def test_unlisted_check(estimator, check):
 
 
 @pytest.mark.parametrize(("dtype", "tol"), [(np.float64, 1e-10), (np.float32, 1e-5)])
-@pytest.mark.parametrize("algorithm", ["mp", "omp"])
+@pytest.mark.parametrize("algorithm", ["mp", "omp", "ols"])
 def test_codes_depend_on_the_row_alone(Estimator, dtype, tol, algorithm, rng):
     """Alone, in any order, in any batch: at eight times as many atoms as features."""
     X = rng.standard_normal((200, 32)).astype(dtype)

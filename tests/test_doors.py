@@ -30,7 +30,12 @@ from sklearn_mpsae import (
     explore,
     plotting,
 )
-from sklearn_mpsae.coding import Codes, matching_pursuit, orthogonal_matching_pursuit
+from sklearn_mpsae.coding import (
+    Codes,
+    matching_pursuit,
+    orthogonal_least_squares,
+    orthogonal_matching_pursuit,
+)
 from sklearn_mpsae.coding.codes import stack_csr, stack_dense
 from sklearn_mpsae.coding.kernels import open_kernels
 from sklearn_mpsae.coding.kernels.budget import even_parts
@@ -179,7 +184,9 @@ def test_what_is_no_count_is_refused(Estimator, name, small):
                 getattr(Estimator(**{name: value}), method)(small)
 
 
-@pytest.mark.parametrize("function", [matching_pursuit, orthogonal_matching_pursuit])
+@pytest.mark.parametrize(
+    "function", [matching_pursuit, orthogonal_matching_pursuit, orthogonal_least_squares]
+)
 def test_true_is_no_number_of_codes(function, small):
     with pytest.raises(ValueError, match="n_nonzero_coefs"):
         function(small, np.eye(10), True)

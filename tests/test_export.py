@@ -254,9 +254,10 @@ def test_an_unfitted_estimator_is_refused(Estimator, export):
 
 
 @EXPORT
-def test_an_orthogonal_pursuit_is_refused(export, fitted):
+@pytest.mark.parametrize("algorithm", ["omp", "ols"])
+def test_an_orthogonal_pursuit_is_refused(export, algorithm, fitted):
     with pytest.raises(ValueError, match="set transform_algorithm='mp'"):
-        export(fitted("MPSparseAutoencoder").set_params(transform_algorithm="omp"))
+        export(fitted("MPSparseAutoencoder").set_params(transform_algorithm=algorithm))
 
 
 def test_an_atol_beyond_the_dtype_is_more_than_any_row_has(fitted, X, tmp_path):

@@ -234,9 +234,10 @@ def test_gradients_of_jump_relu(kind, dtype, tol, rng):
 
 @KERNELS
 @SIGN
-def test_gradient_of_orthogonal_codes_by_finite_differences(kind, positive, rng):
+@pytest.mark.parametrize("algorithm", ["omp", "ols"])
+def test_gradient_of_orthogonal_codes_by_finite_differences(kind, algorithm, positive, rng):
     X, W = problem(rng)
-    model = pursuit.MatchingPursuit(orthogonal=True, positive=positive)
+    model = pursuit.MatchingPursuit(algorithm=algorithm, positive=positive)
     plan = fit_plan(0.9, 4, len(W), free_norms=False)
     direction = rng.standard_normal(W.shape)
     # Orthogonal pursuit takes atoms of unit norm: move along the sphere.

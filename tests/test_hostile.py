@@ -11,7 +11,11 @@ import torch
 from hostile import REFUSED, ROUNDED, SAME, TOO_SMALL, quietly
 from scipy import sparse
 
-from sklearn_mpsae.coding import matching_pursuit, orthogonal_matching_pursuit
+from sklearn_mpsae.coding import (
+    matching_pursuit,
+    orthogonal_least_squares,
+    orthogonal_matching_pursuit,
+)
 from sklearn_mpsae.coding.checks import check_magnitude
 
 METHODS = ("fit", "partial_fit", "transform", "score")
@@ -137,7 +141,9 @@ def test_degenerate_data_work(Estimator, case, small):
     assert sae.score(X) <= 1
 
 
-PURSUITS = pytest.mark.parametrize("pursuit", [matching_pursuit, orthogonal_matching_pursuit])
+PURSUITS = pytest.mark.parametrize(
+    "pursuit", [matching_pursuit, orthogonal_matching_pursuit, orthogonal_least_squares]
+)
 
 
 @PURSUITS

@@ -49,7 +49,7 @@ def paths(X, k, **options):
     )
 
 
-@pytest.mark.parametrize("algorithm", ["mp", "omp"])
+@pytest.mark.parametrize("algorithm", ["mp", "omp", "ols"])
 def test_the_smallest_number_that_explains_enough_of_held_out_rows(algorithm, small):
     options = {"transform_algorithm": algorithm}
     scores = paths(small, 6, **options)

@@ -35,11 +35,11 @@ def problem(coherence, dtype, d=32, n_pairs=64, n=20):
     return rng.standard_normal((n, d)).astype(dtype), W
 
 
-def coded(kernels, verb, path, X, W, k, positive, tol=0.0):
+def coded(kernels, verb, path, X, W, k, positive, tol=0.0, **more):
     with KERNELS[kernels](X.dtype) as opened:
         rows, atoms = opened.asarray(X), opened.asarray(W)
         gram = {"gram": [opened.gram(atoms)], "residual": [None], "blocked": []}[path]
-        options = {"tol": tol, "threshold": 0.0, "positive": positive}
+        options = {"tol": tol, "threshold": 0.0, "positive": positive, **more}
         codes = getattr(opened, verb)(rows, atoms, *gram, k, **options)
         indices, values = (opened.to_numpy(a).copy() for a in codes)
     return indices, values.astype(np.float64)
@@ -92,12 +92,15 @@ def test_rows_stop_where_their_residual_falls_to_tol(kernels, path, dtype, coher
 @DTYPE
 @SIGN
 @COHERENCE
+@pytest.mark.parametrize("by_refit", [False, True], ids=["omp", "ols"])
 def test_what_orthogonal_pursuit_leaves_is_orthogonal_to_its_atoms(
-    kernels, dtype, positive, coherence
+    kernels, dtype, positive, coherence, by_refit
 ):
     X, W = problem(coherence, dtype)
-    k = X.shape[1]
-    indices, values = coded(kernels, "orthogonal_pursuit", "gram", X, W, k, positive)
+    # Which atom is the last of as many as there are features, rounding tells "ols".
+    k = X.shape[1] // 2 if by_refit else X.shape[1]
+    arguments = kernels, "orthogonal_pursuit", "gram", X, W, k, positive
+    indices, values = coded(*arguments, by_refit=by_refit)
     for x, i, v in zip(X.astype(np.float64), indices, values, strict=True):
         atoms = W[i[v != 0]].astype(np.float64)
         left = x - v[v != 0] @ atoms

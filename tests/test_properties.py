@@ -11,10 +11,16 @@ from scipy.stats import ortho_group
 from toys import with_learnt
 
 from sklearn_mpsae import MPSparseAutoencoder
-from sklearn_mpsae.coding import Codes, matching_pursuit, orthogonal_matching_pursuit
+from sklearn_mpsae.coding import (
+    Codes,
+    matching_pursuit,
+    orthogonal_least_squares,
+    orthogonal_matching_pursuit,
+)
 from sklearn_mpsae.coding.unit import unit_rows
 
-PURSUIT = st.sampled_from([matching_pursuit, orthogonal_matching_pursuit])
+BY_CORRELATION = st.sampled_from([matching_pursuit, orthogonal_matching_pursuit])
+PURSUIT = BY_CORRELATION | st.just(orthogonal_least_squares)
 DTYPE = st.sampled_from([np.float32, np.float64])
 SEED = st.integers(0, 2**32 - 1)
 
@@ -102,7 +108,7 @@ def test_permuted_atoms_have_permuted_codes(problem, seed, positive):
 
 
 @many
-@given(problem=problems(st.just(np.float64), least_d=2), seed=SEED, pursuit=PURSUIT)
+@given(problem=problems(st.just(np.float64), least_d=2), seed=SEED, pursuit=BY_CORRELATION)
 def test_data_and_atoms_rotated_together_have_the_same_codes(problem, seed, pursuit):
     X, W, k = problem
     rotation = ortho_group.rvs(X.shape[1], random_state=np.random.default_rng(seed))
@@ -167,7 +173,7 @@ def magnified(atoms):
     return 1 / max(smallest, 1e-6) ** 2
 
 
-@pytest.mark.parametrize("algorithm", ["mp", "omp"])
+@pytest.mark.parametrize("algorithm", ["mp", "omp", "ols"])
 @few
 @given(seed=SEED, d=st.integers(2, 20), dtype=DTYPE, positive=st.booleans(), data=st.data())
 def test_codes_of_orthonormal_atoms_come_back(algorithm, seed, d, dtype, positive, data):

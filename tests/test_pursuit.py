@@ -11,7 +11,12 @@ from scipy import sparse
 from sklearn.linear_model import orthogonal_mp, orthogonal_mp_gram
 
 from sklearn_mpsae import MPSparseAutoencoder, MPSparseAutoencoderCV
-from sklearn_mpsae.coding import Codes, matching_pursuit, orthogonal_matching_pursuit
+from sklearn_mpsae.coding import (
+    Codes,
+    matching_pursuit,
+    orthogonal_least_squares,
+    orthogonal_matching_pursuit,
+)
 from sklearn_mpsae.coding.kernels import reference
 from sklearn_mpsae.coding.kernels.native import NativeKernels
 from sklearn_mpsae.coding.kernels.tensor import TensorKernels
@@ -23,6 +28,10 @@ def tensor_kernels():
 
 
 KERNELS = pytest.mark.parametrize("make_kernels", [NativeKernels, tensor_kernels])
+PURSUITS = pytest.mark.parametrize(
+    "pursuit", [matching_pursuit, orthogonal_matching_pursuit, orthogonal_least_squares]
+)
+BY_REFIT = pytest.mark.parametrize("by_refit", [False, True], ids=["omp", "ols"])
 SIGN = pytest.mark.parametrize("positive", [True, False], ids=["positive", "signed"])
 SHAPES = pytest.mark.parametrize(
     ("p", "d", "k"), [(5, 3, 3), (64, 16, 8), (100, 40, 12), (257, 32, 6)], ids=str
@@ -95,26 +104,31 @@ def test_matching_pursuit_is_the_reference(make_kernels, positive, p, d, k, doma
 @SIGN
 @SHAPES
 @pytest.mark.parametrize("stop", STOPS.values(), ids=STOPS)
-def test_orthogonal_pursuit_is_the_reference(make_kernels, positive, p, d, k, stop):
+@BY_REFIT
+def test_orthogonal_pursuit_is_the_reference(make_kernels, positive, p, d, k, stop, by_refit):
     X, W = problem(p, d)
     stop = stops_of(stop, d)
-    codes = run(make_kernels, "orthogonal_pursuit", X, W, "gram", k, **stop, positive=positive)
+    if by_refit:  # any d-th atom would leave nothing
+        k = min(k, d - 1)
+    options = stop | {"positive": positive, "by_refit": by_refit}
+    codes = run(make_kernels, "orthogonal_pursuit", X, W, "gram", k, **options)
     expected, supports = reference_codes(
-        reference.orthogonal_matching_pursuit, X, W, k, **stop, positive=positive
+        reference.orthogonal_matching_pursuit, X, W, k, **options
     )
     assert [set(np.flatnonzero(row)) for row in codes.dense()] == list(map(set, supports))
     np.testing.assert_allclose(codes.dense(), expected, atol=1e-9)
 
 
 @KERNELS
-def test_positive_orthogonal_pursuit_of_atoms_that_correlate(make_kernels):
+@BY_REFIT
+def test_positive_orthogonal_pursuit_of_atoms_that_correlate(make_kernels, by_refit):
     """Several values at once would turn negative: the first to get to zero leaves first."""
     X, W = problem(100, 20, n=300)
     X, W = X + 0.4, unit_rows(W + 0.4 / np.sqrt(20))
-    options = {"tol": 0.0, "threshold": 0.0, "positive": True}
+    options = {"tol": 0.0, "threshold": 0.0, "positive": True, "by_refit": by_refit}
     codes = run(make_kernels, "orthogonal_pursuit", X, W, "gram", 15, **options)
     pursuit = reference.orthogonal_matching_pursuit
-    expected, _ = reference_codes(pursuit, X, W, 15, positive=True)
+    expected, _ = reference_codes(pursuit, X, W, 15, **options)
     np.testing.assert_allclose(codes.dense(), expected, atol=1e-9)
 
 
@@ -174,7 +188,7 @@ def test_orthogonal_pursuit_agrees_with_scikit_learn():
     np.testing.assert_allclose(codes.dense(), theirs, atol=1e-10)
 
 
-@pytest.mark.parametrize("pursuit", [matching_pursuit, orthogonal_matching_pursuit])
+@PURSUITS
 @SIGN
 def test_ties_go_to_the_lowest_index_and_duplicates_do_no_harm(pursuit, positive):
     W = np.repeat(np.eye(3), 70, axis=0)
@@ -183,13 +197,13 @@ def test_ties_go_to_the_lowest_index_and_duplicates_do_no_harm(pursuit, positive
     np.testing.assert_allclose(codes.values[0], [3, 2, 1, 0, 0], atol=1e-15)
 
 
-@pytest.mark.parametrize("pursuit", [matching_pursuit, orthogonal_matching_pursuit])
+@PURSUITS
 def test_rows_of_zeros_have_no_codes(pursuit):
     _, W = problem(20, 5)
     assert not pursuit(np.zeros((3, 5)), W, 4).values.any()
 
 
-@pytest.mark.parametrize("pursuit", [matching_pursuit, orthogonal_matching_pursuit])
+@PURSUITS
 @pytest.mark.parametrize("scale", [1e-30, 1e-4, 1e4, 1e30])
 def test_codes_scale_with_the_data(pursuit, scale):
     """Even where squares leave float32's range."""
@@ -209,12 +223,14 @@ def test_codes_scale_with_the_data(pursuit, scale):
     k=st.integers(1, 30),
     dtype=st.sampled_from([np.float32, np.float64]),
     positive=st.booleans(),
-    orthogonal=st.booleans(),
+    pursuit=st.sampled_from(
+        [matching_pursuit, orthogonal_matching_pursuit, orthogonal_least_squares]
+    ),
     exponent=st.integers(-12, 12),
     clustered=st.booleans(),
 )
 def test_the_error_never_rises_along_the_path(
-    seed, n, p, d, k, dtype, positive, orthogonal, exponent, clustered
+    seed, n, p, d, k, dtype, positive, pursuit, exponent, clustered
 ):
     rng = np.random.default_rng(seed)
     W = rng.standard_normal((p, d))
@@ -222,8 +238,7 @@ def test_the_error_never_rises_along_the_path(
         W = W[rng.integers(0, max(1, p // 3), p)] + 1e-4 * W
     W = unit_rows(W).astype(dtype)
     X = (rng.standard_normal((n, d)) * 10.0**exponent).astype(dtype)
-    pursuit = orthogonal_matching_pursuit if orthogonal else matching_pursuit
-    if orthogonal:
+    if pursuit is not matching_pursuit:
         paths = [pursuit(X, W, t, positive=positive).decode(W) for t in range(1, k + 1)]
     else:
         codes = pursuit(X, W, k, positive=positive)
@@ -255,7 +270,8 @@ def test_more_steps_than_atoms(positive):
     codes = matching_pursuit(X, W, 9, positive=positive)
     assert codes.indices.shape == (40, 9)
     assert (codes.values[:, 8] != 0).mean() > 0.5
-    assert orthogonal_matching_pursuit(X, W, 9, positive=positive).indices.shape == (40, 5)
+    for pursuit in (orthogonal_matching_pursuit, orthogonal_least_squares):
+        assert pursuit(X, W, 9, positive=positive).indices.shape == (40, 5)
 
 
 def test_codes_forms_agree(rng):
@@ -286,7 +302,7 @@ def test_bad_input_is_refused(X, dictionary, k, match):
         matching_pursuit(X, dictionary, k)
 
 
-@pytest.mark.parametrize("pursuit", [matching_pursuit, orthogonal_matching_pursuit])
+@PURSUITS
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -306,13 +322,13 @@ def test_parameters_out_of_range_are_refused(pursuit, name, value):
         pursuit([[3.0, 1.0]], np.eye(2), **options)
 
 
-@pytest.mark.parametrize("pursuit", [matching_pursuit, orthogonal_matching_pursuit])
+@PURSUITS
 def test_options_have_names(pursuit):
     with pytest.raises(TypeError, match="positional"):
         pursuit([[1.0, 2.0]], np.eye(2), 1, 0.5)
 
 
-@pytest.mark.parametrize("pursuit", [matching_pursuit, orthogonal_matching_pursuit])
+@PURSUITS
 @pytest.mark.parametrize(
     "kind",
     {
@@ -378,7 +394,7 @@ def test_every_way_ends_with_an_atom_that_a_row_has_already(make_kernels, verb):
 def test_stopping_by_name():
     """`atol` is a squared norm in units of X; it is looked at after each atom."""
     X = [[3.0, 2.0, 1.0], [0.1, 0.0, 0.0]]
-    for pursuit in (matching_pursuit, orthogonal_matching_pursuit):
+    for pursuit in (matching_pursuit, orthogonal_matching_pursuit, orthogonal_least_squares):
         assert pursuit(X, np.eye(3), 3, atol=1.0).l0().tolist() == [2, 1]
         assert pursuit(X, np.eye(3), 3, atol=np.nextafter(1, 0)).l0().tolist() == [3, 1]
     W = np.array([[1.0, 0], [0.6, 0.8]])
@@ -394,7 +410,7 @@ def test_stop_on_repeat_is_a_boolean(value):
 
 
 @pytest.mark.parametrize("kind", [np.float16, np.float32, np.longdouble, int])
-@pytest.mark.parametrize("pursuit", [matching_pursuit, orthogonal_matching_pursuit])
+@PURSUITS
 def test_numbers_to_stop_by_are_of_any_precision(pursuit, kind, small):
     codes = pursuit(small, np.eye(10), 4, atol=kind(1), threshold=kind(1))
     expected = pursuit(small, np.eye(10), 4, atol=1.0, threshold=1.0)
@@ -442,7 +458,7 @@ def test_training_stops_rows_as_transform_does(small, stop):
         assert est.atom_usage_.sum() < free.atom_usage_.sum()
 
 
-@pytest.mark.parametrize("algorithm", ["mp", "omp"])
+@pytest.mark.parametrize("algorithm", ["mp", "omp", "ols"])
 @pytest.mark.parametrize("sparsity", ["row", "average"])
 @pytest.mark.parametrize("device", ["cpu", "cpu:0"])
 def test_rows_within_atol_take_no_further_atom(small, algorithm, sparsity, device):

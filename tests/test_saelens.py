@@ -143,6 +143,7 @@ REFUSED = {
     "tol and atol": ({"tol": 0.1, "atol": 0.1}, "set tol=0"),
     "signed": ({"positive_code": False}, "may have negative codes"),
     "omp": ({"transform_algorithm": "omp"}, "set transform_algorithm='mp'"),
+    "ols": ({"transform_algorithm": "ols"}, "set transform_algorithm='mp'"),
 }
 
 

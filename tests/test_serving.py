@@ -21,6 +21,7 @@ from sklearn_mpsae.models.coder import ShallowCoder
 FAST = {"n_nonzero_coefs": 3, "max_iter": 3, "batch_size": 20, "random_state": 0}
 VARIANTS = {
     "omp": {"transform_algorithm": "omp"},
+    "ols": {"transform_algorithm": "ols"},
     "average": {"sparsity": "average"},
     "stops": {"tol": 0.1, "atol": 0.5, "stop_on_repeat": True},
     "signed": {"positive_code": False},

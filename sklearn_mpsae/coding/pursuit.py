@@ -1,4 +1,4 @@
-"""Matching pursuit and orthogonal matching pursuit for whole batches."""
+"""Matching pursuit, orthogonal matching pursuit and orthogonal least squares of batches."""
 
 from __future__ import annotations
 
@@ -49,6 +49,13 @@ _CONSTRAINTS = {
     "device": [str],
 }
 
+# The functions, by what estimators call their algorithms.
+_NAMES = {
+    "mp": "matching_pursuit",
+    "omp": "orthogonal_matching_pursuit",
+    "ols": "orthogonal_least_squares",
+}
+
 
 def cheapest_path(
     n_samples: int, n_components: int, n_features: int, k: int, itemsize: int
@@ -94,7 +101,7 @@ def check_orthogonal(kernels, W, instead="use matching_pursuit"):
     p = len(W)
     if kernels.device == "cpu" and p * p * W.dtype.itemsize > ORTHOGONAL_BYTES:
         raise ValueError(
-            f"Orthogonal matching pursuit needs the {p} x {p} Gram matrix of its atoms, more "
+            f"An orthogonal pursuit needs the {p} x {p} Gram matrix of its atoms, more "
             f"than the {ORTHOGONAL_BYTES >> 30} GiB it may take: {instead}, which does "
             "without, or fewer atoms."
         )
@@ -111,12 +118,13 @@ def pursue(
     positive,
     atol=0.0,
     stop_on_repeat=False,
-    orthogonal=False,
+    algorithm="mp",
     coarse=False,
     gram=None,
 ):
     """Codes of X, as (indices, values) arrays of the kernels' kind.
 
+    algorithm : "mp", or one of the orthogonal pursuits, "omp" and "ols"
     stop_on_repeat : of a matching pursuit; an orthogonal one has no atom twice
     coarse : choose atoms by products in bfloat16; a matching pursuit only
     gram : the Gram matrix of W where the caller has it; else it is formed if it pays.
@@ -124,11 +132,12 @@ def pursue(
     # Compiled loops know neither every precision nor every kind of number.
     options = {"tol": float(tol), "atol": float(atol), "threshold": float(threshold)}
     options["positive"] = bool(positive)
-    if orthogonal:
+    if algorithm != "mp":
         check_orthogonal(kernels, W)
         if gram is None:
             gram = kernels.gram(W)
-        return kernels.orthogonal_pursuit(X, W, gram, k, **options)
+        by_refit = algorithm == "ols"
+        return kernels.orthogonal_pursuit(X, W, gram, k, **options, by_refit=by_refit)
     options["once"] = bool(stop_on_repeat)
     if coarse:
         return kernels.coarse_pursuit(X, W, k, **options)
@@ -221,7 +230,7 @@ def matching_pursuit(
     """
     options = {"tol": tol, "atol": atol, "threshold": threshold, "positive": positive}
     options["stop_on_repeat"] = stop_on_repeat
-    return _encode(X, dictionary, n_nonzero_coefs, device, orthogonal=False, **options)
+    return _encode("mp", X, dictionary, n_nonzero_coefs, device, **options)
 
 
 def orthogonal_matching_pursuit(
@@ -298,7 +307,103 @@ def orthogonal_matching_pursuit(
     array([[ 3., -1.]])
     """
     options = {"tol": tol, "atol": atol, "threshold": threshold, "positive": positive}
-    return _encode(X, dictionary, n_nonzero_coefs, device, orthogonal=True, **options)
+    return _encode("omp", X, dictionary, n_nonzero_coefs, device, **options)
+
+
+def orthogonal_least_squares(
+    X: ArrayLike | sparray | spmatrix,
+    dictionary: ArrayLike,
+    n_nonzero_coefs: int,
+    *,
+    tol: float = 0.0,
+    atol: float = 0.0,
+    threshold: float = 0.0,
+    positive: bool = False,
+    device: str = "auto",
+) -> Codes:
+    """Orthogonal least squares codes of the rows of X.
+
+    As `orthogonal_matching_pursuit`, but each step takes the atom that leaves the least
+    error after the refit of all values [1]_, [2]_, not the one that correlates best with
+    what is left. An atom that is nearly in the span of the chosen ones then counts by what
+    it adds to them. SPAMS calls this ``omp``.
+
+    Parameters
+    ----------
+    X : array-like or CSR of shape (n_samples, n_features)
+        Rows to encode: an array, a data frame, a tensor; a sparse matrix is made dense.
+        float32, float16 and bfloat16 are computed in float32, all else in float64.
+    dictionary : array-like of shape (n_components, n_features)
+        Atoms, one per row, of unit norm.
+    n_nonzero_coefs : int
+        The number of atoms of a row, at least 1; more than there are is used as that many.
+    tol : float, default=0.0
+        A row stops once its squared residual is at most `tol` times its squared norm; from
+        0 to below 1.
+    atol : float, default=0.0
+        A row takes no further atom once its squared residual is at most `atol`, in squared
+        units of X; at least 0. It is looked at after each atom, so that a row of less than
+        that has one code (in SPAMS, by `eps`, none).
+    threshold : float, default=0.0
+        A row stops before an atom whose correlation with what is left is no larger (in
+        magnitude, unless `positive`); at least 0. Only the atom that would be taken is
+        compared: another one may correlate better, and lower the error less.
+    positive : bool, default=False
+        Whether values must not be negative. Each step then chooses among the atoms of
+        positive correlation, by a refit of either sign; the values are refitted by
+        non-negative least squares, and atoms that these set to zero leave the support.
+    device : str, default="auto"
+        Where to compute.
+
+    Returns
+    -------
+    codes : Codes
+        Atoms in the order in which they were taken, and their values.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not match, values are not finite, atoms are not of unit norm, or a
+        parameter is out of its range.
+
+    See Also
+    --------
+    orthogonal_matching_pursuit : Takes the atoms that correlate best; somewhat faster.
+
+    Notes
+    -----
+    With c the correlations of all atoms with what is left, and m the part of each atom's
+    energy outside the span of the chosen ones, the squared error falls by ``c**2 / m``.
+    Both are updated with each atom, so that no refit is tried out. An atom is passed over
+    if its m is at most ``32 * eps``, when it counts as in the span, or if its correlation is
+    no more than ``4 * eps * (|x| + sum of |values|)``, which may be rounding. Each step is
+    the best one, to rounding; after several the error may still be above that of
+    `orthogonal_matching_pursuit`, though on average it is below.
+
+    In d dimensions any d-th atom leaves nothing, and rounding decides which it is: for exact
+    codes with as many atoms as features take another pursuit.
+
+    References
+    ----------
+    .. [1] S. Chen, S. A. Billings and W. Luo, "Orthogonal least squares methods and their
+       application to non-linear system identification", International Journal of Control,
+       1989.
+    .. [2] L. Rebollo-Neira and D. Lowe, "Optimized orthogonal matching pursuit approach",
+       IEEE Signal Processing Letters, 2002.
+
+    Examples
+    --------
+    The second atom is the one that makes the row exact. The third correlates better with
+    what the first leaves:
+
+    >>> import numpy as np
+    >>> from sklearn_mpsae.coding import orthogonal_least_squares
+    >>> W = np.array([[1.0, 0, 0], [0.8, 0.6, 0], [0, 0.8, 0.6]])
+    >>> orthogonal_least_squares([[3.0, 0.9, 0.0]], W, 2).dense().round(3)
+    array([[1.8, 1.5, 0. ]])
+    """
+    options = {"tol": tol, "atol": atol, "threshold": threshold, "positive": positive}
+    return _encode("ols", X, dictionary, n_nonzero_coefs, device, **options)
 
 
 def _rows(X, name, dtype=None):
@@ -310,9 +415,9 @@ def _rows(X, name, dtype=None):
     return X.toarray() if issparse(X) else X
 
 
-def _encode(X, dictionary, k, device, *, orthogonal, **options):
+def _encode(algorithm, X, dictionary, k, device, **options):
     given = {"n_nonzero_coefs": k, "device": device, **options}
-    name = "orthogonal_matching_pursuit" if orthogonal else "matching_pursuit"
+    name = _NAMES[algorithm]
     validate_parameter_constraints(_CONSTRAINTS, given, caller_name=name)
     X = _rows(X, "X")
     W = _rows(dictionary, "dictionary", X.dtype)
@@ -324,8 +429,8 @@ def _encode(X, dictionary, k, device, *, orthogonal, **options):
     check_unit(W)
     check_magnitude(X)
     with open_kernels(device, X.dtype) as kernels:
-        k = min(k, len(W)) if orthogonal else k
+        k = k if algorithm == "mp" else min(k, len(W))
         arrays = map(kernels.asarray, (X, W))
-        codes = pursue(kernels, *arrays, k, orthogonal=orthogonal, **options)
+        codes = pursue(kernels, *arrays, k, algorithm=algorithm, **options)
         indices, values = map(kernels.to_numpy, codes)
     return Codes(indices, values, len(W))

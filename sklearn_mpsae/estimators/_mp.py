@@ -55,11 +55,13 @@ class MPSparseAutoencoder(BaseSparseAutoencoder):
         Whether a row ends with an atom that it has already: the code of that atom is
         updated, and is the last. For matching pursuit; an orthogonal one takes no atom
         twice.
-    transform_algorithm : {{"mp", "omp"}}, default="mp"
+    transform_algorithm : {{"mp", "omp", "ols"}}, default="mp"
         The pursuit of `transform`. "mp": matching pursuit, the encoder that is trained; its
         codes are nested, and an atom may be taken again. "omp": orthogonal matching
         pursuit, which refits all codes with each atom (by non-negative least squares under
-        `positive_code`). `fit` then also refines the dictionary on such codes, during the
+        `positive_code`). "ols": orthogonal least squares, which also takes the atom that
+        leaves the least error after the refit; a little slower, and often a little better.
+        With "omp" and "ols" `fit` also refines the dictionary on such codes, during the
         last part of the training.
     transform_n_nonzero_coefs : int, default=None
         The sparsity of `transform`, where it is to differ from the one trained with: the
@@ -146,7 +148,7 @@ class MPSparseAutoencoder(BaseSparseAutoencoder):
         "tol": [Interval(Real, 0, 1, closed="left")],
         "atol": [Interval(Real, 0, None, closed="left")],
         "stop_on_repeat": ["boolean"],
-        "transform_algorithm": [StrOptions({"mp", "omp"})],
+        "transform_algorithm": [StrOptions({"mp", "omp", "ols"})],
         "positive_code": ["boolean"],
         "precision": [StrOptions({"full", "bfloat16"})],
         "path_weight": [Interval(Real, 0, 1, closed="both")],
@@ -177,7 +179,7 @@ class MPSparseAutoencoder(BaseSparseAutoencoder):
         tol: float = 0.0,
         atol: float = 0.0,
         stop_on_repeat: bool = False,
-        transform_algorithm: Literal["mp", "omp"] = "mp",
+        transform_algorithm: Literal["mp", "omp", "ols"] = "mp",
         transform_n_nonzero_coefs: int | None = None,
         positive_code: bool = True,
         precision: Literal["full", "bfloat16"] = "full",
@@ -219,7 +221,7 @@ def pursuit_model(estimator, *, average: bool = False) -> MatchingPursuit:
         tol=float(estimator.tol),
         atol=float(estimator.atol),
         stop_on_repeat=bool(estimator.stop_on_repeat),
-        orthogonal=estimator.transform_algorithm == "omp",
+        algorithm=str(estimator.transform_algorithm),
         positive=bool(estimator.positive_code),
         coarse=estimator.precision == "bfloat16",
         path_weight=_checked_path_weight(estimator),

@@ -72,8 +72,8 @@ class MPSparseAutoencoderCV(BaseEncoder):
         How many folds are fitted at a time, each in a process. None for 1, -1 for all
         processors.
     tol, atol, stop_on_repeat, transform_algorithm : object
-        As for `MPSparseAutoencoder`, in all fits. With ``transform_algorithm="omp"`` codes
-        are not nested, and held-out rows are encoded for each number of codes.
+        As for `MPSparseAutoencoder`, in all fits. With ``transform_algorithm="omp"`` or
+        "ols" codes are not nested, and held-out rows are encoded for each number of codes.
     transform_n_nonzero_coefs : int, default=None
         The sparsity of `transform`, where it is to differ from `n_nonzero_coefs_`; it can be
         set after `fit`.
@@ -184,7 +184,7 @@ class MPSparseAutoencoderCV(BaseEncoder):
         tol: float = 0.0,
         atol: float = 0.0,
         stop_on_repeat: bool = False,
-        transform_algorithm: Literal["mp", "omp"] = "mp",
+        transform_algorithm: Literal["mp", "omp", "ols"] = "mp",
         transform_n_nonzero_coefs: int | None = None,
         positive_code: bool = True,
         precision: Literal["full", "bfloat16"] = "full",

@@ -9,7 +9,6 @@ import numpy as np
 
 from ..coding.unit import unit_rows
 
-
 # Its decomposition takes d^3 steps, and some matrices of d x d: minutes, and 2 GiB.
 _MOST_FEATURES = 8192
 

@@ -67,12 +67,14 @@ class Coder:
 
 @dataclass(frozen=True, eq=False)
 class PursuitCoder(Coder):
-    """Matching pursuit, or orthogonal matching pursuit, of a centred row.
+    """Matching pursuit, or an orthogonal pursuit, of a centred row.
 
     Each step takes the atom with the largest correlation (in magnitude, unless `positive`)
-    and subtracts it. The row stops before a correlation of at most `threshold`, or of
-    rounding noise; after an atom that leaves a squared residual of at most `atol`, or `tol`
-    times the row's energy; with `stop_on_repeat` after an atom that it had already.
+    and subtracts it. "omp" refits all values with each atom; so does "ols", which takes the
+    atom whose refit leaves least. The row stops before a correlation of at most
+    `threshold`, or of rounding noise; after an atom that leaves a squared residual of at
+    most `atol`, or `tol` times the row's energy; with `stop_on_repeat` after an atom that it
+    had already.
 
     With a metric, rows and atoms are multiplied by it first, and all of that holds there.
 
@@ -89,12 +91,16 @@ class PursuitCoder(Coder):
     stop_on_repeat: bool = False
     threshold: float = 0.0
     positive: bool = True
-    orthogonal: bool = False
+    algorithm: str = "mp"
     metric: np.ndarray | None = None
     metric_components: np.ndarray | None = None
     metric_norms: np.ndarray | None = None
 
     ordered = True
+
+    @property
+    def orthogonal(self) -> bool:
+        return self.algorithm != "mp"
 
     @property
     def nested(self) -> bool:
@@ -119,7 +125,7 @@ class PursuitCoder(Coder):
 
     @property
     def atoms(self) -> np.ndarray:
-        """The atoms of unit norm that rows are compared with: in the metric, if there is one."""
+        """The atoms of unit norm that rows are compared with, in the metric if there is one."""
         return self.components if self.metric is None else self.metric_components
 
     def _shares_gram(self, n_rows):
@@ -138,7 +144,7 @@ class PursuitCoder(Coder):
             stop_on_repeat=self.stop_on_repeat,
             threshold=self.threshold,
             positive=self.positive,
-            orthogonal=self.orthogonal,
+            algorithm=self.algorithm,
             coarse=coarse,
             gram=gram,
         )

@@ -25,7 +25,8 @@ class MatchingPursuit(Model):
     """Matching pursuit; see `MPSparseAutoencoder` for the parameters.
 
     average : rows have `n_nonzero_coefs` codes on average, by a threshold
-    orthogonal : `transform` refits all codes with each atom, and so do the last steps
+    algorithm : of `transform`: "mp", "omp" or "ols"; orthogonal ones, which refit all codes
+        with each atom, are also that of the last steps of training
     coarse : training chooses atoms by products in bfloat16
     path_weight : the share of the loss that lies on the prefixes of the codes
     """
@@ -34,7 +35,7 @@ class MatchingPursuit(Model):
     tol: float = 0.0
     atol: float = 0.0
     stop_on_repeat: bool = False
-    orthogonal: bool = False
+    algorithm: str = "mp"
     positive: bool = True
     coarse: bool = False
     path_weight: float = 0.0
@@ -48,6 +49,10 @@ class MatchingPursuit(Model):
     @property
     def steers(self) -> bool:
         return self.average
+
+    @property
+    def orthogonal(self) -> bool:
+        return self.algorithm != "mp"
 
     def start(self, atoms):
         return {"components": atoms}
@@ -73,7 +78,10 @@ class MatchingPursuit(Model):
                 numbers["threshold"] = self._first_threshold(kernels, X, W, step)
             k, threshold = _largest(k, len(W)), numbers["threshold"]
         indices, values = self._pursue(
-            kernels, X, W, k, threshold, step.scale, orthogonal, self.coarse
+            kernels,
+            *(X, W, k, threshold, step.scale),
+            algorithm=self.algorithm if orthogonal else "mp",
+            coarse=self.coarse,
         )
         if self.average:
             _steer(kernels, W, indices, values, step)
@@ -88,7 +96,7 @@ class MatchingPursuit(Model):
         gradients = {"components": gradient, "intercept": -by_rows[None]}
         return BatchResult(indices, values, residual, gradients)
 
-    def _pursue(self, kernels, X, W, k, threshold, scale, orthogonal=False, coarse=False):
+    def _pursue(self, kernels, X, W, k, threshold, scale, algorithm="mp", coarse=False):
         """Codes of X, whose unit is `scale` of the data's."""
         return pursue(
             kernels,
@@ -100,14 +108,14 @@ class MatchingPursuit(Model):
             stop_on_repeat=self.stop_on_repeat,
             threshold=threshold,
             positive=self.positive,
-            orthogonal=orthogonal,
+            algorithm=algorithm,
             coarse=coarse,
         )
 
     def count(self, kernels, parameters, X, level, step):
         W = kernels.asarray(unit_rows(kernels.to_numpy(parameters["components"])))
         k = _largest(step.plan.asked, len(W))
-        codes = self._pursue(kernels, X, W, k, level, step.scale, self.orthogonal)
+        codes = self._pursue(kernels, X, W, k, level, step.scale, self.algorithm)
         # An atom that a row takes twice is one code.
         return Codes(*map(kernels.to_numpy, codes), len(W)).l0().sum()
 
@@ -140,7 +148,7 @@ class MatchingPursuit(Model):
             self.stop_on_repeat,
             threshold,
             self.positive,
-            self.orthogonal,
+            self.algorithm,
             fitted.get("metric_"),
             fitted.get("_metric_components"),
             fitted.get("_metric_norms"),

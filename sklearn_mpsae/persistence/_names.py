@@ -63,7 +63,7 @@ def coder_of(estimator) -> Coder:
         )
     if isinstance(coder, PursuitCoder) and coder.orthogonal:
         raise ValueError(
-            "Orthogonal matching pursuit refits its codes with each atom, which has no "
+            "An orthogonal pursuit refits its codes with each atom, which has no "
             "counterpart there: set transform_algorithm='mp'."
         )
     coder = coder.astype(coder.components.dtype)

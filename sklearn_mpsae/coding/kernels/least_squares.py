@@ -33,6 +33,31 @@ def independent(selected, active, slot):
     return own - inside > dependent(selected) * own
 
 
+def outside(selected, active, cross, own):
+    """The part of each atom's energy that lies outside the span of a row's active ones.
+
+    cross : (n, k, p) products of the atoms in the slots with all atoms
+    own : (p,) squared norms of all atoms
+    """
+    factor = torch.linalg.cholesky_ex(_masked(selected, active))[0]
+    cross = torch.where(active[:, :, None], cross, 0)
+    along = torch.linalg.solve_triangular(factor, cross, upper=False)
+    return own - (along**2).sum(1)
+
+
+def gains(C, room, energy, sizes, positive):
+    """The share of its row's energy that each atom surely takes, as in `loops/orthogonal.py`.
+
+    room : (n, p), see there
+    sizes : (n,) sums of the magnitudes of the values
+    """
+    scale = torch.where(energy > 0, energy, 1).rsqrt().to(C.dtype)[:, None]
+    noise = 4 * torch.finfo(C.dtype).eps * (1 + scale * sizes[:, None])
+    least = ((C if positive else C.abs()) * scale - noise).clamp(min=0)
+    inside = dependent(C)
+    return torch.where(room > inside, least**2 / (room + inside), 0)
+
+
 def nonnegative_refit(selected, target, values, active):
     """Least squares on the active slots, dropping those that would turn negative."""
     while True:

@@ -95,9 +95,12 @@ class NativeKernels:
             codes = self._gram_pursuit(loop, X, W, G, k, sweeps, stop, positive, once)
         return self._ended(X, W, *codes, atol)
 
-    def orthogonal_pursuit(self, X, W, G, k, *, tol, threshold, positive, atol=0.0):
+    def orthogonal_pursuit(
+        self, X, W, G, k, *, tol, threshold, positive, atol=0.0, by_refit=False
+    ):
         loop = loops.orthogonal_rows_positive if positive else loops.orthogonal_rows
-        return self._gram_pursuit(loop, X, W, G, k, k * k / 2, Stop(tol, threshold, atol))
+        stop = Stop(tol, threshold, atol)
+        return self._gram_pursuit(loop, X, W, G, k, k * k / 2, stop, by_refit)
 
     def _ended(self, X, W, indices, values, atol):
         """Codes of a matching pursuit up to the one that comes within atol."""

@@ -35,10 +35,13 @@ def matching_pursuit(x, W, k, *, tol=0.0, threshold=0.0, positive=True, atol=0.0
     return indices, values
 
 
-def orthogonal_matching_pursuit(x, W, k, *, tol=0.0, threshold=0.0, positive=False, atol=0.0):
+def orthogonal_matching_pursuit(
+    x, W, k, *, tol=0.0, threshold=0.0, positive=False, atol=0.0, by_refit=False
+):
     """Pati et al. 1993: as matching pursuit, but refit all values at every step.
 
     With `positive` the refit is a non-negative one, and atoms it sets to zero leave.
+    With `by_refit` every atom is tried: that of the best (unsigned) refit is taken.
     """
     threshold = max(threshold, _ROUNDING * float(x.detach().norm()))
     residual, indices, values = x, [], []
@@ -47,6 +50,8 @@ def orthogonal_matching_pursuit(x, W, k, *, tol=0.0, threshold=0.0, positive=Fal
         scores = correlations if positive else correlations.abs()
         i = int(scores.argmax())
         spent = len(indices) == k or residual @ residual <= tol * (x @ x)
+        if by_refit and not spent and scores[i] > threshold:
+            i = _best_refit(x, W, indices, scores)
         if spent or scores[i] <= threshold:
             break
         indices = [*indices, i]
@@ -73,6 +78,15 @@ def decode(indices, values, W):
     if not indices:
         return torch.zeros_like(W[0])
     return torch.stack(values) @ W[indices]
+
+
+def _best_refit(x, W, indices, scores):
+    """The atom that, of those with a score, leaves least after a refit."""
+    tried = (scores > 0).nonzero()[:, 0]
+    chosen = torch.cat([torch.tensor(indices).repeat(len(tried), 1), tried[:, None]], 1).long()
+    atoms = W[chosen].mT
+    fits = torch.linalg.lstsq(atoms, x.expand(len(tried), -1)[..., None]).solution
+    return int(tried[(x - (atoms @ fits)[..., 0]).norm(dim=1).argmin()])
 
 
 def _least_squares(x, W, indices):

@@ -15,7 +15,7 @@ import torch
 
 from ..._warn import warn
 from .budget import GRAM_BYTES, even_parts
-from .least_squares import dependent, independent, nonnegative_refit
+from .least_squares import dependent, gains, independent, nonnegative_refit, outside
 from .stopping import Stop, matching_stop
 
 # Correlations of so many bytes at a time: large enough to fill a device.
@@ -90,9 +90,11 @@ class TensorKernels:
         codes = self._value(X, W, indices, values != 0, threshold, positive)
         return _ended(X, W, *codes, atol)
 
-    def orthogonal_pursuit(self, X, W, G, k, *, tol, threshold, positive, atol=0.0):
+    def orthogonal_pursuit(
+        self, X, W, G, k, *, tol, threshold, positive, atol=0.0, by_refit=False
+    ):
         pursue = self._orthogonal_positive if positive else self._orthogonal
-        return self._in_chunks(pursue, X, W, G, k, Stop(tol, threshold, atol))
+        return self._in_chunks(pursue, X, W, G, k, Stop(tol, threshold, atol), by_refit)
 
     def _in_chunks(self, pursue, X, W, *args):
         rows = max(1, _CHUNK_BYTES // (len(W) * X.element_size()))
@@ -129,7 +131,7 @@ class TensorKernels:
                 C -= v[:, None] * G[i]
         return indices, values
 
-    def _orthogonal(self, X, W, G, k, stop):
+    def _orthogonal(self, X, W, G, k, stop, by_refit):
         """Gram-Schmidt in the Gram domain: see `loops/orthogonal.py`."""
         n = len(X)
         indices, _ = _empty_codes(n, k, X)
@@ -142,12 +144,16 @@ class TensorKernels:
         L = torch.eye(k, dtype=X.dtype, device=X.device).repeat(n, 1, 1)
         b = X.new_zeros((n, k))
         rows = torch.arange(n, device=X.device)
+        room = G.diagonal().repeat(n, 1) if by_refit else None
+        sizes = torch.zeros_like(b[:, 0])
         for t in range(k):
-            i, v, running = _pick(C, remaining, enough, least, False, running)
+            gain = gains(C, room, energy, sizes, False) if by_refit else None
+            i, v, running = _pick(C, remaining, enough, least, False, running, gain)
             g = G[i]
             along = Q[:t, rows, i]
             own = g[rows, i]
-            square = own - (along**2).sum(0)
+            # What `room` has outside of the span is outside of it here too.
+            square = room[rows, i] if by_refit else own - (along**2).sum(0)
             running = running & (square > dependent(X) * own)
             pivot = torch.where(running, square, 1).sqrt()
             L[:, t, :t] = along.T
@@ -156,12 +162,16 @@ class TensorKernels:
             q = (g - torch.einsum("tn,tnp->np", along, Q[:t])) / pivot[:, None]
             Q[t] = torch.where(running[:, None], q, 0)
             C -= b[:, t, None] * Q[t]
+            if by_refit:
+                room -= Q[t] ** 2
+                room[rows[running], i[running]] = 0
+                sizes += (b[:, t] / pivot).abs()
             remaining -= b[:, t].to(remaining.dtype) ** 2
             indices[:, t] = torch.where(running, i, 0)
         values = torch.linalg.solve_triangular(L.mT, b[..., None], upper=True)[..., 0]
         return indices, values
 
-    def _orthogonal_positive(self, X, W, G, k, stop):
+    def _orthogonal_positive(self, X, W, G, k, stop, by_refit):
         """Lawson and Hanson's active set stopped at k atoms: see `loops/orthogonal.py`."""
         n = len(X)
         indices, values = _empty_codes(n, k, X)
@@ -172,9 +182,11 @@ class TensorKernels:
         running = torch.ones_like(energy, dtype=torch.bool)
         start = X @ W.T
         C = start
+        room = G.diagonal().repeat(n, 1) if by_refit else None
         for _ in range(2 * k):
             running = running & ~active.all(1)
-            i, _, running = _pick(C, remaining, enough, least, True, running)
+            gain = gains(C, room, energy, values.sum(1), True) if by_refit else None
+            i, _, running = _pick(C, remaining, enough, least, True, running, gain)
             if not running.any():
                 break
             rows = running.nonzero()[:, 0]
@@ -184,13 +196,18 @@ class TensorKernels:
             selected = G[indices[rows][:, :, None], indices[rows][:, None, :]]
             target = start[rows[:, None], indices[rows]]
             fine = independent(selected, active[rows], slot)
+            if by_refit:
+                fine[:] = True  # by `room`
             active[rows[~fine], slot[~fine]] = False
             running[rows[~fine]] = False
             rows, selected, target = rows[fine], selected[fine], target[fine]
             values[rows], active[rows] = nonnegative_refit(
                 selected, target, values[rows], active[rows]
             )
-            fit = torch.einsum("nk,nkp->np", values[rows], G[indices[rows]])
+            atoms = G[indices[rows]]
+            fit = torch.einsum("nk,nkp->np", values[rows], atoms)
+            if by_refit:
+                room[rows] = outside(selected, active[rows], atoms, G.diagonal())
             C = C.clone()
             C[rows] = start[rows] - fit
             own = fit.gather(1, indices[rows])
@@ -422,11 +439,17 @@ def _ended(X, W, indices, values, atol):
     return torch.where(values != 0, indices, 0), values
 
 
-def _pick(C, remaining, enough, least, positive, running):
-    """The best atom of each running row, its correlation, and which rows still run."""
-    i = (C if positive else C.abs()).argmax(1)
+def _pick(C, remaining, enough, least, positive, running, gain=None):
+    """The best atom of each running row, its correlation, and which rows still run.
+
+    gain : what the best atom has most of, and must have any of; else its correlation
+    """
+    scores = gain if gain is not None else C if positive else C.abs()
+    i = scores.argmax(1)
     v = C.gather(1, i[:, None])[:, 0]
     running = running & (remaining > enough) & (v.to(enough.dtype) ** 2 > least)
+    if gain is not None:
+        running = running & (gain.gather(1, i[:, None])[:, 0] > 0)
     if positive:
         running = running & (v > 0)
     return torch.where(running, i, 0), torch.where(running, v, 0), running

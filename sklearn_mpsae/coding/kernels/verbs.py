@@ -95,10 +95,19 @@ class Kernels(Protocol):
         bfloat16 cannot tell apart are told apart by their exact ones, up to 16 of them.
         """
 
-    def orthogonal_pursuit(self, X, W, G, k, *, tol, threshold, positive, atol=0.0) -> Codes:
+    def orthogonal_pursuit(
+        self, X, W, G, k, *, tol, threshold, positive, atol=0.0, by_refit=False
+    ) -> Codes:
         """Orthogonal matching pursuit; as `matching_pursuit`, with unit-norm atoms.
 
         Energies are known to rounding errors of the row's, for `atol` too.
+
+        by_refit : choose the atom whose refit leaves the least error (orthogonal least
+            squares), with `positive` among those of positive correlation, the refit being
+            one without signs; atoms in the span of the chosen ones, and those whose
+            correlation may be a rounding error, are passed over. Else the atom that
+            correlates best; a row ends with one in the span. `threshold` is compared with
+            the correlation of the atom chosen.
         """
 
     def top_k(self, X, W, bias, k, *, positive) -> Codes:

@@ -1,4 +1,4 @@
-"""Orthogonal matching pursuit.
+"""Orthogonal matching pursuit, and orthogonal least squares.
 
 Gram-Schmidt in the Gram domain. Let u_t be the t-th chosen atom made orthogonal
 to the earlier ones and normalised. What a pursuit needs of u_t is its
@@ -8,6 +8,12 @@ L is the Cholesky factor of the chosen atoms' Gram matrix, b_t = <u_t, x> is
 c[i_t] / L[t, t], the residual's correlations lose b_t q_t, its energy loses
 b_t ** 2, and the codes solve L.T z = b. (Batch-OMP, Rubinstein, Zibulevsky and
 Elad 2008, refreshes the correlations from the codes at each step instead.)
+
+With one more atom j the refit leaves c[j] ** 2 / room[j] less energy, where
+    room[j] = G[j, j] - sum_s q_s[j] ** 2
+is the part of the atom that lies outside the span of the chosen ones. Orthogonal least
+squares takes the atom for which that is most (Chen, Billings and Luo 1989; the recursion
+is that of Rebollo-Neira and Lowe 2002).
 """
 
 from __future__ import annotations
@@ -17,15 +23,106 @@ import numpy as np
 from ..compiled import jit
 from .pursuit import LANES, best_atom, sweep
 
+# An atom with less than so many roundings of its energy outside a span lies in the span: a
+# coherence of 1 - 1e-5 (float32) still counts as another direction.
+_DEPENDENT = 32
+
+# The rounding errors of a row's correlations are up to so many of its norm and its values.
+_NOISE = 4
+
 
 @jit
-def _extend(c, G, i, t, Q, L, b, top, positive):
+def _tops(gain, top):
+    """The largest entry of each lane of `gain`, none below 0; see `sweep`.
+
+    `sweep` itself reads a second array, and is not vectorised where that is the same one.
+    """
+    for lane in range(len(top)):
+        top[lane] = 0
+    whole = len(gain) // LANES * LANES
+    for start in range(0, whole, LANES):
+        for lane in range(LANES):
+            x = gain[start + lane]
+            top[lane] = x if x > top[lane] else top[lane]
+    for j in range(whole, len(gain)):
+        lane = j % len(top)
+        top[lane] = gain[j] if gain[j] > top[lane] else top[lane]
+
+
+@jit
+def _subtract(c, q, v, units, room, gain, top, positive):
+    """Subtract v * q from c, and prepare the choice of the next atom.
+
+    c, q : (p,) correlations, changed in place, and what v counts
+    units : (2,) the number that makes a row's norm 1, and then the rounding errors of its
+        correlations
+    room : (p,), see above, of the span without q, updated; inf for an atom that lies in it.
+        Empty where atoms are chosen by their correlations alone.
+    gain : (p,) written: the share of the row's energy that each atom surely takes, at least.
+        The d-th atom in d dimensions leaves nothing, whichever it is, and so all gains are
+        the same: this one is least where the values would be known least. Empty if `room` is.
+    top : see `sweep`, of `gain` if that is not empty
+    """
+    if not len(room):
+        sweep(c, q, v, top, positive)
+        return
+    inside = c.dtype.type(_DEPENDENT * np.finfo(c.dtype).eps)
+    scale, noise = units[0], units[1]
+    zero = c.dtype.type(0)
+    never = c.dtype.type(np.inf)
+    # The maxima have a pass of their own: one over more arrays is not vectorised.
+    for j in range(len(c)):
+        x = c[j] - v * q[j]
+        c[j] = x
+        left = room[j] - q[j] * q[j]
+        left = left if left > inside else never
+        room[j] = left
+        x = (x if positive else abs(x)) * scale - noise
+        x = x if x > zero else zero
+        gain[j] = x * x / (left + inside)
+    _tops(gain, top)
+
+
+@jit
+def _begin(c, energy, own, nothing, units, room, gain, top, positive):
+    """Prepare the choice of a row's first atom.
+
+    energy : the row's squared norm
+    own, nothing : (p,) squared norms of the atoms, and zeros
+    """
+    for j in range(len(room)):
+        room[j] = own[j]
+    units[0] = 1 / np.sqrt(energy) if energy > 0 else 0
+    units[1] = _NOISE * np.finfo(c.dtype).eps
+    _subtract(c, nothing, c.dtype.type(0), units, room, gain, top, positive)
+
+
+@jit
+def _take(c, G, t, Q, L, b, units, room, gain, top, least, positive):
+    """Add the best atom as the t-th and return it; -1 where there is none to take."""
+    by_refit = len(room) > 0
+    while True:
+        i = best_atom(gain, top, True) if by_refit else best_atom(c, top, positive)
+        if i < 0 or np.float64(c[i]) * c[i] <= least:
+            return -1
+        if _extend(c, G, i, t, Q, L, b, units, room, gain, top, positive):
+            return i
+        if not by_refit:
+            return -1
+        # `room` had it outside of the span by a rounding error: the next one may be.
+        room[i] = np.inf
+        gain[i] = 0
+        _tops(gain, top)
+
+
+@jit
+def _extend(c, G, i, t, Q, L, b, units, room, gain, top, positive):
     """Add atom i as the t-th; False where it lies in the span of the earlier ones.
 
     c : (p,) correlations of the residual, updated
     G : (p, p) Gram matrix
     Q, L, b : (k, p), (k, k), (k,), as above; their t-th rows are written
-    top : see `sweep`
+    units, room, gain, top : see `_subtract`
     """
     q = Q[t]
     g = G[i]
@@ -33,8 +130,7 @@ def _extend(c, G, i, t, Q, L, b, top, positive):
     for s in range(t):
         L[t, s] = Q[s, i]
         square -= np.float64(L[t, s]) * L[t, s]
-    # A coherence of 1 - 1e-5 (float32) still counts as another direction.
-    if square <= 32 * np.finfo(c.dtype).eps * g[i]:
+    if square <= _DEPENDENT * np.finfo(c.dtype).eps * g[i]:
         return False
     pivot = c.dtype.type(np.sqrt(square))
     L[t, t] = pivot
@@ -48,7 +144,11 @@ def _extend(c, G, i, t, Q, L, b, top, positive):
     for j in range(len(q)):
         q[j] /= pivot
     b[t] = c[i] / pivot
-    sweep(c, q, b[t], top, positive)
+    if len(room):
+        room[i] = np.inf
+        # q is known to eps / pivot, and counts b times.
+        units[1] += _NOISE * np.finfo(c.dtype).eps * units[0] * abs(b[t] / pivot)
+    _subtract(c, q, b[t], units, room, gain, top, positive)
     return True
 
 
@@ -66,23 +166,39 @@ def _solve_upper(L, b, t, z):
 
 
 @jit
-def orthogonal_rows(C, G, energy, enough, least, k, indices, values):
-    """Orthogonal matching pursuit; the arguments of `pursue_rows`, with atoms of unit norm."""
-    n, p = C.shape
-    top = np.empty(min(LANES, p), C.dtype)
-    Q = np.empty((k, p), C.dtype)
-    L = np.zeros((k, k), C.dtype)
-    b = np.empty(k, C.dtype)
-    for r in range(n):
+def _arrays(G, k, by_refit):
+    """What a row needs, for all rows: (Q, L, b), (own, nothing, units, room, gain, top)."""
+    p = len(G)
+    size = p if by_refit else 0
+    own = np.empty(size, G.dtype)
+    for j in range(size):
+        own[j] = G[j, j]
+    room = np.empty(size, G.dtype)
+    gain = np.empty(size, G.dtype)
+    top = np.empty(min(LANES, p), G.dtype)
+    Q = np.empty((k, p), G.dtype)
+    L = np.zeros((k, k), G.dtype)
+    b = np.empty(k, G.dtype)
+    units = np.empty(2, G.dtype)
+    return (Q, L, b), (own, np.zeros(p, G.dtype), units, room, gain, top)
+
+
+@jit
+def orthogonal_rows(C, G, energy, enough, least, k, by_refit, indices, values):
+    """Orthogonal matching pursuit; the arguments of `pursue_rows`, with atoms of unit norm.
+
+    by_refit : whether to take the atom that lowers the error most, else the one that
+        correlates best
+    """
+    (Q, L, b), (own, nothing, units, room, gain, top) = _arrays(G, k, by_refit)
+    for r in range(len(C)):
         c = C[r]
         remaining = energy[r]
-        sweep(c, c, c.dtype.type(0), top, False)
+        _begin(c, remaining, own, nothing, units, room, gain, top, False)
         size = 0
         while size < k and remaining > enough[r]:
-            i = best_atom(c, top, False)
-            if i < 0 or np.float64(c[i]) * c[i] <= least[r]:
-                break
-            if not _extend(c, G, i, size, Q, L, b, top, False):
+            i = _take(c, G, size, Q, L, b, units, room, gain, top, least[r], False)
+            if i < 0:
                 break
             indices[r, size] = i
             remaining -= np.float64(b[size]) * b[size]
@@ -91,7 +207,7 @@ def orthogonal_rows(C, G, energy, enough, least, k, indices, values):
 
 
 @jit
-def orthogonal_rows_positive(C, G, energy, enough, least, k, indices, values):
+def orthogonal_rows_positive(C, G, energy, enough, least, k, by_refit, indices, values):
     """Lawson and Hanson's non-negative least squares, stopped at k atoms.
 
     As OMP, but where the refit would make a code negative, the atoms that reach zero
@@ -99,10 +215,7 @@ def orthogonal_rows_positive(C, G, energy, enough, least, k, indices, values):
     The arguments are those of `orthogonal_rows`.
     """
     n, p = C.shape
-    top = np.empty(min(LANES, p), C.dtype)
-    Q = np.empty((k, p), C.dtype)
-    L = np.zeros((k, k), C.dtype)
-    b = np.empty(k, C.dtype)
+    (Q, L, b), (own, nothing, units, room, gain, top) = _arrays(G, k, by_refit)
     z = np.empty(k, C.dtype)
     start = np.empty(p, C.dtype)
     for r in range(n):
@@ -112,16 +225,14 @@ def orthogonal_rows_positive(C, G, energy, enough, least, k, indices, values):
         for j in range(p):
             start[j] = c[j]
         remaining = energy[r]
-        sweep(c, c, c.dtype.type(0), top, True)
+        _begin(c, remaining, own, nothing, units, room, gain, top, True)
         size = 0
         # Each pick lowers the error, so it ends; the bound keeps its cost that of OMP.
         for _ in range(2 * k):
             if size == k or remaining <= enough[r]:
                 break
-            i = best_atom(c, top, True)
-            if i < 0 or np.float64(c[i]) * c[i] <= least[r]:
-                break
-            if not _extend(c, G, i, size, Q, L, b, top, True):
+            i = _take(c, G, size, Q, L, b, units, room, gain, top, least[r], True)
+            if i < 0:
                 break
             support[size] = i
             code[size] = 0
@@ -150,9 +261,10 @@ def orthogonal_rows_positive(C, G, energy, enough, least, k, indices, values):
                 size = kept
                 for j in range(p):
                     c[j] = start[j]
-                sweep(c, c, c.dtype.type(0), top, True)
+                _begin(c, energy[r], own, nothing, units, room, gain, top, True)
                 for s in range(size):
-                    _extend(c, G, support[s], s, Q, L, b, top, True)
+                    i = support[s]
+                    _extend(c, G, i, s, Q, L, b, units, room, gain, top, True)
             remaining = energy[r]
             for s in range(size):
                 remaining -= np.float64(b[s]) * b[s]

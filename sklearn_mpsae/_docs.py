@@ -86,8 +86,9 @@ _SHARED = {
         The number of different rows learnt from: those of the last `fit`, plus those of all
         `partial_fit` since.
     loss_curve_ : ndarray of shape (`n_iter_`,)
-        For each epoch of the last `fit`, the mean share of the rows' energy (around
-        `intercept_`) that its steps left unexplained.
+        For each epoch of the last `fit`, the mean share of the rows' energy (around their
+        mean, or zero with ``intercept="zero"``) that its steps left unexplained; with
+        `whitening` in the metric.
     atom_usage_ : ndarray of shape (n_components,), int
         How many rows used each atom: those of the last epoch of `fit`, and those of each
         `partial_fit` since. A row that takes an atom twice counts twice. Atoms with 0 are

@@ -84,6 +84,7 @@ def test_the_contract_says_which_answers_are_buffers(rng):
         bias, G = np.zeros(20), W @ W.T
         calls = {
             "gram": lambda: [kernels.gram(W)],
+            "product": lambda: [kernels.product(X, W)],
             "matching_pursuit": lambda: kernels.matching_pursuit(X, W, G, 3, **stops),
             "blocked_pursuit": lambda: kernels.blocked_pursuit(X, W, 3, **stops),
             "coarse_pursuit": lambda: kernels.coarse_pursuit(X, W, 3, **stops),

@@ -211,6 +211,7 @@ STOPS = {"tol": 0.0, "threshold": 0.0, "positive": True}
 RATES = (0.1, 0.5, 0.9, 2.0, 10.0)
 WORK = {
     "gram": lambda do, X, W, k, codes: do.gram(W),
+    "product": lambda do, X, W, k, codes: do.product(X, W),
     "pursuit": lambda do, X, W, k, codes: do.matching_pursuit(X, W, W @ W.T, k, **STOPS),
     "residual": lambda do, X, W, k, codes: do.matching_pursuit(X, W, None, k, **STOPS),
     "orthogonal": lambda do, X, W, k, codes: do.orthogonal_pursuit(X, W, W @ W.T, k, **STOPS),

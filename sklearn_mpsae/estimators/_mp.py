@@ -44,11 +44,13 @@ class MPSparseAutoencoder(BaseSparseAutoencoder):
         "row"; "row" has no threshold to be set to "average" with.
     tol : float, default=0.0
         A row takes no further atom once its squared residual is at most `tol` times its
-        squared norm (after centring); so it does not depend on the data's scale.
+        squared norm, both without the intercept and in the metric of `whitening`; so it does
+        not depend on the data's scale.
     atol : float, default=0.0
         A row takes no further atom once its squared residual is at most `atol`, in squared
-        units of the data (after centring): what scikit-learn's OMP calls `tol`, and the
-        square of SAELens's ``residual_threshold``. As there, it is looked at after each
+        units of the data (without the intercept, in the metric of `whitening`): with
+        ``whitening=0`` what scikit-learn's OMP calls `tol`, and the square of SAELens's
+        ``residual_threshold``. As there, it is looked at after each
         atom: a row that is smaller than that has one code. SPAMS looks at its `eps` before
         each: there such a row has none.
     stop_on_repeat : bool, default=False
@@ -100,8 +102,8 @@ class MPSparseAutoencoder(BaseSparseAutoencoder):
     ----------
     {attributes}
     threshold_ : float
-        What the code of a further atom must exceed, in units of the data; 0 unless
-        ``sparsity="average"``.
+        What the code of a further atom must exceed, in units of the data and in the metric
+        of `whitening`; 0 unless ``sparsity="average"``.
     metric_ : ndarray of shape (n_features, n_features)
         What `whitening` says, scaled such that rows have as much energy as without. Only
         where `whitening` is not 0.

@@ -28,6 +28,10 @@ from ._mp import MPSparseAutoencoder, pursuit_model
 # Parameters of `MPSparseAutoencoder` that belong to a single fit, and are not offered.
 _FIXED = {"sparsity", "warm_start", "checkpoint", "checkpoint_every", "distributed"}
 
+# The least path_weight of a fit that is judged at each number of codes: at small ones it is
+# then about as good as a fit for those (benchmarks/bench_defaults.py).
+_PATH_WEIGHT = 0.5
+
 
 class _NotOffered:
     """A method that `MPSparseAutoencoder` has and this class has not."""
@@ -119,9 +123,10 @@ class MPSparseAutoencoderCV(BaseEncoder):
     Bayesian information criterion took changed with the largest candidate, from 9 to 2 codes
     for rows of 8 atoms; for orthogonal codes of digits it took all there were.
 
-    The dictionaries of the folds are trained for the largest number, and are a little worse
-    at small ones than dictionaries trained for those. So the choice is on the safe side, and
-    closer the fewer candidates there are beyond it.
+    The dictionaries of the folds are trained for the largest number and with a `path_weight`
+    of at least 0.5 (with matching pursuit), and are a little worse at small ones than
+    dictionaries trained for those. So the choice is on the safe side, and closer the fewer
+    candidates there are beyond it.
 
     References
     ----------
@@ -264,7 +269,7 @@ class MPSparseAutoencoderCV(BaseEncoder):
                 Parallel(n_jobs=self.n_jobs)(
                     held_out(
                         self,
-                        self._single(candidates[-1], seed),
+                        self._for_all(candidates, seed),
                         candidates,
                         rows_at(rows, train),
                         rows_at(rows, test),
@@ -325,6 +330,13 @@ class MPSparseAutoencoderCV(BaseEncoder):
         params = {name: x for name, x in self.get_params(deep=False).items() if name in names}
         own = {"n_nonzero_coefs": int(k), "transform_n_nonzero_coefs": None}
         return MPSparseAutoencoder(**params | own | {"random_state": seed})
+
+    def _for_all(self, candidates, seed):
+        """An estimator for one fit whose codes are cut to each of these numbers."""
+        sae = self._single(candidates[-1], seed)
+        if self.transform_algorithm != "mp" or len(candidates) == 1:
+            return sae
+        return sae.set_params(path_weight=max(_PATH_WEIGHT, self.path_weight))
 
     def _chosen(self, means):
         """Which of the candidates to take, by their mean scores."""

@@ -40,8 +40,9 @@ class Batches:
         pools = self.source.pools(random_state, sum(sizes[:skip]))
         if not self.source.in_memory:
             pools = ahead(pools)
+        coordinates = self.frame.opened(kernels, self.source.dtype)
         for batch in self._cut(pools, sizes[skip:]):
-            yield kernels.asarray(self.frame.of_rows(batch))
+            yield coordinates(batch)
 
     def _cut(self, pools, sizes):
         """Batches of these sizes from the rows of one pool after the other."""

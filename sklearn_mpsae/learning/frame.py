@@ -30,13 +30,21 @@ class Frame:
     scale: float
     metric: np.ndarray | None = None
 
-    def of_rows(self, rows: np.ndarray) -> np.ndarray:
-        """Coordinates of rows (n, d), whose memory may be overwritten."""
-        rows -= self.center.astype(rows.dtype)
-        if self.metric is not None:
-            rows = rows @ self.metric
-        rows /= rows.dtype.type(self.scale)
-        return rows
+    def opened(self, kernels, dtype):
+        """A function from rows (n, d), whose memory it may overwrite, to their coordinates.
+
+        These are arrays of the kernels' kind.
+        """
+        center, scale = self.center.astype(dtype), dtype.type(self.scale)
+        metric = None if self.metric is None else kernels.asarray(self.metric)
+
+        def of_rows(rows):
+            rows -= center
+            rows /= scale
+            rows = kernels.asarray(rows)
+            return rows if metric is None else kernels.product(rows, metric)
+
+        return of_rows
 
     def of_atoms(self, components: np.ndarray) -> np.ndarray:
         """Directions of the data's space (p, d) as directions here, of unit norm."""
@@ -131,4 +139,5 @@ def whitening_metric(outer: np.ndarray, whitening: float, dtype) -> np.ndarray |
         )
     stretch = inner**-0.5
     stretch *= np.sqrt(values.sum() / (values * stretch**2).sum())
-    return ((vectors * stretch) @ vectors.T).astype(dtype)
+    metric = (vectors * stretch) @ vectors.T
+    return ((metric + metric.T) / 2).astype(dtype)

@@ -56,7 +56,9 @@ def frame_of_stream(moments, n_rows, source, settings, ranks, before):
     begun = training if training is not None and training.state.n_steps else None
     scale = _scale_of_stream(energy, moments.n_rows, begun, n_before)
     outer, metric = _metric_of_stream(settings, training, moments, center, n_before, source)
-    frame = Frame(np.asarray(center, np.float64), scale, ranks.share(metric))
+    # Copies, as the arrays that there were may lie in a file that is to be written again.
+    metric = ranks.share(None if metric is None else np.array(metric))
+    frame = Frame(np.array(center, np.float64), scale, metric)
     return frame, outer, energy > 0
 
 

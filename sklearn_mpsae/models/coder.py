@@ -118,7 +118,7 @@ class PursuitCoder(Coder):
         metric, norms = map(kernels.asarray, (self.metric, self.metric_norms))
 
         def encode(X):
-            indices, values = self.codes(kernels, X @ metric, W, gram=gram)
+            indices, values = self.codes(kernels, kernels.product(X, metric), W, gram=gram)
             return [(indices, values / norms[indices])]
 
         return encode

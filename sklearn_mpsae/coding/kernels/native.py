@@ -55,6 +55,16 @@ class NativeKernels:
     def exp(self, x):
         return np.exp(x)
 
+    def product(self, X, W):
+        out = np.empty((len(X), len(W)), X.dtype)
+        self._team.run(
+            lambda a, b: correlations(X[a:b], W, out[a:b]),
+            len(X),
+            W.size,
+            chunk=_chunk(len(W), X),
+        )
+        return out
+
     def energies(self, X):
         out = np.empty(len(X))
         # A sum in float64 takes several times as long as a multiply-add of a product.

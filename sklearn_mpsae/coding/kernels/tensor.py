@@ -17,6 +17,7 @@ from ..._warn import warn
 from .budget import GRAM_BYTES, even_parts
 from .least_squares import dependent, gains, independent, nonnegative_refit, outside
 from .stopping import Stop, matching_stop
+from .tensor_stops import ended, energies_of, eps_of, least_of, stops_of
 
 # Correlations of so many bytes at a time: large enough to fill a device.
 _CHUNK_BYTES = 1 << 28
@@ -56,8 +57,11 @@ class TensorKernels:
     def exp(self, x):
         return torch.exp(x)
 
+    def product(self, X, W):
+        return _product(X, W)
+
     def energies(self, X):
-        return self.to_numpy(_energies(X)).astype(np.float64)
+        return self.to_numpy(energies_of(X)).astype(np.float64)
 
     def count(self, indices, values, n_components):
         return self.to_numpy(torch.bincount(indices[values != 0], minlength=n_components))
@@ -67,15 +71,15 @@ class TensorKernels:
         return W @ W.T
 
     def matching_pursuit(self, X, W, G, k, *, tol, threshold, positive, atol=0.0, once=False):
-        stop = matching_stop(tol, threshold, atol, k, _eps(X))
+        stop = matching_stop(tol, threshold, atol, k, eps_of(X))
         codes = self._in_chunks(self._pursue, X, W, G, k, stop, positive, once)
-        return _ended(X, W, *codes, atol)
+        return ended(X, W, *codes, atol)
 
     def blocked_pursuit(self, X, W, k, *, tol, threshold, positive, atol=0.0, once=False):
         G = _GramRows(W, _product)
-        stop = matching_stop(tol, threshold, atol, k, _eps(X))
+        stop = matching_stop(tol, threshold, atol, k, eps_of(X))
         codes = self._in_chunks(self._pursue, X, W, G, k, stop, positive, once)
-        return _ended(X, W, *codes, atol)
+        return ended(X, W, *codes, atol)
 
     def coarse_pursuit(self, X, W, k, *, tol, threshold, positive, atol=0.0, once=False):
         if 4 * len(W) ** 2 <= GRAM_BYTES:
@@ -88,7 +92,7 @@ class TensorKernels:
             self._pursue, X, W, G, k, stop, positive, once, _coarse_product
         )
         codes = self._value(X, W, indices, values != 0, threshold, positive)
-        return _ended(X, W, *codes, atol)
+        return ended(X, W, *codes, atol)
 
     def orthogonal_pursuit(
         self, X, W, G, k, *, tol, threshold, positive, atol=0.0, by_refit=False
@@ -105,9 +109,9 @@ class TensorKernels:
     def _pursue(self, X, W, G, k, stop, positive, once, product=None):
         """Matching pursuit on correlations, or on residuals where there is no G."""
         C = (product or _product)(X, W)
-        weights = _energies(W)
-        energy = _energies(X)
-        enough, least = _stops(energy, stop, X)
+        weights = energies_of(W)
+        energy = energies_of(X)
+        enough, least = stops_of(energy, stop, X)
         if self._fused and isinstance(G, torch.Tensor):
             stops = torch.stack([energy, enough, least], dim=1)
             arrays = C.contiguous(), G.contiguous(), stops, weights
@@ -135,8 +139,8 @@ class TensorKernels:
         """Gram-Schmidt in the Gram domain: see `loops/orthogonal.py`."""
         n = len(X)
         indices, _ = _empty_codes(n, k, X)
-        energy = _energies(X)
-        enough, least = _stops(energy, stop, X)
+        energy = energies_of(X)
+        enough, least = stops_of(energy, stop, X)
         remaining = energy.clone()
         running = torch.ones_like(energy, dtype=torch.bool)
         C = X @ W.T
@@ -176,8 +180,8 @@ class TensorKernels:
         n = len(X)
         indices, values = _empty_codes(n, k, X)
         active = torch.zeros_like(values, dtype=torch.bool)
-        energy = _energies(X)
-        enough, least = _stops(energy, stop, X)
+        energy = energies_of(X)
+        enough, least = stops_of(energy, stop, X)
         remaining = energy.clone()
         running = torch.ones_like(energy, dtype=torch.bool)
         start = X @ W.T
@@ -262,7 +266,7 @@ class TensorKernels:
         A slot whose atom a pursuit would not take, for want of a large enough correlation,
         becomes unused; the ones after it go on from what is left without it.
         """
-        least = _least(_energies(X), threshold, X)
+        least = least_of(energies_of(X), threshold, X)
         if self._fused:
             X, W = X.contiguous(), W.contiguous()
             return self._fused.value(X, W, indices, chosen, least, positive=positive)
@@ -399,44 +403,6 @@ def _slots(C, floor):
     n_slots = max(1, int((C > 0).sum(1).max()))
     values, indices = torch.topk(C, n_slots, dim=1)
     return torch.where(values > 0, indices, 0), values
-
-
-def _energies(X):
-    """Squared row norms, in float64 where the device has it (Apple's has not)."""
-    dtype = X.dtype if X.device.type == "mps" else torch.float64
-    return torch.linalg.vector_norm(X, dim=1, dtype=dtype) ** 2
-
-
-def _eps(X):
-    return torch.finfo(X.dtype).eps
-
-
-def _stops(energy, stop, X):
-    """Where rows stop: see `native.py`."""
-    enough = stop.tol * energy if stop.tol else torch.full_like(energy, -torch.inf)
-    if stop.atol:
-        below = (1 - _eps(energy)) * energy
-        within = torch.minimum(stop.atol - stop.slack * energy, below)
-        enough = torch.maximum(enough, within)
-    return enough, _least(energy, stop.threshold, X)
-
-
-def _least(energy, threshold, X):
-    """The squared correlation that an atom must have more of."""
-    noise = (4 * _eps(X)) ** 2
-    return (noise * energy).clamp(min=threshold**2)
-
-
-def _ended(X, W, indices, values, atol):
-    """Codes of a matching pursuit up to the one that comes within atol, by residuals."""
-    if not atol:
-        return indices, values
-    left, going = X, torch.ones_like(X[:, 0], dtype=torch.bool)
-    for t in range(indices.shape[1]):
-        values[:, t] = torch.where(going, values[:, t], 0)
-        left = left - values[:, t, None] * W[indices[:, t]]
-        going = going & (_energies(left) > atol)
-    return torch.where(values != 0, indices, 0), values
 
 
 def _pick(C, remaining, enough, least, positive, running, gain=None):

@@ -42,6 +42,9 @@ class Kernels(Protocol):
     def exp(self, x) -> Any:
         """The exponential of each entry."""
 
+    def product(self, X, W) -> Any:
+        """X @ W.T, shape (n, p)."""
+
     def energies(self, X) -> np.ndarray:
         """Squared norms of the rows of X: NumPy, (n,), float64."""
 

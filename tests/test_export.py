@@ -34,6 +34,7 @@ pytestmark = pytest.mark.filterwarnings(
 CODERS = {cls.__name__: (cls, {}) for cls in ESTIMATORS}
 CODERS |= {cls.__name__: (cls, {"cv": 2}) for cls in SEARCHING}
 CODERS |= {
+    "MP, no metric": (MPSparseAutoencoder, {"whitening": 0}),
     "MP, signed": (MPSparseAutoencoder, {"positive_code": False}),
     "MP, tol": (MPSparseAutoencoder, {"tol": 0.2}),
     "MP, atol": (MPSparseAutoencoder, {"atol": 1.0, "transform_n_nonzero_coefs": 20}),
@@ -138,7 +139,7 @@ def test_values_are_differentiable(name, X, fitted):
 
 
 def test_the_gradient_of_a_pursuit_is_the_one_it_was_trained_with(X, fitted):
-    est = fitted("MPSparseAutoencoder")
+    est = fitted("MP, no metric")
     module = to_torch_module(est)
     rows = torch.from_numpy(X)
     (rows - module.decode(module(rows))).square().sum().div(2).backward()
@@ -262,7 +263,7 @@ def test_an_orthogonal_pursuit_is_refused(export, algorithm, fitted):
 
 def test_an_atol_beyond_the_dtype_is_more_than_any_row_has(fitted, X, tmp_path):
     X = X.astype(np.float32)
-    est = fitted("MPSparseAutoencoder", np.float32).set_params(atol=1e300)
+    est = fitted("MP, no metric", np.float32).set_params(atol=1e300)
     codes = to_torch_module(est)(torch.from_numpy(X)).detach().numpy()
     assert (codes != 0).sum(axis=1).max() == 1
     assert_same_codes(codes, est, X)

@@ -155,7 +155,7 @@ def test_the_threshold_is_compared_with_the_atom_that_would_be_taken():
 
 @SIGN
 def test_the_estimator_codes_by_it(positive, small):
-    options = {"n_nonzero_coefs": 4, "max_iter": 20, "random_state": 0}
+    options = {"n_nonzero_coefs": 4, "max_iter": 20, "whitening": 0, "random_state": 0}
     est = MPSparseAutoencoder(
         30, transform_algorithm="ols", positive_code=positive, **options
     ).fit(small)

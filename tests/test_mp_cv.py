@@ -37,7 +37,12 @@ def searched(small):
 
 
 def paths(X, k, **options):
-    """R² of held-out rows after 1 to k atoms, fold by fold, from public parts alone."""
+    """R² of held-out rows after 1 to k atoms, fold by fold, from public parts alone.
+
+    Half of the loss is that of fewer codes: one fit is judged at each number.
+    """
+    if options.get("transform_algorithm", "mp") == "mp":
+        options = {"path_weight": 0.5, **options}
     return np.array(
         [
             1
@@ -60,6 +65,12 @@ def test_the_smallest_number_that_explains_enough_of_held_out_rows(algorithm, sm
         np.testing.assert_allclose(est.cv_scores_, scores)
         assert est.n_nonzero_coefs_ == k
         assert est.best_score_ == pytest.approx(means[k - 1])
+
+
+def test_a_larger_path_weight_is_that_of_folds_too(small):
+    options = {"path_weight": 0.9, "cv": 3, "target_score": None, "scoring": r2, **FAST}
+    est = MPSparseAutoencoderCV(16, n_nonzero_coefs=4, **options).fit(small)
+    np.testing.assert_allclose(est.cv_scores_, paths(small, 4, path_weight=0.9))
 
 
 def test_the_dictionary_is_that_of_a_fit_with_the_chosen_number(searched, small):

@@ -515,11 +515,11 @@ def test_reconstructions_go_as_far_as_transform(mp, X):
 
 def test_atoms_taken_are_those_of_the_codes(mp, X):
     signed = altered(mp, positive_code=False, transform_n_nonzero_coefs=6)
-    codes = signed.encode(X[:4])
+    codes = signed.encode(X[:30])
     assert (codes.values < 0).any()
-    display = ProgressiveReconstructionDisplay.from_estimator(signed, X[:4], **SHAPE)
+    display = ProgressiveReconstructionDisplay.from_estimator(signed, X[:30], **SHAPE)
     expected = np.sign(codes.values)[..., None] * mp.components_[codes.indices]
-    np.testing.assert_array_equal(display.taken.reshape(4, 6, 64), expected)
+    np.testing.assert_array_equal(display.taken.reshape(30, 6, 64), expected)
 
 
 def test_a_row_that_needs_no_further_atom_shows_none(mp, X):

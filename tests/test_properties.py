@@ -184,6 +184,7 @@ def test_codes_of_orthonormal_atoms_come_back(algorithm, seed, d, dtype, positiv
         max_iter=1,
         transform_algorithm=algorithm,
         positive_code=positive,
+        whitening=0,
         random_state=0,
     ).fit(rng.standard_normal((30, d)).astype(dtype))
     with_learnt(sae, components_=ortho_group.rvs(d, random_state=rng)[:p].astype(dtype))

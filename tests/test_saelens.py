@@ -23,16 +23,19 @@ from sklearn_mpsae.persistence import export_saelens, import_saelens, load, save
 ROOT = Path(__file__).parents[1]
 FAST = {"n_nonzero_coefs": 4, "max_iter": 5, "batch_size": 20, "random_state": 0}
 
+# SAELens has no metric.
+PLAIN = FAST | {"whitening": 0}
+
 EXPORTED = {
-    "MP": MPSparseAutoencoder(24, **FAST),
-    "MP, not centred": MPSparseAutoencoder(24, intercept="zero", **FAST),
-    "MP, other k": MPSparseAutoencoder(24, transform_n_nonzero_coefs=9, **FAST),
+    "MP": MPSparseAutoencoder(24, **PLAIN),
+    "MP, not centred": MPSparseAutoencoder(24, intercept="zero", **PLAIN),
+    "MP, other k": MPSparseAutoencoder(24, transform_n_nonzero_coefs=9, **PLAIN),
     "MP, average": MPSparseAutoencoder(
-        24, sparsity="average", transform_n_nonzero_coefs=3, **FAST
+        24, sparsity="average", transform_n_nonzero_coefs=3, **PLAIN
     ),
-    "MP, atol": MPSparseAutoencoder(24, transform_n_nonzero_coefs=20, atol=0.5, **FAST),
+    "MP, atol": MPSparseAutoencoder(24, transform_n_nonzero_coefs=20, atol=0.5, **PLAIN),
     "MP, no atom again": MPSparseAutoencoder(
-        24, transform_n_nonzero_coefs=20, stop_on_repeat=True, **FAST
+        24, transform_n_nonzero_coefs=20, stop_on_repeat=True, **PLAIN
     ),
     "TopK": TopKSAE(24, **FAST),
     "TopK, signed": TopKSAE(24, positive_code=False, **FAST),

@@ -87,6 +87,7 @@ def test_an_estimator_that_explains_all_changes_no_loss(x):
         max_iter=1,
         learning_rate=1e-12,
         intercept="zero",
+        whitening=0,
     )
     stream = ModuleActivations(net, "1", [x])
     assert sae.fit(stream).score(stream) == pytest.approx(1)

@@ -95,6 +95,24 @@ def test_codes_and_scores_are_of_the_data_s_own_space(algorithm, dtype, X):
         np.testing.assert_allclose(encode(X[:5]).dense(), codes[:5], atol=2e-4)
 
 
+def test_what_is_written_into_the_dictionary_is_coded_with(X):
+    est = MPSparseAutoencoder(**OPTIONS, whitening=0.5).fit(X)
+    usual = est.transform(X)
+    assert usual[:, 3].any()
+    est.components_[3] = est.components_[5]
+    est.components_[5] = 0
+    codes = est.transform(X)
+    assert not codes[:, 5].any()
+    atoms = est.components_ @ est.metric_
+    norms = np.linalg.norm(atoms, axis=1)
+    norms[5] = 1
+    rows = (X - est.intercept_) @ est.metric_
+    expected = matching_pursuit(rows, np.delete(atoms / norms[:, None], 5, axis=0), 3)
+    np.testing.assert_allclose(
+        np.delete(codes, 5, axis=1), expected.dense() / np.delete(norms, 5), atol=1e-9
+    )
+
+
 def test_weak_directions_are_explained_better(X):
     plain, whitened = (
         MPSparseAutoencoder(**OPTIONS | {"max_iter": 80}, whitening=w).fit(X) for w in (0, 1)

@@ -10,8 +10,14 @@ _TOLERANCE = 1e-4
 
 def unit_rows(W: np.ndarray) -> np.ndarray:
     """W with rows of unit norm; zero rows stay zero."""
-    norms = np.linalg.norm(W, axis=1, keepdims=True)
-    return W / np.where(norms > 0, norms, 1)
+    return with_norms(W)[0]
+
+
+def with_norms(W: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """W with rows of unit norm, and the norms (p,) before; zero rows stay, with a norm of 1."""
+    norms = np.linalg.norm(W, axis=1)
+    norms = np.where(norms > 0, norms, 1)
+    return W / norms[:, None], norms
 
 
 def not_unit(W: np.ndarray) -> np.ndarray:

@@ -214,6 +214,15 @@ class MPSparseAutoencoder(BaseSparseAutoencoder):
             )
         return pursuit_model(self, average=average)
 
+    def _model_to_train(self):
+        if self.path_weight and self.transform_algorithm != "mp":
+            raise ValueError(
+                f"path_weight={self.path_weight} needs transform_algorithm='mp' in training: "
+                f"codes of {self.transform_algorithm!r} are refitted with each atom, and have "
+                "no prefixes. Set path_weight=0, or transform_algorithm after the fit."
+            )
+        return super()._model_to_train()
+
 
 def pursuit_model(estimator, *, average: bool = False) -> MatchingPursuit:
     """The model of an estimator with the parameters of a matching pursuit."""
@@ -226,15 +235,5 @@ def pursuit_model(estimator, *, average: bool = False) -> MatchingPursuit:
         algorithm=str(estimator.transform_algorithm),
         positive=bool(estimator.positive_code),
         coarse=estimator.precision == "bfloat16",
-        path_weight=_checked_path_weight(estimator),
+        path_weight=float(estimator.path_weight),
     )
-
-
-def _checked_path_weight(estimator):
-    if estimator.path_weight and estimator.transform_algorithm != "mp":
-        raise ValueError(
-            f"path_weight={estimator.path_weight} needs transform_algorithm='mp': codes of "
-            f"{estimator.transform_algorithm!r} are refitted with each atom, and have no "
-            "prefixes. Set path_weight=0."
-        )
-    return float(estimator.path_weight)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..coding.unit import unit_rows
+from ..coding.unit import unit_rows, with_norms
 
 # Its decomposition takes d^3 steps, and some matrices of d x d: minutes, and 2 GiB.
 _MOST_FEATURES = 8192
@@ -73,13 +73,11 @@ class Frame:
             inverse = np.linalg.inv(self.metric.astype(np.float64))
             shift = shift @ inverse
             components = unit_rows(atoms @ inverse).astype(atoms.dtype)
-            there = components @ self.metric
-            norms = np.linalg.norm(there, axis=1)
-            norms[norms == 0] = 1
+            there, norms = with_norms(components @ self.metric)
             own = {
                 "components_": components,
                 "metric_": self.metric,
-                "_metric_components": there / norms[:, None],
+                "_metric_components": there,
                 "_metric_norms": norms,
             }
         return {**attributes, **own, "intercept_": (self.center + shift).astype(atoms.dtype)}

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..coding.codes import Codes
 from ..coding.pursuit import check_orthogonal, pursue
-from ..coding.unit import unit_rows
+from ..coding.unit import unit_rows, with_norms
 from .base import BatchResult, Model
 from .coder import INSTEAD, PursuitCoder
 from .steering import numbers_to_steer, settle_threshold, steer_l0
@@ -18,6 +18,10 @@ from .steering import numbers_to_steer, settle_threshold, steer_l0
 # how many times the average a row may have.
 _GAIN = 0.05
 _LARGEST_SHARE = 4
+
+# Rounding errors of a product of two vectors, in units of the dtype's precision and of their
+# norms: far beyond what it can be.
+_ROUNDING = 64
 
 
 @dataclass(frozen=True)
@@ -149,9 +153,7 @@ class MatchingPursuit(Model):
             threshold,
             self.positive,
             self.algorithm,
-            fitted.get("metric_"),
-            fitted.get("_metric_components"),
-            fitted.get("_metric_norms"),
+            *_in_metric(fitted),
         )
 
 
@@ -171,6 +173,24 @@ def _steer(kernels, W, indices, values, step):
         norms = np.where(norms > 0, norms, 1)
         sizes = compared(values / norms[kernels.to_numpy(indices)])
     settle_threshold(step, "threshold", sizes, n_rows)
+
+
+def _in_metric(fitted):
+    """The metric, the atoms of unit norm there, and their norms before; None without one.
+
+    They are as `learning.frame` made them, unless somebody has written into the arrays since.
+    """
+    W, metric = fitted["components_"], fitted.get("metric_")
+    if metric is None:
+        return None, None, None
+    there, norms = fitted["_metric_components"], fitted["_metric_norms"]
+    # Two products with a vector, where all atoms would take d of them.
+    probe = np.random.RandomState(0).standard_normal(len(metric)).astype(metric.dtype)
+    image = metric @ probe
+    off = np.abs(W @ image - norms * (there @ probe)).max()
+    if off > _ROUNDING * np.finfo(W.dtype).eps * np.linalg.norm(image):
+        there, norms = with_norms(W @ metric)
+    return metric, there, norms
 
 
 def _largest(k, n_atoms):

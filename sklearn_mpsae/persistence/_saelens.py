@@ -84,7 +84,7 @@ def export_saelens(estimator: Any, folder: str | os.PathLike[str]) -> Path:
     >>> from sklearn_mpsae import MPSparseAutoencoder
     >>> from sklearn_mpsae.persistence import export_saelens, import_saelens
     >>> X = np.random.default_rng(0).standard_normal((100, 8))
-    >>> sae = MPSparseAutoencoder(16, n_nonzero_coefs=2, max_iter=2, random_state=0).fit(X)
+    >>> sae = MPSparseAutoencoder(16, n_nonzero_coefs=2, whitening=0, max_iter=2).fit(X)
     >>> folder = export_saelens(sae, os.path.join(tempfile.mkdtemp(), "saelens"))
     >>> sorted(os.listdir(folder))
     ['cfg.json', 'sae_weights.safetensors']

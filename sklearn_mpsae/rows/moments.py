@@ -37,8 +37,7 @@ class Moments:
             energy += add_moments(X, first, total)
             n += len(X)
             if outer:
-                X = X - origin
-                products = products + np.asarray(X.T @ X, dtype=np.float64)
+                products = products + _products(X - origin)
         if energy or total.any():
             check_energy(energy)
         offset = total / n
@@ -68,3 +67,10 @@ class Moments:
         """Sum of outer products of rows minus `center`."""
         offset = self.mean - center
         return self.outer + self.n_rows * np.outer(offset, offset)
+
+
+def _products(X):
+    """X.T @ X, in float64; X in units of a power of two, so that its squares stay in range."""
+    exponent = int(np.frexp(np.abs(X).max(initial=0))[1])
+    X = np.ldexp(X, -exponent)
+    return np.ldexp(np.asarray(X.T @ X, dtype=np.float64), 2 * exponent)

@@ -53,7 +53,7 @@ for l0 in (2, 4, 8):
     noise = np.random.default_rng(1).standard_normal(X.shape)
     X = X + np.sqrt(0.1) * X.std() * noise
     for largest in (2 * l0, 4 * l0):
-        report(f"{l0} atoms a row", X, 96, largest, intercept="zero", max_iter=60)
+        report(f"{l0} atoms a row", X, 96, largest, max_iter=60)
 for n_atoms in (64, 256):
     for largest in (12, 24):
         report(f"digits, {n_atoms} atoms", load_digits().data, n_atoms, largest, max_iter=100)

@@ -51,13 +51,15 @@ from sklearn_mpsae.persistence import export_saelens, import_saelens
 P, K = 256, 12
 
 OURS = {
-    "MP": MPSparseAutoencoder(P, n_nonzero_coefs=K),
-    "MP, not centred": MPSparseAutoencoder(P, n_nonzero_coefs=K, intercept="zero"),
+    "MP": MPSparseAutoencoder(P, n_nonzero_coefs=K, whitening=0),
+    "MP, not centred": MPSparseAutoencoder(P, n_nonzero_coefs=K, whitening=0, intercept="zero"),
     "MP, average, coded by k": MPSparseAutoencoder(
-        P, n_nonzero_coefs=K, sparsity="average", transform_n_nonzero_coefs=K
+        P, n_nonzero_coefs=K, sparsity="average", whitening=0, transform_n_nonzero_coefs=K
     ),
-    "MP, atol": MPSparseAutoencoder(P, n_nonzero_coefs=60, atol=0.01),
-    "MP, each atom once": MPSparseAutoencoder(P, n_nonzero_coefs=60, stop_on_repeat=True),
+    "MP, atol": MPSparseAutoencoder(P, n_nonzero_coefs=60, whitening=0, atol=0.01),
+    "MP, each atom once": MPSparseAutoencoder(
+        P, n_nonzero_coefs=60, whitening=0, stop_on_repeat=True
+    ),
     "TopK": TopKSAE(P, n_nonzero_coefs=K),
     "TopK, signed": TopKSAE(P, n_nonzero_coefs=K, positive_code=False),
     "BatchTopK, coded by k": BatchTopKSAE(P, n_nonzero_coefs=K, transform_n_nonzero_coefs=K),

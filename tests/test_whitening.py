@@ -282,6 +282,16 @@ def test_a_stream_keeps_to_its_kind_of_metric(before, after, X):
     assert est.components_ is components
 
 
+@pytest.mark.parametrize("before", ["learn", "mean", "zero"])
+@pytest.mark.parametrize("verb", ["fit", "partial_fit"])
+def test_a_stream_keeps_to_its_kind_of_intercept(verb, before, X):
+    est = getattr(MPSparseAutoencoder(**OPTIONS, intercept=before), verb)(X).partial_fit(X)
+    for after in {"learn", "mean", "zero"} - {before}:
+        with pytest.raises(ValueError, match=f"which had '{before}': set it as it was"):
+            est.set_params(intercept=after).partial_fit(X)
+    est.fit(X)  # afresh
+
+
 @pytest.mark.parametrize("whitening", [-0.1, 1.1, np.nan, "zca", None])
 def test_numbers_out_of_range(whitening, X):
     with pytest.raises(ValueError, match="'whitening' parameter"):

@@ -471,7 +471,7 @@ def tree(setting, cells, report) -> None:
         MP: {"k": 2, "tol": ENOUGH, "transform_algorithm": "omp"},
         "MP (average)": {"k": 1.36, "sparsity": "average"},
     }
-    common = {"intercept": "zero", "batch_size": 200, "max_iter": setting.made_epochs}
+    common = {"batch_size": 200, "max_iter": setting.made_epochs}
     ours = {name: options | common for name, options in ours.items()}
     recovery("tree", setting, cells, pairs, ours, report, p=20, level=2, alphas=(0.1, 0.3, 0.6))
 
@@ -491,7 +491,7 @@ def superposition(setting, cells, report) -> None:
         MP: {"k": 5, "tol": ENOUGH, "transform_algorithm": "omp"},
         "MP (average)": {"k": 4, "sparsity": "average"},
     }
-    common = {"intercept": "zero", "max_iter": 2 * setting.made_epochs}
+    common = {"max_iter": 2 * setting.made_epochs}
     ours = {name: options | common for name, options in ours.items()}
     recovery(
         "superposition",
@@ -516,7 +516,7 @@ def recovery(key, setting, cells, pairs, ours, report, *, p, level, alphas) -> N
         common = {"p": p, "seed": seed, **options}
         if whole:
             return cells.whole(pair, n_rows=setting.whole_rows, **common)
-        size = {"n_rows": len(pair.X), "batch_size": 256, "intercept": "zero"}
+        size = {"n_rows": len(pair.X), "batch_size": 256, "center": False}
         return cells.theirs(pair, setting.made_passes, **size, **common)[-1]
 
     fits = [fit(pairs[0], 0, options) for options in tried]

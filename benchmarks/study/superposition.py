@@ -123,7 +123,6 @@ def fit_cell(data, model, n_atoms, l0, epochs, parameters, seed, source):
     estimator = MODELS[model](
         n_atoms,
         n_nonzero_coefs=l0,
-        intercept="zero",
         max_iter=epochs,
         random_state=seed,
         **parameters,

@@ -28,15 +28,24 @@ MEAN_L0 = 1.36  # of the true codes
 
 # MP as it comes, and what else it may be given; the bars are for the first.
 MP = {
-    "MP": {"n_nonzero_coefs": 2, "intercept": "zero"},
-    "MP (average)": {"n_nonzero_coefs": MEAN_L0, "sparsity": "average", "intercept": "zero"},
-    "MP (centred)": {"n_nonzero_coefs": 2},
-    "MP (tol 1e-3)": {"n_nonzero_coefs": 2, "tol": 1e-3, "intercept": "zero"},
-    "MP (3 atoms)": {"n_nonzero_coefs": 3, "intercept": "zero"},
+    "MP": {"n_nonzero_coefs": 2},
+    "MP (average)": {"n_nonzero_coefs": MEAN_L0, "sparsity": "average"},
+    "MP (mean)": {"n_nonzero_coefs": 2, "intercept": "mean"},
+    "MP (no metric)": {"n_nonzero_coefs": MEAN_L0, "sparsity": "average", "whitening": 0},
+    "MP (OMP, whitened)": {
+        "n_nonzero_coefs": MEAN_L0,
+        "sparsity": "average",
+        "intercept": "zero",
+        "whitening": 0.95,
+        "transform_algorithm": "omp",
+    },
+    "MP (tol 1e-3)": {"n_nonzero_coefs": 2, "tol": 1e-3},
+    "MP (3 atoms)": {"n_nonzero_coefs": 3},
 }
 
 # What is tried for the others; the top level has 11 features.
-AVERAGE = {"n_nonzero_coefs": [MEAN_L0, 2], "center": [False, True]}
+KINDS = ("learn", "zero")
+AVERAGE = {"n_nonzero_coefs": [MEAN_L0, 2], "intercept": list(KINDS)}
 RIVALS = {
     "TopK": AVERAGE | {"n_nonzero_coefs": [1, 2]},
     "BatchTopK": AVERAGE,
@@ -265,7 +274,7 @@ def firing_variance(tried: pd.DataFrame, plan: dict, args):
         for seed in plan["runs"]
         for name, params in {**MP, **chosen[child]}.items()
         if name in ("MP", "MP (3 atoms)")
-        or (name != "MP (centred)" and seed in plan["rival_runs"])
+        or (name != "MP (mean)" and seed in plan["rival_runs"])
     ]
     settings = pd.DataFrame(
         {"child": text_of(child)} | {name: setting(chosen[child][name]) for name in names}
@@ -282,7 +291,7 @@ def setting(params: dict) -> str:
         for key, value in sorted(params.items())
         if key in SHORT and value is not None
     ]
-    return ", ".join([*words, "centred" if params.get("center", True) else "not centred"])
+    return ", ".join([*words, f"intercept {params.get('intercept', 'learn')}"])
 
 
 def text_of(child: tuple) -> str:
@@ -291,18 +300,19 @@ def text_of(child: tuple) -> str:
 
 
 def sweep_table(tried: pd.DataFrame) -> pd.DataFrame:
-    """What was chosen, and the best cosine with and without centring."""
+    """What was chosen, and the best cosine with each kind of intercept."""
     rows = []
     for (rho, name), found in tried.groupby(["rho", "name"]):
-        centred = found.params.map(lambda params: params["center"])
+        intercept = found.params.map(lambda params: params["intercept"])
         cosines = found.matched_cosine
         rows.append(
             {
                 "rho": rho,
                 "estimator": name,
                 "chosen": setting(found.params.iloc[0]),
-                "best": f"{cosines.iloc[0]:.3f}",
-                "best if centred": f"{cosines[centred].max():.3f}",
+                **{
+                    f"best, {kind}": f"{cosines[intercept == kind].max():.3f}" for kind in KINDS
+                },
                 "worst": f"{cosines.iloc[-1]:.3f}",
             }
         )
@@ -357,7 +367,7 @@ def _mean_and_spread(found, keys, measure, form):
 
 # ------------------------------------------------------------------------------ the figures
 LOOKS = common.LOOKS | {
-    "MP (centred)": {"color": "#D55E00", "marker": "o", "linestyle": ":", "mfc": "white"}
+    "MP (mean)": {"color": "#D55E00", "marker": "o", "linestyle": ":", "mfc": "white"}
 }
 
 

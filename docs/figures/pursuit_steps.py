@@ -9,7 +9,8 @@ from sklearn_mpsae import MPSparseAutoencoder
 N_STEPS, ROW = 5, 1
 
 X = load_digits().data
-sae = MPSparseAutoencoder(64, n_nonzero_coefs=N_STEPS, random_state=0).fit(X)
+# In the data's own space, where what an atom leaves can be drawn.
+sae = MPSparseAutoencoder(64, n_nonzero_coefs=N_STEPS, whitening=0, random_state=0).fit(X)
 codes = sae.encode(X[[ROW]])
 taken, values = codes.indices[0], codes.values[0]
 left = X[ROW] - sae.intercept_

@@ -17,7 +17,7 @@ from .._warn import warn
 from ..learning.distributed import open_ranks
 from ..learning.identity import identity_of
 from ..learning.run import Run, from_checkpoint, open_run, stream
-from ..learning.settings import Settings
+from ..learning.settings import INTERCEPTS, Settings
 from ..models.base import Model, check_model
 from ..models.steering import l0_if_missed
 from ..rows.open import RowsLike, open_rows
@@ -35,7 +35,7 @@ class BaseSparseAutoencoder(BaseEncoder):
         "n_components": [Interval(Integral, 1, None, closed="left"), None],
         "n_nonzero_coefs": [Interval(Integral, 1, None, closed="left"), None],
         "transform_n_nonzero_coefs": [Interval(Integral, 1, None, closed="left"), None],
-        "intercept": [StrOptions({"learn", "mean", "zero"})],
+        "intercept": [StrOptions(INTERCEPTS)],
         "max_iter": [Interval(Integral, 1, None, closed="left"), None],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],

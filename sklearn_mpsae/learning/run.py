@@ -147,7 +147,7 @@ class Run:
             trainer.model,
             trainer.learning_rate,
             parameters,
-            Training(state, batches.frame, trainer.random_state),
+            Training(state, batches.frame, trainer.random_state, trainer.intercept),
             trainer.usage,
             batches.n_rows,
             n_iter_=len(self.losses),
@@ -173,6 +173,7 @@ class Run:
             "finished": self.finished,
             "n_rows": self.batches.n_rows,
             "scale": self.batches.frame.scale,
+            "intercept": self.trainer.intercept,
             "start": start,
         }
         arrays = own_arrays | {
@@ -288,7 +289,7 @@ def stream(
             _train_on(trainer, batches, settings, explored=explored)
         parameters, state = trainer.result()
         usage = trainer.usage + usage
-    training = Training(state, frame, random_state, outer)
+    training = Training(state, frame, random_state, settings.intercept, outer)
     learnt = learnt_of(
         model, settings.learning_rate, parameters, training, usage, n_before + n_rows
     )
@@ -329,7 +330,7 @@ def from_checkpoint(
         model,
         learning_rate,
         parameters,
-        Training(state, _saved_frame(facts, arrays), random_state),
+        Training(state, _saved_frame(facts, arrays), random_state, facts["intercept"]),
         arrays["usage"],
         facts["n_rows"],
         n_iter_=len(losses),

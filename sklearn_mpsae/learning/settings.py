@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+INTERCEPTS = {"learn", "mean", "zero"}
+
 
 @dataclass(frozen=True, eq=False)
 class Settings:
@@ -19,7 +21,7 @@ class Settings:
     max_iter: int | None = None
     batch_size: int = 512
     intercept: str = "learn"
-    """What is subtracted from rows: "mean", "zero", or "learn" from the mean on."""
+    """What is subtracted from rows, one of INTERCEPTS; "learn" starts at the mean."""
     whitening: float = 0.0
     """How far the metric of the training whitens rows, from 0 to 1."""
     dict_init: np.ndarray | None = None

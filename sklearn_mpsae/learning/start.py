@@ -50,6 +50,8 @@ def frame_of_stream(moments, n_rows, source, settings, ranks, before):
     """
     training = before and before.training
     n_before = before.attributes["n_samples_seen_"] if before else 0
+    if training is not None:
+        _check_stream(settings, training)
     center = _center_of_stream(settings, training, moments.mean, n_rows, n_before)
     energy = _energy_beyond_rounding(moments, center, source.dtype)
     # Before the first step nothing has told a scale.
@@ -93,7 +95,6 @@ def _metric_of_stream(settings, training, moments, center, n_before, source):
 
     It is computed anew each time that the number of rows has doubled, as it takes d^3 steps.
     """
-    _check_whitening(settings, training)
     if not settings.whitening:
         return None, None
     n, settled = n_before + moments.n_rows, max(_SCALE_ROWS, 2 * source.n_features)
@@ -110,11 +111,15 @@ def _metric_of_stream(settings, training, moments, center, n_before, source):
     return (outer if n < settled or metric is None else None), metric
 
 
-def _check_whitening(settings, training):
-    """Refuse a stream that goes on with a metric where it had none, or the other way."""
-    if training is None or training.outer is not None:
-        return
-    if bool(settings.whitening) != (training.frame.metric is not None):
+def _check_stream(settings, training):
+    """Refuse a stream that goes on with another kind of intercept or of metric."""
+    if settings.intercept != training.intercept:
+        raise ValueError(
+            f"intercept={settings.intercept!r} cannot begin within a stream, which had "
+            f"{training.intercept!r}: set it as it was, or fit afresh."
+        )
+    settled = training.outer is None
+    if settled and bool(settings.whitening) != (training.frame.metric is not None):
         raise ValueError(
             f"whitening={settings.whitening} cannot begin or end within a stream: set it as "
             "it was, or fit afresh."

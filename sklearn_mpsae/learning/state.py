@@ -54,6 +54,8 @@ class Training:
     frame: Frame
     """Of the last rows; its centre is the mean of all, unless the intercept is zero."""
     random_state: np.random.RandomState
+    intercept: str
+    """The kind of intercept; see `learning.settings.Settings`."""
     outer: np.ndarray | None = None
     """(d, d) sum of outer products of all rows about the centre, until a stream's metric is
     settled."""

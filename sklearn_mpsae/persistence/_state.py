@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..learning.frame import Frame
+from ..learning.settings import INTERCEPTS
 from ..learning.state import (
     Learnt,
     Training,
@@ -103,7 +104,10 @@ def packed(estimator) -> tuple[dict, dict[str, np.ndarray]]:
     if learnt.training is not None:
         training = learnt.training
         own, arrays = pack(training.state, training.random_state)
-        facts["training"] = own | {"scale": training.frame.scale}
+        facts["training"] = own | {
+            "scale": training.frame.scale,
+            "intercept": training.intercept,
+        }
         arrays["mean"] = training.frame.center
         if training.outer is not None:
             arrays["outer"] = training.outer
@@ -274,7 +278,9 @@ def unpacked(facts: dict, tensors: dict[str, np.ndarray]):
 
 
 def _unpacked_training(model, facts, tensors):
-    _check_keys("training", facts, {"n_steps", "numbers", "random_state", "scale"}, set())
+    wanted = {"n_steps", "numbers", "random_state", "scale", "intercept"}
+    _check_keys("training", facts, wanted, set())
+    _check(facts["intercept"] in INTERCEPTS, "its training's intercept is of no known kind")
     numbers, scale = facts["numbers"], facts["scale"]
     _check_keys("training's numbers", numbers, set(model.first_numbers), set())
     values = [scale, *numbers.values()]
@@ -289,7 +295,8 @@ def _unpacked_training(model, facts, tensors):
     mean = arrays.pop("mean")
     outer = arrays.pop("outer", None)
     _, state, random_state = unpack(facts, arrays)
-    return Training(state, Frame(mean, scale, tensors.get("metric_")), random_state, outer)
+    frame = Frame(mean, scale, tensors.get("metric_"))
+    return Training(state, frame, random_state, facts["intercept"], outer)
 
 
 def _unpacked_parameter(name, value, tensors):

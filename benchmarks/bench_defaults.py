@@ -225,7 +225,8 @@ def main():
     args = parser.parse_args()
     args.data = args.data and Path(args.data)
     warnings.simplefilter("ignore", ConvergenceWarning)
-    print(machine.facts(), machine.versions(), "", sep="\n")
+    print("# What a fit gives by default, and with its switches", "", sep="\n")
+    print(machine.facts(), machine.versions(), "", sep="\n\n")
     print(f"{args.seeds} seeds", "", sep="\n")
     print("| data | what | not default | found | bar |\n|---|---|---|---|---|")
     for name in args.parts or PARTS:

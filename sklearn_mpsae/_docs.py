@@ -21,7 +21,7 @@ _SHARED = {
         What is subtracted from rows before encoding, and added to reconstructions.
         "learn": a vector that is trained with the atoms, from the mean of the training rows
         on, as in the papers: where the data are sums of features whose codes are never
-        negative it goes to zero. "mean": that mean. "zero": nothing.
+        negative it goes towards zero. "mean": that mean. "zero": nothing.
     max_iter : int, default=None
         The number of epochs, that is of passes over the data. None for as many as make
         about 1,000 steps.

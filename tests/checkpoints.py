@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sklearn_mpsae.learning.frame import Frame
+from sklearn_mpsae.learning.frame import Basis, Frame, Metric
 from sklearn_mpsae.learning.state import Learnt, Training, TrainingState
 from sklearn_mpsae.learning.trainer import Trainer
 
@@ -49,7 +49,9 @@ def values_in(x):
     """All numbers in nested fitted state, with where they are."""
     if isinstance(x, np.random.RandomState):
         x = x.get_state()
-    if isinstance(x, Learnt | Training | TrainingState | Frame):
+    if isinstance(x, Metric):
+        x = x.matrix
+    if isinstance(x, Learnt | Training | TrainingState | Frame | Basis):
         x = vars(x)
     if isinstance(x, dict):
         return {(k, *inner): v for k in x for inner, v in values_in(x[k]).items()}

@@ -41,7 +41,9 @@ def everything(est):
     state = vars(est).copy()
     training = vars(state.pop("_training")).copy()
     training["state"] = asdict(training["state"])
-    training["frame"] = asdict(training["frame"])
+    training["frame"], training["basis"] = map(asdict, (training["frame"], training["basis"]))
+    if training["frame"]["metric"] is not None:
+        training["frame"]["metric"] = training["frame"]["metric"].matrix
     state |= {f"training {name}": x for name, x in training.items()}
     return {
         name: x.get_state() if isinstance(x, np.random.RandomState) else x

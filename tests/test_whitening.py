@@ -1,5 +1,7 @@
 """The metric that `whitening` asks for: what it is, and that all of an estimator knows it."""
 
+import warnings
+
 import numpy as np
 import pytest
 from checkpoints import assert_same_fit, killed_after_steps  # noqa: F401 - a fixture
@@ -8,6 +10,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from sklearn_mpsae import MPSparseAutoencoder, MPSparseAutoencoderCV
 from sklearn_mpsae.coding import matching_pursuit, orthogonal_matching_pursuit
+from sklearn_mpsae.learning import start
 from sklearn_mpsae.learning.frame import whitening_metric
 from sklearn_mpsae.persistence import (
     export_saelens,
@@ -16,6 +19,7 @@ from sklearn_mpsae.persistence import (
     to_onnx,
     to_torch_module,
 )
+from sklearn_mpsae.rows.moments import Moments
 
 OPTIONS = {"n_components": 24, "n_nonzero_coefs": 3, "max_iter": 4, "random_state": 0}
 
@@ -139,7 +143,7 @@ def test_a_stream_settles_its_metric(X):
     settled = est.metric_
     est.partial_fit(100 * X[600:])
     np.testing.assert_array_equal(est.metric_, settled)
-    assert est._training.outer is None
+    assert est._training.basis.outer is None
 
 
 def test_a_stream_whose_first_rows_are_all_the_same(X):
@@ -156,7 +160,7 @@ def test_a_stream_whose_first_rows_are_all_the_same(X):
 def test_a_saved_stream_goes_on_bit_for_bit(first, X, tmp_path):
     est = MPSparseAutoencoder(24, n_nonzero_coefs=3, whitening=0.5, random_state=0)
     est.partial_fit(X[:first])
-    assert (est._training.outer is None) == (first == 900)
+    assert (est._training.basis.outer is None) == (first == 900)
     again = load(save(est, tmp_path / "model"))
     np.testing.assert_array_equal(again.transform(X), est.transform(X))
     assert_same_fit(est.partial_fit(X), again.partial_fit(X))
@@ -221,6 +225,71 @@ def test_a_search_has_it(X):
     np.testing.assert_array_equal(est.transform(X), single.transform(X))
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_an_outlier_among_the_first_rows_costs_no_digits(dtype):
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((4000, 8)).astype(dtype)
+    rows[0] *= 1000
+    parts = np.split(rows, [100, 2000])
+    Y = rows.astype(np.float64) - rows.mean(axis=0, dtype=np.float64)
+    for moments in (
+        Moments.of(parts, outer=True),
+        Moments.merged([Moments.of([part], outer=True) for part in parts]),
+    ):
+        tol = 1e-2 if dtype == np.float32 else 1e-9
+        np.testing.assert_allclose(
+            np.linalg.eigvalsh(moments.outer)[:7], np.linalg.eigvalsh(Y.T @ Y)[:7], rtol=tol
+        )
+
+
+@pytest.mark.parametrize("whitening", [0, 0.1])
+@pytest.mark.parametrize("intercept", ["learn", "mean", "zero"])
+def test_rows_that_do_not_vary_count_as_one(intercept, whitening, X):
+    options = {"n_nonzero_coefs": 3, "intercept": intercept, "whitening": whitening}
+    scores, metrics = [], []
+    for n_constant in (0, 100, 600):
+        est = MPSparseAutoencoder(24, random_state=0, **options)
+        if n_constant:
+            with pytest.warns(ConvergenceWarning, match="do not vary"):
+                est.partial_fit(np.zeros((n_constant, 12)))
+        for part in np.split(np.tile(X, (4, 1)) + 2, 36):
+            est.partial_fit(part)
+        scores.append(est.score(X + 2))
+        metrics.append(est.metric_ if whitening else 0)
+        np.testing.assert_allclose(metrics[-1], metrics[min(1, len(metrics) - 1)], rtol=1e-9)
+    assert scores[1] == pytest.approx(scores[2], rel=1e-9)
+    assert scores[1] > scores[0] - 0.15  # of few steps
+
+
+@pytest.mark.parametrize("intercept", ["learn", "mean"])
+def test_a_stream_follows_a_mean_that_moves(intercept, X):
+    est = MPSparseAutoencoder(24, n_nonzero_coefs=3, intercept=intercept, random_state=0)
+    est.partial_fit(X)
+    for _ in range(10):
+        est.partial_fit(X + 5)
+    assert np.linalg.norm(est.intercept_ - X.mean(axis=0) - 5) < 3
+
+
+def test_single_rows_are_enough_to_whiten_in_full_in_the_end(X):
+    est = MPSparseAutoencoder(24, n_nonzero_coefs=3, whitening=1.0, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        for row in X[:40]:
+            est.partial_fit(row[None])
+    est.partial_fit(X[40:])
+    C = np.cov((X @ est.metric_).T)
+    np.testing.assert_allclose(C, np.eye(12) * np.trace(C) / 12, atol=1e-6 * C[0, 0])
+
+
+def test_training_on_does_not_move_atoms_by_rounding(X):
+    est = MPSparseAutoencoder(24, n_nonzero_coefs=3, whitening=0.9, learning_rate=1e-30)
+    est.fit(X.astype(np.float32))
+    atoms = est._metric_components
+    for _ in range(5):
+        est.partial_fit(X[:10].astype(np.float32))
+    np.testing.assert_allclose(est._metric_components, atoms, atol=1e-6)
+
+
 # ------------------------------------------------------------------------------ bad input
 def constant(X):
     return np.where(np.arange(12) == 3, 5.0, X)
@@ -267,19 +336,35 @@ def test_rows_that_do_not_vary_have_no_metric():
 def test_more_features_than_there_is_room_for():
     rows = np.random.default_rng(0).random((3, 8193), dtype=np.float32)
     est = MPSparseAutoencoder(2, n_nonzero_coefs=1, max_iter=1)
+    est.set_params(whitening=0.1)
     for learn in (est.fit, est.partial_fit):
         with pytest.raises(ValueError, match="8192 features at most: set whitening=0"):
             learn(rows)
-    assert est.set_params(whitening=0).fit(rows).components_.shape == (2, 8193)
+    for whitening in (0, None):
+        est.set_params(whitening=whitening).fit(rows)
+        assert not hasattr(est, "metric_")
 
 
-@pytest.mark.parametrize(("before", "after"), [(0.0, 0.5), (0.5, 0.0)])
-def test_a_stream_keeps_to_its_kind_of_metric(before, after, X):
-    est = MPSparseAutoencoder(24, whitening=before, random_state=0).partial_fit(X)
-    components = est.components_
-    with pytest.raises(ValueError, match="cannot begin or end within a stream"):
-        est.set_params(whitening=after).partial_fit(X)
-    assert est.components_ is components
+def test_wide_rows_have_no_metric_unless_it_is_asked_for(monkeypatch):
+    rows = np.random.default_rng(0).random((3, 2049), dtype=np.float32)
+    est = MPSparseAutoencoder(2, n_nonzero_coefs=1, max_iter=1)
+    assert not hasattr(est.fit(rows), "metric_")
+    made = []
+    # Decomposing it takes seconds.
+    monkeypatch.setattr(start, "whitening_metric", lambda *args: made.append(args[1]))
+    est.fit(rows[:, :2048])
+    est.set_params(whitening=0.3).fit(rows)
+    assert made == [0.1, 0.3]
+
+
+@pytest.mark.parametrize(("before", "after"), [(0.0, 0.5), (0.5, 0.0), (0.5, 0.6)])
+def test_a_stream_keeps_its_metric(before, after, X):
+    for first in (20, 900):
+        est = MPSparseAutoencoder(24, whitening=before, random_state=0).partial_fit(X[:first])
+        components = est.components_
+        with pytest.raises(ValueError, match="whitening cannot change within a stream"):
+            est.set_params(whitening=after).partial_fit(X)
+        assert est.components_ is components
 
 
 @pytest.mark.parametrize("before", ["learn", "mean", "zero"])
@@ -287,12 +372,12 @@ def test_a_stream_keeps_to_its_kind_of_metric(before, after, X):
 def test_a_stream_keeps_to_its_kind_of_intercept(verb, before, X):
     est = getattr(MPSparseAutoencoder(**OPTIONS, intercept=before), verb)(X).partial_fit(X)
     for after in {"learn", "mean", "zero"} - {before}:
-        with pytest.raises(ValueError, match=f"which had '{before}': set it as it was"):
+        with pytest.raises(ValueError, match=f"it was '{before}', and is '{after}'"):
             est.set_params(intercept=after).partial_fit(X)
-    est.fit(X)  # afresh
+    est.set_params(warm_start=True).fit(X)
 
 
-@pytest.mark.parametrize("whitening", [-0.1, 1.1, np.nan, "zca", None])
+@pytest.mark.parametrize("whitening", [-0.1, 1.1, np.nan, "zca"])
 def test_numbers_out_of_range(whitening, X):
     with pytest.raises(ValueError, match="'whitening' parameter"):
         MPSparseAutoencoder(**OPTIONS, whitening=whitening).fit(X)

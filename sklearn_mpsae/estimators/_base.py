@@ -161,7 +161,8 @@ class BaseSparseAutoencoder(BaseEncoder):
         """Learn from one more chunk of data, in steps of `batch_size` rows.
 
         The first call fixes the number of atoms, and the first 512 rows that vary give the
-        scale of the data. `intercept_` follows the mean of all rows seen. Atoms stay on the
+        scale of the data. `intercept_` follows the mean of all rows since then; what is learnt
+        with ``intercept="learn"`` is the distance from it. Atoms stay on the
         unit sphere throughout, and the rate falls with the root of the number of steps. The
         first 200 steps explore with more codes per row than asked for; `transform` has the
         number asked for from the first call on. After `fit`, it goes on from there.
@@ -304,7 +305,7 @@ class BaseSparseAutoencoder(BaseEncoder):
             max_iter=None if self.max_iter is None else int(self.max_iter),
             batch_size=int(self.batch_size),
             intercept=self.intercept,
-            whitening=float(getattr(self, "whitening", 0.0)),
+            whitening=self._whitening(n_features),
             dict_init=None if self.dict_init is None else as_numpy(self.dict_init),
             dead_after=None if self.dead_atoms == "keep" else int(self.dead_after),
             revive=self.dead_atoms == "revive",
@@ -315,6 +316,10 @@ class BaseSparseAutoencoder(BaseEncoder):
             identity=self._identity() if compared else {},
             feature_names=None if names is None else list(map(str, names)),
         )
+
+    def _whitening(self, n_features: int) -> float:
+        """How far the metric of the training whitens; children without one have none."""
+        return 0.0
 
     def _n_asked(self, n_features: int, n_atoms: int, *, warned: bool = True) -> float:
         """The number of codes asked for: by default a tenth of the features, at least 1."""
@@ -348,7 +353,7 @@ class BaseSparseAutoencoder(BaseEncoder):
         if l0 < k and unused:
             reason = (
                 f"no row uses {unused:.0%} of the atoms. Lower learning_rate or "
-                "n_nonzero_coefs, or set intercept='mean' or dead_atoms='revive'."
+                "n_nonzero_coefs, or set dead_atoms='revive', or intercept='learn'."
             )
         else:
             reason = (

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from .._array_api import Fitted
 from .._compat import Interval, StrOptions
 from .._docs import shared_docs
+from ..learning.frame import default_whitening
 from ..models.pursuit import MatchingPursuit
 from ._base import BaseSparseAutoencoder
 
@@ -81,13 +82,16 @@ class MPSparseAutoencoder(BaseSparseAutoencoder):
         from 0 to 1: with k codes the mean squared error after 1, 2, ... k of them. The rest
         lies on all codes together. With a share, one fit serves every smaller number of
         codes too (`transform_n_nonzero_coefs`).
-    whitening : float, default=0.1
+    whitening : float, default=None
         How far rows are whitened where atoms are chosen and learnt, from 0 (not at all) to 1:
         rows and atoms are multiplied by `metric_`, proportional to
-        ``(w C / m + (1 - w) I) ** (-1/2)`` for the covariance C of the rows and the mean m of
-        its eigenvalues. Directions of small variance then count for more. `components_`,
-        codes and scores are of the data's own space, whatever it is; `tol`, `atol` and
-        `threshold_` hold in the metric. At most 8,192 features; with more, set it to 0.
+        ``(w C / m + (1 - w) I) ** (-1/2)`` for the covariance C of the rows (their second
+        moment with ``intercept="zero"``) and the mean m of its eigenvalues. Directions of
+        small variance then count for more. `components_`, codes and scores are of the data's
+        own space, whatever it is; `tol`, `atol` and `threshold_` hold in the metric. None for
+        0.1, or 0 with more than 2,048 features, where the metric takes long; there are 8,192
+        at most. `partial_fit` makes it from the first rows that vary: 512, or twice as many as
+        there are features.
     {training}
     dead_atoms : {{"revive", "keep"}}, default="revive"
         What to do with atoms that no row uses any more. "revive": point them at what the
@@ -154,7 +158,7 @@ class MPSparseAutoencoder(BaseSparseAutoencoder):
         "positive_code": ["boolean"],
         "precision": [StrOptions({"full", "bfloat16"})],
         "path_weight": [Interval(Real, 0, 1, closed="both")],
-        "whitening": [Interval(Real, 0, 1, closed="both")],
+        "whitening": [Interval(Real, 0, 1, closed="both"), None],
     }
 
     threshold_ = Fitted[float]()
@@ -170,7 +174,7 @@ class MPSparseAutoencoder(BaseSparseAutoencoder):
     positive_code: bool
     precision: str
     path_weight: float
-    whitening: float
+    whitening: float | None
 
     def __init__(
         self,
@@ -186,7 +190,7 @@ class MPSparseAutoencoder(BaseSparseAutoencoder):
         positive_code: bool = True,
         precision: Literal["full", "bfloat16"] = "full",
         path_weight: float = 0.0,
-        whitening: float = 0.1,
+        whitening: float | None = None,
         intercept: Literal["learn", "mean", "zero"] = "learn",
         max_iter: int | None = None,
         batch_size: int = 512,
@@ -213,6 +217,11 @@ class MPSparseAutoencoder(BaseSparseAutoencoder):
                 "sparsity='average' for rows that have so many codes on average."
             )
         return pursuit_model(self, average=average)
+
+    def _whitening(self, n_features):
+        if self.whitening is None:
+            return default_whitening(n_features)
+        return float(self.whitening)
 
     def _model_to_train(self):
         if self.path_weight and self.transform_algorithm != "mp":

@@ -194,7 +194,7 @@ class MPSparseAutoencoderCV(BaseEncoder):
         positive_code: bool = True,
         precision: Literal["full", "bfloat16"] = "full",
         path_weight: float = 0.0,
-        whitening: float = 0.1,
+        whitening: float | None = None,
         intercept: Literal["learn", "mean", "zero"] = "learn",
         max_iter: int | None = None,
         batch_size: int = 512,
@@ -246,6 +246,11 @@ class MPSparseAutoencoderCV(BaseEncoder):
             raise ValueError(
                 "The explained variance is best with the largest number of codes: set "
                 "target_score, or a scoring that has a best number."
+            )
+        if self.path_weight and self.transform_algorithm != "mp":
+            raise ValueError(
+                f"path_weight={self.path_weight} needs transform_algorithm='mp': set "
+                "path_weight=0."
             )
         with self._unchanged_on_error():
             rows = in_memory(self, X, reset=True)

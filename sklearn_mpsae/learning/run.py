@@ -19,7 +19,7 @@ from ..rows.moments import Moments
 from .batches import Batches
 from .checkpoint import Checkpoint, Checksum, check_same, read
 from .distributed import Alone, Ranks, check_agreement
-from .frame import Frame, check_width
+from .frame import Basis, Frame, Metric, check_width
 from .recipe import EXPLORE, fit_plan, stream_plan
 from .settings import Settings
 from .start import (
@@ -59,6 +59,8 @@ class Run:
         Gives the plan of the step of this number.
     n_iter : int
         The number of epochs.
+    basis : Basis
+        What the frame of the batches is made from.
     checkpoint : Checkpoint or None
 
     Attributes
@@ -74,10 +76,11 @@ class Run:
         batches: Batches,
         plan: Callable[[int], Plan],
         n_iter: int,
+        basis: Basis,
         checkpoint: Checkpoint | None,
     ) -> None:
         self.trainer, self.batches, self.plan = trainer, batches, plan
-        self.n_iter, self.checkpoint = n_iter, checkpoint
+        self.n_iter, self.basis, self.checkpoint = n_iter, basis, checkpoint
         self.losses, self.finished = [], False
         self._n_batches, self._loss, self._last = 0, 0.0, None
         self._start = pack_random_state(trainer.random_state)
@@ -147,7 +150,7 @@ class Run:
             trainer.model,
             trainer.learning_rate,
             parameters,
-            Training(state, batches.frame, trainer.random_state, trainer.intercept),
+            Training(state, batches.frame, self.basis, trainer.random_state),
             trainer.usage,
             batches.n_rows,
             n_iter_=len(self.losses),
@@ -173,7 +176,7 @@ class Run:
             "finished": self.finished,
             "n_rows": self.batches.n_rows,
             "scale": self.batches.frame.scale,
-            "intercept": self.trainer.intercept,
+            "basis": self.basis.facts(),
             "start": start,
         }
         arrays = own_arrays | {
@@ -182,14 +185,12 @@ class Run:
             "start": start_keys,
         }
         if self.batches.frame.metric is not None:
-            arrays["metric"] = self.batches.frame.metric
+            arrays["metric"] = self.batches.frame.metric.matrix
         arrays |= {f"{name} value": array for name, array in parameters.items()}
         self.checkpoint.save(facts, arrays)
 
     def resume(self, facts: dict, arrays: dict[str, np.ndarray]) -> None:
         """Go on from a checkpoint; the trainer has been made from `unpack` of it."""
-        # Streams that are cut otherwise have another one by rounding.
-        self.batches.frame = _saved_frame(facts, arrays)
         if facts["finished"]:
             self.checkpoint = None  # there is nothing to add to it
         self.losses, self.finished = list(facts["losses"]), facts["finished"]
@@ -212,11 +213,13 @@ def open_run(
 
 
 def _begin(kernels, model, source, settings, ranks, before):
-    _check(source, settings, ranks)
+    _check(model, source, settings, ranks)
     checkpoint = _checkpoint(model, source, settings, ranks, before)
     saved = ranks.share(checkpoint.load() if checkpoint and ranks.rank == 0 else None)
-    moments, rows_of_ranks = _measured(source, settings, ranks, checkpoint, saved)
-    frame = frame_of_fit(moments, source, settings, ranks)
+    outer = settings.whitening > 0 and not saved
+    moments, rows_of_ranks = _measured(source, ranks, outer, checkpoint, saved)
+    # Streams that are cut otherwise would have another one by rounding.
+    frame = _saved_frame(*saved) if saved else frame_of_fit(moments, source, settings, ranks)
     batches = Batches(source, frame, rows_of_ranks, settings.batch_size)
     n_iter = settings.max_iter or -(-_DEFAULT_STEPS // batches.per_epoch)
     if n_iter > 1 and source.one_pass:
@@ -244,6 +247,7 @@ def _begin(kernels, model, source, settings, ranks, before):
         batches,
         lambda step: fit_plan(progress[step], k, n_atoms, free_norms=model.free_norms),
         n_iter,
+        replace(Basis.of(settings), n_rows=moments.n_rows),
         checkpoint,
     )
     if saved:
@@ -258,10 +262,14 @@ def stream(
 
     before : what was learnt from the earlier chunks, or by a fit; None for the first chunk
     """
-    _check(source, settings, ranks)
-    moments, rows_of_ranks = _measured(source, settings, ranks)
+    _check(model, source, settings, ranks)
+    # Once a stream's metric is settled, it needs no products of features.
+    settled = before is not None and before.training.state.n_steps > 0
+    settled = settled and before.training.basis.outer is None
+    outer = settings.whitening > 0 and not settled
+    moments, rows_of_ranks = _measured(source, ranks, outer)
     n_rows = sum(rows_of_ranks)
-    frame, outer, vary = frame_of_stream(moments, n_rows, source, settings, ranks, before)
+    frame, basis, vary = frame_of_stream(moments, n_rows, source, settings, ranks, before)
     if before is None:
         random_state = ranks.share(check_random_state(settings.random_state))
         parameters = first_parameters(model, source, settings, frame, random_state)
@@ -289,7 +297,7 @@ def stream(
             _train_on(trainer, batches, settings, explored=explored)
         parameters, state = trainer.result()
         usage = trainer.usage + usage
-    training = Training(state, frame, random_state, settings.intercept, outer)
+    training = Training(state, frame, basis, random_state)
     learnt = learnt_of(
         model, settings.learning_rate, parameters, training, usage, n_before + n_rows
     )
@@ -330,7 +338,7 @@ def from_checkpoint(
         model,
         learning_rate,
         parameters,
-        Training(state, _saved_frame(facts, arrays), random_state, facts["intercept"]),
+        Training(state, _saved_frame(facts, arrays), Basis(**facts["basis"]), random_state),
         arrays["usage"],
         facts["n_rows"],
         n_iter_=len(losses),
@@ -340,8 +348,10 @@ def from_checkpoint(
 
 
 # ------------------------------------------------------------------- the steps of preparing
-def _check(source, settings, ranks):
-    """Refuse ranks that are about to do different things, and what is too wide."""
+def _check(model, source, settings, ranks):
+    """Refuse ranks that are about to do different things, and metrics that cannot be."""
+    if settings.whitening and not model.whitens:
+        raise TypeError(f"The model {type(model).__name__} knows no metric: set whitening=0.")
     check_width(settings.whitening, source.n_features)
     data = {"dtype": source.dtype.name, "n_features": source.n_features}
     check_agreement(ranks, settings.identity | data)
@@ -361,16 +371,17 @@ def _checkpoint(model, source, settings, ranks, before):
     return Checkpoint(path, every, settings.identity | data | own, settings.feature_names)
 
 
-def _measured(source, settings, ranks, checkpoint=None, saved=None):
+def _measured(source, ranks, outer, checkpoint=None, saved=None):
     """The moments of the rows of all ranks, and the number of rows of each rank.
+
+    outer : whether products of features are measured too
 
     With a checkpoint, the rows are also compared with those that it was made from.
     """
     rows, checksum, checkpointed = source.survey(), Checksum(), ranks.share(bool(checkpoint))
     if checkpointed:
         rows = checksum.over(rows)
-    moments = Moments.of(rows, outer=settings.whitening > 0)
-    moments = Moments.merged(ranks.gather(moments))
+    moments = Moments.merged(ranks.gather(Moments.of(rows, outer=outer)))
     if checkpointed:
         checksums, orders = ranks.gather(checksum.value), ranks.gather(source.order)
         if ranks.rank == 0:
@@ -381,4 +392,5 @@ def _measured(source, settings, ranks, checkpoint=None, saved=None):
 
 def _saved_frame(facts, arrays):
     """The coordinates of the training that wrote a checkpoint."""
-    return Frame(arrays["center"], facts["scale"], arrays.get("metric"))
+    metric = arrays.get("metric")
+    return Frame(arrays["center"], facts["scale"], None if metric is None else Metric(metric))

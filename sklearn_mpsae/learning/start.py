@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from ..models.base import check_start
+from ..models.pursuit import in_metric
 from .dictionary import checked_atoms, random_atoms
-from .frame import Frame, whitening_metric
+from .frame import Basis, Frame, whitening_metric
 from .state import INTERCEPT
 
 # The number of rows that vary from which the scale of a stream is taken.
 _SCALE_ROWS = 512
+
+# How far a metric whitens that is made from fewer rows than it will be.
+_MOST_UNSETTLED = 0.9
 
 
 # ------------------------------------------------------------------------- coordinates
@@ -31,6 +37,8 @@ def frame_of_fit(moments, source, settings, ranks) -> Frame:
 def frame_of_stream(moments, n_rows, source, settings, ranks, before):
     """The coordinates of the next rows of a stream.
 
+    Rows that come before the first ones that vary are all the same: they count as one.
+
     Parameters
     ----------
     moments : Moments
@@ -43,87 +51,79 @@ def frame_of_stream(moments, n_rows, source, settings, ranks, before):
     Returns
     -------
     frame : Frame
-    outer : ndarray of shape (d, d), or None
-        What the metric is made from, until it is settled; see `Training.outer`.
+    basis : Basis
+        What the frame is made from.
     vary : bool
         Whether these rows vary by more than rounding.
     """
     training = before and before.training
-    n_before = before.attributes["n_samples_seen_"] if before else 0
     if training is not None:
-        _check_stream(settings, training)
-    center = _center_of_stream(settings, training, moments.mean, n_rows, n_before)
+        _check_stream(settings, training.basis)
+    old, basis = None, Basis.of(settings)
+    if training is not None:
+        old, basis = training.frame, training.basis
+    begun = training is not None and training.state.n_steps > 0
+    if not begun:
+        basis = replace(basis, n_rows=min(basis.n_rows, 1))
+    center = np.zeros_like(moments.mean)
+    if settings.intercept != "zero":
+        # Rows that are all the same have exactly the mean that they had.
+        center = old.center if old else moments.mean
+        center = center + n_rows / (n_rows + basis.n_rows) * (moments.mean - center)
     energy = _energy_beyond_rounding(moments, center, source.dtype)
-    # Before the first step nothing has told a scale.
-    begun = training if training is not None and training.state.n_steps else None
-    scale = _scale_of_stream(energy, moments.n_rows, begun, n_before)
-    outer, metric = _metric_of_stream(settings, training, moments, center, n_before, source)
-    # Copies, as the arrays that there were may lie in a file that is to be written again.
-    metric = ranks.share(None if metric is None else np.array(metric))
-    frame = Frame(np.array(center, np.float64), scale, metric)
-    return frame, outer, energy > 0
+    scale = _scale_of_stream(energy, moments.n_rows, old if begun else None, basis.n_rows)
+    basis = basis.extended(moments, n_rows, old, center)
+    metric = ranks.share(_metric_of_stream(settings, basis, old, source))
+    if metric is not None and basis.n_rows >= _rows_of_metric(source):
+        basis = replace(basis, outer=None)
+    return Frame(np.array(center, np.float64), scale, metric), basis, energy > 0
 
 
-def _center_of_stream(settings, training, mean, n_rows, n_before):
-    """The mean of all rows, or of the first ones where the intercept is learnt from there."""
-    if settings.intercept == "zero":
-        return np.zeros_like(mean)
-    if not n_before:
-        return mean
-    center = training.frame.center
-    if settings.intercept == "learn" and n_before >= _SCALE_ROWS:
-        return center
-    # Rows that are all the same have exactly the mean that they had.
-    return center + n_rows / (n_rows + n_before) * (mean - center)
-
-
-def _scale_of_stream(energy, n_rows, training, n_before):
+def _scale_of_stream(energy, n_rows, old, n_before):
     """The scale of the data: that of the first rows of a stream, with these.
 
     energy : sum of the squared distances of these rows from the centre
-    training : the one to go on with; None before the first step
+    old : the frame to go on with; None before the first step
     """
-    if training is None:
+    if old is None:
         return _scale(energy, n_rows)
     if n_before >= _SCALE_ROWS or not energy:
-        return training.frame.scale
-    return _scale(n_before * training.frame.scale**2 + energy, n_before + n_rows)
+        return old.scale
+    return _scale(n_before * old.scale**2 + energy, n_before + n_rows)
 
 
-def _metric_of_stream(settings, training, moments, center, n_before, source):
-    """What the metric of a stream is made from, until it is settled, and the metric.
+def _rows_of_metric(source):
+    """The number of rows that vary from which the metric of a stream is taken."""
+    return max(_SCALE_ROWS, 2 * source.n_features)
 
-    It is computed anew each time that the number of rows has doubled, as it takes d^3 steps.
+
+def _metric_of_stream(settings, basis, old, source):
+    """The metric of a stream, which is settled by its first rows.
+
+    Until then it is computed anew each time that their number has doubled, as it takes d^3
+    steps, and does not whiten in full what some rows may not tell.
     """
     if not settings.whitening:
-        return None, None
-    n, settled = n_before + moments.n_rows, max(_SCALE_ROWS, 2 * source.n_features)
-    if training is not None and training.outer is None:
-        return None, training.frame.metric
-    outer = moments.outer_around(center)
-    metric = None
-    if training is not None:
-        moved = training.frame.center - center
-        outer += training.outer + n_before * np.outer(moved, moved)
-        metric = training.frame.metric
-    if metric is None or n.bit_length() > n_before.bit_length() or n >= settled:
-        metric = whitening_metric(outer, settings.whitening, source.dtype)
-    return (outer if n < settled or metric is None else None), metric
+        return None
+    if basis.outer is None:
+        return old.metric.owned()
+    settled = basis.n_rows >= _rows_of_metric(source)
+    doubled = basis.n_rows.bit_length() > basis.n_before.bit_length()
+    if old is not None and old.metric is not None and not (settled or doubled):
+        return old.metric.owned()
+    whitening = settings.whitening if settled else min(settings.whitening, _MOST_UNSETTLED)
+    return whitening_metric(basis.outer, whitening, source.dtype)
 
 
-def _check_stream(settings, training):
+def _check_stream(settings, basis):
     """Refuse a stream that goes on with another kind of intercept or of metric."""
-    if settings.intercept != training.intercept:
-        raise ValueError(
-            f"intercept={settings.intercept!r} cannot begin within a stream, which had "
-            f"{training.intercept!r}: set it as it was, or fit afresh."
-        )
-    settled = training.outer is None
-    if settled and bool(settings.whitening) != (training.frame.metric is not None):
-        raise ValueError(
-            f"whitening={settings.whitening} cannot begin or end within a stream: set it as "
-            "it was, or fit afresh."
-        )
+    for name in ("intercept", "whitening"):
+        now, was = getattr(settings, name), getattr(basis, name)
+        if now != was:
+            raise ValueError(
+                f"{name} cannot change within a stream: it was {was!r}, and is {now!r}. Set "
+                "it as it was, or call fit, afresh or with warm_start=True."
+            )
 
 
 def _scale(energy, n_samples):
@@ -175,7 +175,11 @@ def parameters_of(model, settings, before, frame, center):
     """
     fitted = before.attributes
     parameters = dict(model.parameters(fitted, frame.scale))
-    parameters["components"] = frame.of_atoms(parameters["components"])
+    metric, there, _ = in_metric(fitted)
+    if frame.metric is not None and np.array_equal(metric, frame.metric.matrix):
+        parameters["components"] = there  # to the last bit
+    else:
+        parameters["components"] = frame.of_atoms(parameters["components"])
     if settings.intercept == "learn":
         shift = frame.of_intercept(fitted["intercept_"] - center)
         parameters[INTERCEPT] = shift[None].astype(fitted["intercept_"].dtype)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..models.base import Model, Parameters
-from .frame import Frame
+from .frame import Basis, Frame
 
 # The parameter that every training may have besides its model's: what rows are shifted by.
 INTERCEPT = "intercept"
@@ -53,12 +53,9 @@ class Training:
     state: TrainingState
     frame: Frame
     """Of the last rows; its centre is the mean of all, unless the intercept is zero."""
+    basis: Basis
+    """What the frame is made from."""
     random_state: np.random.RandomState
-    intercept: str
-    """The kind of intercept; see `learning.settings.Settings`."""
-    outer: np.ndarray | None = None
-    """(d, d) sum of outer products of all rows about the centre, until a stream's metric is
-    settled."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -49,7 +49,6 @@ class Trainer:
         self.model = model
         self.kernels = kernels
         self.learning_rate = settings.learning_rate
-        self.intercept = settings.intercept
         self.dead_after = settings.dead_after
         self.revive = settings.revive
         self.dtype = parameters["components"].dtype

@@ -96,6 +96,9 @@ class Model(ABC):
     free_norms: ClassVar[bool] = False
     """Whether norms of atoms may differ from 1 early in a fit."""
 
+    whitens: ClassVar[bool] = False
+    """Whether its coder knows the metric that a training may have (`whitening`)."""
+
     steers: bool = False
     """Whether rows share their codes, so that only the average number is fixed."""
 

@@ -49,6 +49,7 @@ class MatchingPursuit(Model):
     first_numbers = numbers_to_steer("threshold")
     level = "settled"
     free_norms = True
+    whitens = True
 
     @property
     def steers(self) -> bool:
@@ -153,7 +154,7 @@ class MatchingPursuit(Model):
             threshold,
             self.positive,
             self.algorithm,
-            *_in_metric(fitted),
+            *in_metric(fitted),
         )
 
 
@@ -175,7 +176,7 @@ def _steer(kernels, W, indices, values, step):
     settle_threshold(step, "threshold", sizes, n_rows)
 
 
-def _in_metric(fitted):
+def in_metric(fitted):
     """The metric, the atoms of unit norm there, and their norms before; None without one.
 
     They are as `learning.frame` made them, unless somebody has written into the arrays since.

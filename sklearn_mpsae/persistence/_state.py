@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..learning.frame import Frame
+from ..learning.frame import Basis, Frame, Metric
 from ..learning.settings import INTERCEPTS
 from ..learning.state import (
     Learnt,
@@ -106,11 +106,11 @@ def packed(estimator) -> tuple[dict, dict[str, np.ndarray]]:
         own, arrays = pack(training.state, training.random_state)
         facts["training"] = own | {
             "scale": training.frame.scale,
-            "intercept": training.intercept,
+            "basis": training.basis.facts(),
         }
         arrays["mean"] = training.frame.center
-        if training.outer is not None:
-            arrays["outer"] = training.outer
+        if training.basis.outer is not None:
+            arrays["outer"] = training.basis.outer
         tensors |= {_TRAINING + key: array for key, array in arrays.items()}
     fitted = {key: _plain_number(value) for key, value in learnt.attributes.items()}
     tensors |= {key: value for key, value in fitted.items() if isinstance(value, np.ndarray)}
@@ -278,9 +278,13 @@ def unpacked(facts: dict, tensors: dict[str, np.ndarray]):
 
 
 def _unpacked_training(model, facts, tensors):
-    wanted = {"n_steps", "numbers", "random_state", "scale", "intercept"}
+    wanted = {"n_steps", "numbers", "random_state", "scale", "basis"}
     _check_keys("training", facts, wanted, set())
-    _check(facts["intercept"] in INTERCEPTS, "its training's intercept is of no known kind")
+    basis = facts["basis"]
+    _check_keys("basis", basis, {"intercept", "whitening", "n_rows", "n_before"}, set())
+    ok = basis["intercept"] in INTERCEPTS and is_number(basis["whitening"])
+    ok = ok and all(is_number(basis[name], whole=True) for name in ("n_rows", "n_before"))
+    _check(ok, "its training's basis is none")
     numbers, scale = facts["numbers"], facts["scale"]
     _check_keys("training's numbers", numbers, set(model.first_numbers), set())
     values = [scale, *numbers.values()]
@@ -295,8 +299,9 @@ def _unpacked_training(model, facts, tensors):
     mean = arrays.pop("mean")
     outer = arrays.pop("outer", None)
     _, state, random_state = unpack(facts, arrays)
-    frame = Frame(mean, scale, tensors.get("metric_"))
-    return Training(state, frame, random_state, facts["intercept"], outer)
+    metric = tensors.get("metric_")
+    frame = Frame(mean, scale, None if metric is None else Metric(metric))
+    return Training(state, frame, Basis(**basis, outer=outer), random_state)
 
 
 def _unpacked_parameter(name, value, tensors):

@@ -27,17 +27,18 @@ class Moments:
 
         Rows are taken relative to the first one: sums of squares then keep their digits
         when the mean is large, and constant data have no energy at all. Products of features
-        are computed in the dtype of the rows, and summed over chunks in float64.
+        are computed in the dtype of the rows, relative to their chunk's mean, and summed over
+        chunks in float64.
         """
         n, first, energy, products = 0, None, 0.0, 0.0
         for X in chunks:
             if first is None:
-                origin, first = X[0].copy(), X[0].astype(np.float64)
-                total = np.zeros(X.shape[1])
+                first, total = X[0].astype(np.float64), np.zeros(X.shape[1])
+            before = total.copy()
             energy += add_moments(X, first, total)
             n += len(X)
             if outer:
-                products = products + _products(X - origin)
+                products = products + _products(X, first, (total - before) / len(X))
         if energy or total.any():
             check_energy(energy)
         offset = total / n
@@ -69,8 +70,17 @@ class Moments:
         return self.outer + self.n_rows * np.outer(offset, offset)
 
 
-def _products(X):
-    """X.T @ X, in float64; X in units of a power of two, so that its squares stay in range."""
+def _products(X, first, offset):
+    """The sum of outer products of rows minus `first`, in float64.
+
+    offset : (d,) the mean of the rows minus `first`
+    """
+    center = (first + offset).astype(X.dtype)
+    rest, moved = first + offset - center, center - first
+    X = X - center
+    # In units of a power of two, so that squares stay in range.
     exponent = int(np.frexp(np.abs(X).max(initial=0))[1])
     X = np.ldexp(X, -exponent)
-    return np.ldexp(np.asarray(X.T @ X, dtype=np.float64), 2 * exponent)
+    products = np.ldexp(np.asarray(X.T @ X, dtype=np.float64), 2 * exponent)
+    cross = np.outer(rest, moved)
+    return products + len(X) * (np.outer(moved, moved) + cross + cross.T)

@@ -156,6 +156,15 @@ def test_a_stream_whose_first_rows_are_all_the_same(X):
     assert est.score(X) > 0.5
 
 
+def test_a_stream_after_a_fit_to_rows_that_are_all_the_same(X):
+    est = MPSparseAutoencoder(24, n_nonzero_coefs=3, max_iter=1, random_state=0)
+    with pytest.warns(ConvergenceWarning, match="no row uses"):
+        est.fit(np.ones((30, 12)))
+    est.partial_fit(X)
+    assert not hasattr(est, "metric_")
+    assert est.score(X) > 0
+
+
 @pytest.mark.parametrize("first", [300, 900], ids=["not settled", "settled"])
 def test_a_saved_stream_goes_on_bit_for_bit(first, X, tmp_path):
     est = MPSparseAutoencoder(24, n_nonzero_coefs=3, whitening=0.5, random_state=0)

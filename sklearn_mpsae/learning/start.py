@@ -56,13 +56,11 @@ def frame_of_stream(moments, n_rows, source, settings, ranks, before):
     vary : bool
         Whether these rows vary by more than rounding.
     """
-    training = before and before.training
-    if training is not None:
+    old, basis, begun = None, Basis.of(settings), False
+    if before is not None:
+        training = before.training
         _check_stream(settings, training.basis)
-    old, basis = None, Basis.of(settings)
-    if training is not None:
-        old, basis = training.frame, training.basis
-    begun = training is not None and training.state.n_steps > 0
+        old, basis, begun = training.frame, training.basis, training.state.n_steps > 0
     if not begun:
         basis = replace(basis, n_rows=min(basis.n_rows, 1))
     center = np.zeros_like(moments.mean)
@@ -106,7 +104,8 @@ def _metric_of_stream(settings, basis, old, source):
     if not settings.whitening:
         return None
     if basis.outer is None:
-        return old.metric.owned()
+        # None after a fit to rows that were all the same.
+        return old.metric and old.metric.owned()
     settled = basis.n_rows >= _rows_of_metric(source)
     doubled = basis.n_rows.bit_length() > basis.n_before.bit_length()
     if old is not None and old.metric is not None and not (settled or doubled):

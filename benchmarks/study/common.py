@@ -9,6 +9,7 @@ import os
 import re
 import sys
 import time
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -38,8 +39,10 @@ LOOKS = {
 }
 
 
-def arguments(description: str) -> argparse.Namespace:
-    """The options that every part takes."""
+def arguments(
+    description: str, others: Callable[[argparse.ArgumentParser], None] | None = None
+) -> argparse.Namespace:
+    """The options that every part takes, and what `others` adds for one."""
     parser = argparse.ArgumentParser(description=description.partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="small, to see that it runs")
     parser.add_argument("--jobs", type=int, default=2, help="fits at a time (2)")
@@ -55,6 +58,8 @@ def arguments(description: str) -> argparse.Namespace:
         help="where finished fits are kept: run again, it goes on from there",
     )
     parser.add_argument("--out", type=Path, help="folder of pages (docs/study)")
+    if others is not None:
+        others(parser)
     args = parser.parse_args()
     if args.out is None:
         args.out = ROOT / ".study-cache" / "quick" if args.quick else PAGES
@@ -94,11 +99,11 @@ class Report:
     """Fills a page's places for tables, and saves its figures.
 
     A page is written by hand; between ``<!-- begin NAME -->`` and ``<!-- end NAME -->`` stands
-    what the script found.
+    what the script found. All names begin with `prefix`: a page may hold several runs.
     """
 
-    def __init__(self, name: str, args: argparse.Namespace) -> None:
-        self.name, self.args = name, args
+    def __init__(self, name: str, args: argparse.Namespace, prefix: str = "") -> None:
+        self.name, self.args, self.prefix = name, args, prefix
         self.start = time.monotonic()
         self.parts: dict[str, str] = {}
         (args.out / "images").mkdir(parents=True, exist_ok=True)
@@ -111,18 +116,18 @@ class Report:
         self.text(key, "\n".join([*([caption, ""] if caption else []), header, rule, *lines]))
 
     def text(self, key: str, text: str) -> None:
-        self.parts[key] = text
+        self.parts[self.prefix + key] = text
         print(f"\n{key}\n{text}", flush=True)
 
     def figure(self, key: str, figure) -> None:
-        path = self.args.out / "images" / f"{self.name}_{key}.png"
+        path = self.args.out / "images" / f"{self.name}_{self.prefix}{key}.png"
         figure.savefig(path, dpi=120, bbox_inches="tight")
         mpl.pyplot.close(figure)
         print(f"figure {path}", flush=True)
 
     def save(self) -> None:
         """Write all parts into the page; a part without a place is an error."""
-        self.parts["machine"] = self._machine()
+        self.parts[self.prefix + "machine"] = self._machine()
         page = self.args.out / f"{self.name}.md"
         if self.args.quick or not page.exists():
             places = "".join(f"<!-- begin {k} -->\n<!-- end {k} -->\n\n" for k in self.parts)

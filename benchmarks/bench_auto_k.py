@@ -162,7 +162,7 @@ def description_length(of_atoms, n_uses, residual) -> float:
 # --------------------------------------------------------------------- where each points to
 def knee(table) -> int:
     """Where log unexplained variance lies farthest below its chord, over log L0."""
-    x, y = np.log(table["L0"]), np.log(1 - table["EV"])
+    x, y = np.log(table["L0"]), np.log(np.maximum(1 - table["EV"], 1e-9))
     x, y = (x - x.iloc[0]) / (x.iloc[-1] - x.iloc[0]), y - y.iloc[0]
     return int((x * y.iloc[-1] - y).to_numpy().argmax())
 
@@ -176,11 +176,10 @@ def smallest(column):
 
 
 def last_below(column, bound):
-    """The largest L0 until which the column stays below the bound."""
+    """The largest L0 where the column is at most the bound."""
 
     def pick(table):
-        below = np.logical_and.accumulate(table[column].to_numpy() <= bound)
-        return max(int(below.sum()) - 1, 0)
+        return max(np.flatnonzero(table[column].to_numpy() <= bound), default=0)
 
     return pick
 
@@ -197,7 +196,7 @@ SIGNS = {
     "knee of log unexplained": knee,
     "least refused / last": smallest("refused / last"),
     "fewest near the threshold": smallest("near threshold"),
-    "least |kurtosis| of what is left": smallest("kurtosis"),
+    "kurtosis of what is left nearest 0": smallest("kurtosis"),
     "fewest bits": lambda table: int(table["bits"].to_numpy().argmin()),
 }
 

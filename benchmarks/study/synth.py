@@ -52,6 +52,7 @@ MODELS = {
     "true dictionary": partial(_FROZEN, intercept="zero"),
 }
 OURS = "MP (average)"
+QUARTER = (OURS, "MP")
 RIVALS = ("TopK", "BatchTopK", "Matryoshka")
 GRID = [{"learning_rate": rate, "dead_atoms": "revive"} for rate in (0.03, 0.1, 0.3, 1.0)]
 GRID += [{"learning_rate": 0.3, "dead_atoms": "auxiliary"}]
@@ -111,6 +112,11 @@ class Setting:
         self.l0 = (2, 4) if quick else (2, 3, 4, 5, 8, 12, 18, 25)
         self.sweep_l0 = (4,) if quick else (4, 12)
         self.grid = GRID[2:3] if quick else GRID
+        self.models = tuple(MODELS)
+        if args.quarter and not quick:
+            # Four times the work a fit: fewer of them.
+            self.l0, self.sweep_l0, self.grid = (3, 4, 5, 8, 12), (5,), GRID[2:4]
+            self.models = tuple(m for m in MODELS if "MP" not in m or m in QUARTER)
         self.seeds = range(args.seeds)
         # Another seed than those of the tables: another dictionary, other trees, other rows.
         self.sweep_seed = 100
@@ -295,7 +301,7 @@ def main() -> None:
             seed,
             [
                 {"model": model, "l0": l0, "parameters": best.get((model, l0), {})}
-                for l0, model in product(setting.l0, MODELS)
+                for l0, model in product(setting.l0, setting.models)
             ],
         )
         for seed in setting.seeds
@@ -363,7 +369,7 @@ def _nearest(values, k):
 def at_equal_l0(found, setting, report):
     """The first reading: F1 / explained variance / MCC by the number of codes asked for."""
     rows = []
-    for model in MODELS:
+    for model in dict.fromkeys(found.model):
         row = {"estimator": model}
         for l0 in setting.l0:
             cells = found[(found.model == model) & (found.l0 == l0)]
@@ -375,7 +381,7 @@ def at_equal_l0(found, setting, report):
 def at_equal_ev(found, report, levels=(0.55, 0.6, 0.65, 0.7, 0.75, 0.8)):
     """The second: F1 where each explains so much, between the L0 on either side of it."""
     rows = []
-    for model in MODELS:
+    for model in dict.fromkeys(found.model):
         row = {"estimator": model}
         for level in levels:
             values = []
@@ -399,7 +405,7 @@ def _crossing(ev, f1, level):
 def at_best(found, report) -> dict:
     """The third: each at the L0 where its F1 is highest; (model) -> its cells there."""
     rows, peaks = [], {}
-    for model in MODELS:
+    for model in dict.fromkeys(found.model):
         cells = found[found.model == model]
         l0 = cells.groupby("l0").f1.mean().idxmax()
         peaks[model] = at = cells[cells.l0 == l0]
@@ -418,7 +424,7 @@ def at_best(found, report) -> dict:
 
 def bars_part(found, peaks, report):
     """The two bars, for the default and for the best kind of MP."""
-    kinds = [model for model in MODELS if model.startswith("MP")]
+    kinds = [model for model in peaks if model.startswith("MP")]
     rival = max(RIVALS, key=lambda model: peaks[model].f1.mean())
     second = peaks[rival].f1.mean()
     best = max(kinds, key=lambda model: peaks[model].f1.mean())
@@ -456,7 +462,7 @@ def figures_part(found, report):
     panels = (("l0", "f1"), ("ev", "f1"), ("l0", "mcc"))
     titles = {"l0": "L0", "ev": "explained variance", "f1": "F1 of firing", "mcc": "MCC"}
     for ax, (x, y) in zip(axes, panels, strict=True):
-        for model in MODELS:
+        for model in dict.fromkeys(found.model):
             path = found[found.model == model].groupby("l0")[["f1", "ev", "mcc"]].mean()
             path = path.reset_index()
             ax.plot(path[x], path[y], label=model, **STYLE[model])

@@ -244,9 +244,48 @@ def fit_cell(data: Data, model, l0, epochs, parameters, seed, source, rows: Rows
     }
 
 
+def ancestors_of(data: Data, seed: int, source: str) -> list[list[int]]:
+    """Of each feature its ancestors, the parent first; none outside the trees: [] or [-1]."""
+    with contextlib.redirect_stderr(io.StringIO()):
+        model = generator(data, seed)
+    above: list[list[int]] = [[-1]] * (16_384 // data.part)
+    todo = [(root, []) for root in model.hierarchy.roots]
+    while todo:
+        node, path = todo.pop()
+        above[node.feature_index] = path
+        todo += [(child, [node.feature_index, *path]) for child in node.children]
+    return above
+
+
+def paths_cell(data, model, l0, epochs, parameters, seed, source, rows, above) -> dict:
+    """By the depth of the paired features: what their atoms are made of."""
+    estimator = MODELS[model](
+        data.n_atoms, n_nonzero_coefs=l0, random_state=seed, max_iter=epochs, **parameters
+    ).fit(rows.train)
+    D, W = rows.dictionary, estimator.components_
+    matching = match_atoms(W, D, absolute=True)
+    f1 = firing_scores(estimator.encode(rows.test), rows.truth, matching).per_feature.f1
+    nearest = np.abs(W @ D.T).argmax(axis=1)
+    found: dict = {}
+    for atom, feature, cosine in zip(*matching, strict=True):
+        path = [a for a in above[feature] if a >= 0]
+        total = D[[feature, *path]].sum(axis=0)
+        depth = "outside trees" if above[feature] == [-1] else len(path)
+        found.setdefault(depth, []).append(
+            (
+                f1[feature],
+                cosine,
+                abs(W[atom] @ total) / np.linalg.norm(total),
+                nearest[atom] in path,
+            )
+        )
+    return {depth: (len(of), *np.nanmean(of, axis=0)) for depth, of in found.items()}
+
+
 # Part of what a finished cell is kept under, so that a change of it runs again.
 _ROWS = "".join(map(inspect.getsource, (generator, generated)))
 _FIT = _ROWS + "".join(map(inspect.getsource, (frequencies, measured, their_f1, fit_cell)))
+_PATHS = _ROWS + "".join(map(inspect.getsource, (ancestors_of, paths_cell)))
 
 
 class Runner:
@@ -256,6 +295,8 @@ class Runner:
         kept = memory(args)
         self.rows = kept.cache(generated)
         self.fit = kept.cache(fit_cell, ignore=["rows"])
+        self.ancestors = kept.cache(ancestors_of)
+        self.paths = kept.cache(paths_cell, ignore=["rows", "above"])
         self.jobs, self.setting = args.jobs, setting
 
     def __call__(self, what, seed, cells) -> pd.DataFrame:
@@ -311,6 +352,7 @@ def main() -> None:
     peaks = at_best(found, report)
     bars_part(found, peaks, report)
     bands_part(found, peaks, report)
+    paths_part(run, peaks, best, setting, report)
     figures_part(found, report)
     report.save()
 
@@ -465,6 +507,42 @@ def bands_part(found, peaks, report):
             row[band] = f"{f1:.3f} / {cosine:.3f}"
         rows.append(row)
     report.table("bands", pd.DataFrame(rows))
+
+
+def paths_part(run, peaks, best, setting, report):
+    """What atoms of features in trees are made of, of the first seed."""
+    seed, rows = setting.seeds[0], []
+    data = run.rows(setting.data, seed, _ROWS)
+    above = run.ancestors(setting.data, seed, _PATHS)
+    for model in (OURS, *RIVALS):
+        l0 = int(peaks[model].l0.iloc[0])
+        found = run.paths(
+            setting.data,
+            model,
+            l0,
+            setting.epochs,
+            best.get((model, l0), {}),
+            seed,
+            _PATHS,
+            rows=data,
+            above=above,
+        )
+        for depth in ("outside trees", 0, 1, 2, 3):
+            if depth in found:
+                n, f1, feature, path, ancestor = found[depth]
+                rows.append(
+                    {
+                        "estimator": model,
+                        "L0": l0,
+                        "depth": depth,
+                        "pairs": n,
+                        "F1": f"{f1:.3f}",
+                        "cosine with the feature": f"{feature:.3f}",
+                        "with the sum of its path": f"{path:.3f}",
+                        "nearest to an ancestor": f"{ancestor:.0%}",
+                    }
+                )
+    report.table("paths", pd.DataFrame(rows))
 
 
 def figures_part(found, report):

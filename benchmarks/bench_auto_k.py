@@ -6,6 +6,10 @@ signs that do not need it. A sign is reliable if the L0 it picks costs at most 0
 all four.
 
     python benchmarks/bench_auto_k.py > benchmarks/results/bench_auto_k.md   # needs SAELens
+    python benchmarks/bench_auto_k.py --one-fit >> benchmarks/results/bench_auto_k.md
+
+The second asks of one fit with some L0, right or not, where its own pursuit would stop best: at
+which threshold the two signs at the threshold are least, its dictionary as it is.
 """
 
 from __future__ import annotations
@@ -129,24 +133,30 @@ def of_decoder(D, rows) -> dict:
     return found
 
 
-def of_threshold(estimator, rows, l0) -> dict:
-    """How well codes that are taken are apart from those that are not."""
+def pursued(estimator, rows, l0) -> np.ndarray:
+    """The values of a pursuit that is longer than the estimator's, in its metric."""
     W = estimator.components_ @ estimator.metric_
     W /= np.linalg.norm(W, axis=1, keepdims=True)
-    steps = min(int(np.ceil(3 * l0)) + 4, len(W))
+    steps = min(int(np.ceil(3 * l0)) + 6, len(W))
     values = matching_pursuit(rows @ estimator.metric_, W.astype(rows.dtype), steps).values
-    threshold = estimator.threshold_
-    kept = np.logical_and.accumulate(values > threshold, axis=1)
-    n_kept = kept.sum(axis=1)
-    inside = (n_kept > 0) & (n_kept < steps)
-    at = np.flatnonzero(inside)
+    return np.maximum(values, 1e-9)
+
+
+def at_threshold(values, threshold) -> tuple[float, float, float]:
+    """L0, first refused over last taken code, and the share of steps near the threshold."""
+    steps = values.shape[1]
+    n_kept = np.logical_and.accumulate(values > threshold, axis=1).sum(axis=1)
+    at = np.flatnonzero((n_kept > 0) & (n_kept < steps))
     refused, last = values[at, n_kept[at]], values[at, n_kept[at] - 1]
-    near = np.abs(np.log(np.maximum(values, 1e-12) / threshold)) < np.log(1.25)
+    near = np.abs(np.log(values / threshold)) < np.log(1.25)
     near &= np.arange(steps) <= n_kept[:, None]
-    return {
-        "refused / last": float(np.mean(refused / last)),
-        "near threshold": float(near.sum() / max(n_kept.sum(), 1)),
-    }
+    return n_kept.mean(), np.mean(refused / last), near.sum() / max(n_kept.sum(), 1)
+
+
+def of_threshold(estimator, rows, l0) -> dict:
+    """How well codes that are taken are apart from those that are not."""
+    _, ratio, near = at_threshold(pursued(estimator, rows, l0), estimator.threshold_)
+    return {"refused / last": float(ratio), "near threshold": float(near)}
 
 
 def description_length(of_atoms, n_uses, residual) -> float:
@@ -192,7 +202,7 @@ SIGNS = {
     "highest F1 of two seeds": largest("F1 of two seeds"),
     "least c_dec": smallest("c_dec"),
     "least s_dec, 1/4": smallest("s_dec 1/4"),
-    "least s_dec, 1/2": smallest("s_dec 1/2"),
+    "s_dec, 1/2, nearest 0": smallest("s_dec 1/2"),
     "knee of log unexplained": knee,
     "least refused / last": smallest("refused / last"),
     "fewest near the threshold": smallest("near threshold"),
@@ -206,8 +216,51 @@ def markdown(table) -> str:
     return "\n".join([header, *("| " + " | ".join(row) + " |" for row in table.to_numpy())])
 
 
+def fitted(problem, n_atoms, l0, seed):
+    return MPSparseAutoencoder(
+        n_atoms,
+        n_nonzero_coefs=l0,
+        sparsity="average",
+        max_iter=problem.epochs,
+        random_state=seed,
+    ).fit(problem.train)
+
+
+ONE_FIT = {
+    "tree, rho 0.3": (1, 2, 3),
+    "superposition": (4, 6, 10, 16),
+    "superposition, 60% children": (4, 6, 10, 16),
+    "SynthSAEBench, an eighth": (2, 4, 6, 10),
+}
+
+
+def one_fit() -> None:
+    """Which L0 the threshold signs are least at, on the path of a fit with another L0."""
+    print("\n## L0 at which one fit's own pursuit would stop best\n")
+    lines = []
+    for name, sizes in ONE_FIT.items():
+        problem, n_atoms = PROBLEMS[name]()
+        for l0 in sizes:
+            estimator = fitted(problem, n_atoms, l0, 0)
+            values = pursued(estimator, problem.test - estimator.intercept_, l0)
+            prefix = np.sort(np.minimum.accumulate(values, axis=1).ravel())[::-1]
+            places = (l0 * np.geomspace(0.3, 2.2, 25) * len(values)).astype(int)
+            cuts = prefix[np.minimum(places, len(prefix) - 1)]
+            found = np.array([at_threshold(values, cut) for cut in cuts])
+            least = found[found[:, 1:].argmin(axis=0)]
+            lines.append(
+                {
+                    "data": name,
+                    "fitted with": str(l0),
+                    "least refused / last at": f"{least[0, 0]:.2f} ({least[0, 1]:.3f})",
+                    "fewest near the threshold at": f"{least[1, 0]:.2f} ({least[1, 2]:.3f})",
+                }
+            )
+            print(name, l0, file=sys.stderr, flush=True)
+    print(markdown(pd.DataFrame(lines)))
+
+
 def main() -> None:
-    warnings.simplefilter("ignore", UserWarning)
     versions = ", ".join(f"{k} {v}" for k, v in machine.versions(["sae-lens"]).items())
     print(f"# bench_auto_k\n\n`python benchmarks/bench_auto_k.py`, data seed {SEED}, fits from")
     print(f"seeds 0 and 1, on {machine.cpu_model()}, {os.cpu_count()} cores, one used;")
@@ -217,16 +270,7 @@ def main() -> None:
         problem, n_atoms = make()
         rows = []
         for l0 in problem.grid:
-            fits = [
-                MPSparseAutoencoder(
-                    n_atoms,
-                    n_nonzero_coefs=l0,
-                    sparsity="average",
-                    max_iter=problem.epochs,
-                    random_state=seed,
-                ).fit(problem.train)
-                for seed in (0, 1)
-            ]
+            fits = [fitted(problem, n_atoms, l0, seed) for seed in (0, 1)]
             rows.append(measured(problem, fits, l0))
             print(name, l0, f"{rows[-1]['F1']:.3f}", file=sys.stderr, flush=True)
         table = pd.DataFrame(rows)
@@ -250,4 +294,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    warnings.simplefilter("ignore", UserWarning)
+    one_fit() if "--one-fit" in sys.argv else main()

@@ -115,7 +115,7 @@ class Setting:
         self.models = tuple(MODELS)
         if args.quarter and not quick:
             # Four times the work a fit: fewer of them.
-            self.l0, self.sweep_l0, self.grid = (3, 4, 5, 8, 12), (5,), GRID[2:4]
+            self.l0, self.sweep_l0, self.grid = (3, 4, 5, 8), (5,), GRID[2:4]
             self.models = tuple(m for m in MODELS if "MP" not in m or m in QUARTER)
         self.seeds = range(args.seeds)
         # Another seed than those of the tables: another dictionary, other trees, other rows.

@@ -16,6 +16,7 @@ import sys
 import time
 from dataclasses import dataclass
 from functools import partial
+from importlib import metadata
 from itertools import product
 from typing import NamedTuple
 
@@ -377,6 +378,7 @@ def data_part(run, setting, report):
                 f"the {n}th fires in": f"{p[n - 1]:.2%}",
                 "rows": f"{len(rows.train):,} × {setting.epochs}",
                 "test rows": f"{len(rows.test):,}",
+                "SAELens": metadata.version("sae-lens"),
             }
         )
     report.table("data", pd.DataFrame(lines))

@@ -24,6 +24,7 @@ import machine
 import numpy as np
 import pandas as pd
 from scipy import sparse, stats
+from sklearn.datasets import load_digits
 
 from sklearn_mpsae import MPSparseAutoencoder
 from sklearn_mpsae.coding import matching_pursuit
@@ -74,6 +75,13 @@ def from_tree():
     fresh = make_hierarchical_features(20_000, dictionary=train.dictionary, **law)
     grid = (1, 1.15, 1.36, 1.6, 2, 2.5, 3, 4)
     return Problem(train.data, fresh.data, fresh.dictionary, fresh.codes, 1.36, 5, grid), 20
+
+
+def from_digits():
+    """Nobody knows their features: is the sign silent where there may be no right number?"""
+    X = np.random.default_rng(0).permutation(load_digits().data).astype(np.float32)
+    none = sparse.csr_array((0, 0))
+    return Problem(X[:1400], X[1400:], X[:0], none, 0.0, 100, ()), 128
 
 
 PROBLEMS = {
@@ -231,6 +239,7 @@ ONE_FIT = {
     "superposition": (4, 6, 10, 16),
     "superposition, 60% children": (4, 6, 10, 16),
     "SynthSAEBench, an eighth": (2, 4, 6, 10),
+    "digits": (2, 4, 8, 16),
 }
 
 
@@ -239,7 +248,7 @@ def one_fit() -> None:
     print("\n## L0 at which one fit's own pursuit would stop best\n")
     lines = []
     for name, sizes in ONE_FIT.items():
-        problem, n_atoms = PROBLEMS[name]()
+        problem, n_atoms = {**PROBLEMS, "digits": from_digits}[name]()
         for l0 in sizes:
             estimator = fitted(problem, n_atoms, l0, 0)
             values = pursued(estimator, problem.test - estimator.intercept_, l0)

@@ -99,11 +99,11 @@ class Report:
     """Fills a page's places for tables, and saves its figures.
 
     A page is written by hand; between ``<!-- begin NAME -->`` and ``<!-- end NAME -->`` stands
-    what the script found. All names begin with `prefix`: a page may hold several runs.
+    what the script found.
     """
 
-    def __init__(self, name: str, args: argparse.Namespace, prefix: str = "") -> None:
-        self.name, self.args, self.prefix = name, args, prefix
+    def __init__(self, name: str, args: argparse.Namespace) -> None:
+        self.name, self.args = name, args
         self.start = time.monotonic()
         self.parts: dict[str, str] = {}
         (args.out / "images").mkdir(parents=True, exist_ok=True)
@@ -116,18 +116,18 @@ class Report:
         self.text(key, "\n".join([*([caption, ""] if caption else []), header, rule, *lines]))
 
     def text(self, key: str, text: str) -> None:
-        self.parts[self.prefix + key] = text
+        self.parts[key] = text
         print(f"\n{key}\n{text}", flush=True)
 
     def figure(self, key: str, figure) -> None:
-        path = self.args.out / "images" / f"{self.name}_{self.prefix}{key}.png"
+        path = self.args.out / "images" / f"{self.name}_{key}.png"
         figure.savefig(path, dpi=120, bbox_inches="tight")
         mpl.pyplot.close(figure)
         print(f"figure {path}", flush=True)
 
     def save(self) -> None:
         """Write all parts into the page; a part without a place is an error."""
-        self.parts[self.prefix + "machine"] = self._machine()
+        self.parts["machine"] = self._machine()
         page = self.args.out / f"{self.name}.md"
         if self.args.quick or not page.exists():
             places = "".join(f"<!-- begin {k} -->\n<!-- end {k} -->\n\n" for k in self.parts)

@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from common import LOOKS, Report, arguments, memory, spread
+from common import LOOKS, PAGES, Report, arguments, memory, spread
 from joblib import Parallel, delayed
 from matplotlib import pyplot as plt
 from scipy import sparse
@@ -125,7 +125,9 @@ class Setting:
 
 def sizes(parser: argparse.ArgumentParser) -> None:
     """The options of this part."""
-    parser.add_argument("--quarter", action="store_true", help="a quarter, not an eighth")
+    parser.add_argument(
+        "--quarter", action="store_true", help="a quarter, not an eighth; to CACHE/quarter"
+    )
     parser.add_argument("--rows", type=int, help="rows to learn from (400,000)")
     parser.add_argument("--epochs", type=int, help="how often they are seen (3)")
     parser.add_argument("--seeds", type=int, default=1, help="number of seeds (1)")
@@ -330,11 +332,11 @@ def main() -> None:
             f"This part makes its rows by SAELens, which cannot be imported here ({error}): "
             "pip install 'sae-lens>=6.54'."
         )
+    if args.quarter and args.out == PAGES:
+        # The committed page is of an eighth.
+        args.out = args.cache / "quarter"
     setting = Setting(args)
-    run, report = (
-        Runner(args, setting),
-        Report("synth", args, "quarter_" if args.quarter else ""),
-    )
+    run, report = Runner(args, setting), Report("synth", args)
     data_part(run, setting, report)
     best = sweep_part(run, setting, report)
     found = pd.concat(

@@ -30,7 +30,7 @@ def report(common, tmp_path):
 
 @pytest.mark.parametrize(
     "part",
-    ["tree", "superposition", "mnist", "classical", "beyond"],
+    ["tree", "superposition", "mnist", "classical", "beyond", "synth"],
 )
 def test_the_names_that_a_script_asks_for_are_there(part, common):
     """All that it imports; it runs in full below."""
@@ -38,8 +38,12 @@ def test_the_names_that_a_script_asks_for_are_there(part, common):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("part", ["tree", "superposition", "mnist", "classical", "beyond"])
+@pytest.mark.parametrize(
+    "part", ["tree", "superposition", "mnist", "classical", "beyond", "synth"]
+)
 def test_quick_version_runs_and_resumes(part, tmp_path):
+    if part == "synth":
+        pytest.importorskip("sae_lens")
     data = os.environ.get("SKLEARN_MPSAE_DATA")
     if data is None and part in {"mnist", "classical", "beyond"}:
         pytest.skip("set SKLEARN_MPSAE_DATA to a folder with mnist.npz and minilm_nouns.npz")
@@ -56,7 +60,7 @@ def test_pages_have_every_table_their_script_writes():
     """A committed page is one that its script has filled."""
     pages = {*(STUDY.parents[1] / "docs" / "study").glob("*.md")}
     pages = [page for page in pages if page.stem not in ("README", "index")]
-    assert len(pages) == 5
+    assert len(pages) == 6
     for page in pages:
         text = page.read_text()
         assert "<!-- begin machine -->\nMade by `python benchmarks/study/" in text

@@ -9,6 +9,7 @@ import os
 import re
 import sys
 import time
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -38,8 +39,10 @@ LOOKS = {
 }
 
 
-def arguments(description: str) -> argparse.Namespace:
-    """The options that every part takes."""
+def arguments(
+    description: str, others: Callable[[argparse.ArgumentParser], None] | None = None
+) -> argparse.Namespace:
+    """The options that every part takes, and what `others` adds for one."""
     parser = argparse.ArgumentParser(description=description.partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="small, to see that it runs")
     parser.add_argument("--jobs", type=int, default=2, help="fits at a time (2)")
@@ -55,6 +58,8 @@ def arguments(description: str) -> argparse.Namespace:
         help="where finished fits are kept: run again, it goes on from there",
     )
     parser.add_argument("--out", type=Path, help="folder of pages (docs/study)")
+    if others is not None:
+        others(parser)
     args = parser.parse_args()
     if args.out is None:
         args.out = ROOT / ".study-cache" / "quick" if args.quick else PAGES

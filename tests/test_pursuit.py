@@ -233,6 +233,9 @@ def test_the_error_never_rises_along_the_path(
     seed, n, p, d, k, dtype, positive, pursuit, exponent, clustered
 ):
     rng = np.random.default_rng(seed)
+    if pursuit is orthogonal_least_squares:
+        # With d atoms any last one leaves nothing, and rounding decides which (its docstring).
+        k = min(k, max(1, d - 2))
     W = rng.standard_normal((p, d))
     if clustered:  # nearly the same atoms
         W = W[rng.integers(0, max(1, p // 3), p)] + 1e-4 * W

@@ -54,7 +54,7 @@ def gains(C, room, energy, sizes, positive):
     scale = torch.where(energy > 0, energy, 1).rsqrt().to(C.dtype)[:, None]
     noise = 4 * torch.finfo(C.dtype).eps * (1 + scale * sizes[:, None])
     least = ((C if positive else C.abs()) * scale - noise).clamp(min=0)
-    inside = dependent(C)
+    inside = torch.finfo(C.dtype).eps ** 0.5
     return torch.where(room > inside, least**2 / (room + inside), 0)
 
 

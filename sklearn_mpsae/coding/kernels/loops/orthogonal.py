@@ -66,7 +66,9 @@ def _subtract(c, q, v, units, room, gain, top, positive):
     if not len(room):
         sweep(c, q, v, top, positive)
         return
-    inside = c.dtype.type(_DEPENDENT * np.finfo(c.dtype).eps)
+    # Values are known to eps / room: an atom needs some, and of gains that are about the same
+    # that of the atom with the most room is the largest.
+    inside = c.dtype.type(np.sqrt(np.finfo(c.dtype).eps))
     scale, noise = units[0], units[1]
     zero = c.dtype.type(0)
     never = c.dtype.type(np.inf)

@@ -1,6 +1,10 @@
-"""Text that the docstrings of several estimators share, written once."""
+"""Text that several docstrings share, written once."""
 
 from __future__ import annotations
+
+from typing import TypeVar
+
+T = TypeVar("T")
 
 _SHARED = {
     "n_components": """n_components : int, default=None
@@ -97,10 +101,37 @@ _SHARED = {
         The number of features.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Their names, where X has names that are all strings.""",
+    "rows_and_atoms": """X : array-like or CSR of shape (n_samples, n_features)
+        Rows to encode: an array, a data frame, a tensor; a sparse matrix is made dense.
+        float32, float16 and bfloat16 are computed in float32, all else in float64.
+    dictionary : array-like of shape (n_components, n_features)
+        Atoms, one per row, of unit norm.""",
+    "tolerances": """tol : float, default=0.0
+        A row stops once its squared residual is at most `tol` times its squared norm; from
+        0 to below 1.
+    atol : float, default=0.0
+        A row takes no further atom once its squared residual is at most `atol`, in squared
+        units of X, as in scikit-learn's OMP (`tol`); at least 0. It is looked at after each
+        atom, so that a row of less than that has one code (in SPAMS, by `eps`, none).""",
+    "n_orthogonal": """n_nonzero_coefs : int
+        The number of atoms of a row, at least 1; more than there are is used as that many.""",
+    "codes_of_a_pursuit": """device : str, default="auto"
+        Where to compute.
+
+    Returns
+    -------
+    codes : Codes
+        Atoms in the order in which they were taken, and their values.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not match, values are not finite, atoms are not of unit norm, or a
+        parameter is out of its range.""",
 }
 
 
-def shared_docs(cls):
-    """Fill the {placeholders} of a class docstring with the shared text."""
-    cls.__doc__ = cls.__doc__.format(**_SHARED)
-    return cls
+def shared_docs(documented: T) -> T:
+    """Fill the {placeholders} of a docstring of a class or function with the shared text."""
+    documented.__doc__ = (documented.__doc__ or "").format(**_SHARED)
+    return documented

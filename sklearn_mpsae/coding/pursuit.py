@@ -11,6 +11,7 @@ from sklearn import config_context
 from sklearn.utils import check_array
 
 from .._compat import Interval, validate_parameter_constraints
+from .._docs import shared_docs
 from .checks import check_magnitude
 from .codes import Codes
 from .inputs import float_dtypes, tabled
@@ -150,6 +151,7 @@ def pursue(
     return kernels.matching_pursuit(X, W, gram, k, **options)
 
 
+@shared_docs
 def matching_pursuit(
     X: ArrayLike | sparray | spmatrix,
     dictionary: ArrayLike,
@@ -169,20 +171,10 @@ def matching_pursuit(
 
     Parameters
     ----------
-    X : array-like or CSR of shape (n_samples, n_features)
-        Rows to encode: an array, a data frame, a tensor; a sparse matrix is made dense.
-        float32, float16 and bfloat16 are computed in float32, all else in float64.
-    dictionary : array-like of shape (n_components, n_features)
-        Atoms, one per row, of unit norm.
+    {rows_and_atoms}
     n_nonzero_coefs : int
         The number of steps, at least 1.
-    tol : float, default=0.0
-        A row stops once its squared residual is at most `tol` times its squared norm; from
-        0 to below 1.
-    atol : float, default=0.0
-        A row takes no further atom once its squared residual is at most `atol`, in squared
-        units of X, as in scikit-learn's OMP (`tol`); at least 0. It is looked at after each
-        atom, so that a row of less than that has one code (in SPAMS, by `eps`, none).
+    {tolerances}
     stop_on_repeat : bool, default=False
         Whether a row stops after an atom that it had already: the code of that atom is
         updated, and is the last.
@@ -191,19 +183,7 @@ def matching_pursuit(
         magnitude, unless `positive`); at least 0.
     positive : bool, default=True
         Take the largest correlation and no negative one; else the largest in magnitude.
-    device : str, default="auto"
-        Where to compute.
-
-    Returns
-    -------
-    codes : Codes
-        Atoms in the order in which they were taken, and their values.
-
-    Raises
-    ------
-    ValueError
-        If shapes do not match, values are not finite, atoms are not of unit norm, or a
-        parameter is out of its range.
+    {codes_of_a_pursuit}
 
     Notes
     -----
@@ -233,6 +213,7 @@ def matching_pursuit(
     return _encode("mp", X, dictionary, n_nonzero_coefs, device, **options)
 
 
+@shared_docs
 def orthogonal_matching_pursuit(
     X: ArrayLike | sparray | spmatrix,
     dictionary: ArrayLike,
@@ -252,38 +233,15 @@ def orthogonal_matching_pursuit(
 
     Parameters
     ----------
-    X : array-like or CSR of shape (n_samples, n_features)
-        Rows to encode: an array, a data frame, a tensor; a sparse matrix is made dense.
-        float32, float16 and bfloat16 are computed in float32, all else in float64.
-    dictionary : array-like of shape (n_components, n_features)
-        Atoms, one per row, of unit norm.
-    n_nonzero_coefs : int
-        The number of atoms of a row, at least 1; more than there are is used as that many.
-    tol : float, default=0.0
-        A row stops once its squared residual is at most `tol` times its squared norm; from
-        0 to below 1.
-    atol : float, default=0.0
-        A row takes no further atom once its squared residual is at most `atol`, in squared
-        units of X, as in scikit-learn's OMP (`tol`); at least 0. It is looked at after each
-        atom, so that a row of less than that has one code (in SPAMS, by `eps`, none).
+    {rows_and_atoms}
+    {n_orthogonal}
+    {tolerances}
     threshold : float, default=0.0
         A row stops before an atom whose correlation with what is left is no larger (in
         magnitude, unless `positive`); at least 0.
     positive : bool, default=False
         Whether values must not be negative.
-    device : str, default="auto"
-        Where to compute.
-
-    Returns
-    -------
-    codes : Codes
-        Atoms in the order in which they were taken, and their values.
-
-    Raises
-    ------
-    ValueError
-        If shapes do not match, values are not finite, atoms are not of unit norm, or a
-        parameter is out of its range.
+    {codes_of_a_pursuit}
 
     Notes
     -----
@@ -310,6 +268,7 @@ def orthogonal_matching_pursuit(
     return _encode("omp", X, dictionary, n_nonzero_coefs, device, **options)
 
 
+@shared_docs
 def orthogonal_least_squares(
     X: ArrayLike | sparray | spmatrix,
     dictionary: ArrayLike,
@@ -330,20 +289,9 @@ def orthogonal_least_squares(
 
     Parameters
     ----------
-    X : array-like or CSR of shape (n_samples, n_features)
-        Rows to encode: an array, a data frame, a tensor; a sparse matrix is made dense.
-        float32, float16 and bfloat16 are computed in float32, all else in float64.
-    dictionary : array-like of shape (n_components, n_features)
-        Atoms, one per row, of unit norm.
-    n_nonzero_coefs : int
-        The number of atoms of a row, at least 1; more than there are is used as that many.
-    tol : float, default=0.0
-        A row stops once its squared residual is at most `tol` times its squared norm; from
-        0 to below 1.
-    atol : float, default=0.0
-        A row takes no further atom once its squared residual is at most `atol`, in squared
-        units of X; at least 0. It is looked at after each atom, so that a row of less than
-        that has one code (in SPAMS, by `eps`, none).
+    {rows_and_atoms}
+    {n_orthogonal}
+    {tolerances}
     threshold : float, default=0.0
         A row stops before an atom whose correlation with what is left is no larger (in
         magnitude, unless `positive`); at least 0. Only the atom that would be taken is
@@ -352,19 +300,7 @@ def orthogonal_least_squares(
         Whether values must not be negative. Each step then chooses among the atoms of
         positive correlation, by a refit of either sign; the values are refitted by
         non-negative least squares, and atoms that these set to zero leave the support.
-    device : str, default="auto"
-        Where to compute.
-
-    Returns
-    -------
-    codes : Codes
-        Atoms in the order in which they were taken, and their values.
-
-    Raises
-    ------
-    ValueError
-        If shapes do not match, values are not finite, atoms are not of unit norm, or a
-        parameter is out of its range.
+    {codes_of_a_pursuit}
 
     See Also
     --------
@@ -375,10 +311,11 @@ def orthogonal_least_squares(
     With c the correlations of all atoms with what is left, and m the part of each atom's
     energy outside the span of the chosen ones, the squared error falls by ``c**2 / m``.
     Both are updated with each atom, so that no refit is tried out. An atom is passed over
-    if its m is at most ``32 * eps``, when it counts as in the span, or if its correlation is
-    no more than ``4 * eps * (|x| + sum of |values|)``, which may be rounding. Each step is
-    the best one, to rounding; after several the error may still be above that of
-    `orthogonal_matching_pursuit`, though on average it is below.
+    if its m is at most ``sqrt(eps)``, when it counts as in the span, or if its correlation is
+    no more than ``4 * eps * (|x| + sum of |values|)``, which may be rounding. Where two atoms
+    are as good to within ``sqrt(eps) / m``, the one with the larger m is taken, whose value
+    is known better. Each step is else the best one; after several the error may still be
+    above that of `orthogonal_matching_pursuit`, though on average it is below.
 
     In d dimensions any d-th atom leaves nothing, and rounding decides which it is: for exact
     codes with as many atoms as features take another pursuit.

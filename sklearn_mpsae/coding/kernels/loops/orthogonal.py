@@ -102,19 +102,10 @@ def _begin(c, energy, own, nothing, units, room, gain, top, positive):
 @jit
 def _take(c, G, t, Q, L, b, units, room, gain, top, least, positive):
     """Add the best atom as the t-th and return it; -1 where there is none to take."""
-    by_refit = len(room) > 0
-    while True:
-        i = best_atom(gain, top, True) if by_refit else best_atom(c, top, positive)
-        if i < 0 or np.float64(c[i]) * c[i] <= least:
-            return -1
-        if _extend(c, G, i, t, Q, L, b, units, room, gain, top, positive):
-            return i
-        if not by_refit:
-            return -1
-        # `room` had it outside of the span by a rounding error: the next one may be.
-        room[i] = np.inf
-        gain[i] = 0
-        _tops(gain, top)
+    i = best_atom(gain, top, True) if len(room) else best_atom(c, top, positive)
+    if i < 0 or np.float64(c[i]) * c[i] <= least:
+        return -1
+    return i if _extend(c, G, i, t, Q, L, b, units, room, gain, top, positive) else -1
 
 
 @jit

@@ -17,8 +17,18 @@ from ..models.pursuit import MatchingPursuit
 from ._base import BaseSparseAutoencoder
 
 
+class FittedPursuit:
+    """The fitted attributes of a matching pursuit."""
+
+    threshold_ = Fitted[float]()
+    metric_ = Fitted[np.ndarray]()
+    # What follows from the metric, to the bits that the training had.
+    _metric_components = Fitted[np.ndarray]()
+    _metric_norms = Fitted[np.ndarray]()
+
+
 @shared_docs
-class MPSparseAutoencoder(BaseSparseAutoencoder):
+class MPSparseAutoencoder(FittedPursuit, BaseSparseAutoencoder):
     """Sparse autoencoder with matching pursuit as its encoder (MP-SAE).
 
     Codes are found one atom at a time: each step takes the atom that correlates best with
@@ -161,11 +171,6 @@ class MPSparseAutoencoder(BaseSparseAutoencoder):
         "whitening": [Interval(Real, 0, 1, closed="both"), None],
     }
 
-    threshold_ = Fitted[float]()
-    metric_ = Fitted[np.ndarray]()
-    _metric_components = Fitted[np.ndarray]()
-    _metric_norms = Fitted[np.ndarray]()
-
     sparsity: str
     tol: float
     atol: float
@@ -224,12 +229,7 @@ class MPSparseAutoencoder(BaseSparseAutoencoder):
         return float(self.whitening)
 
     def _model_to_train(self):
-        if self.path_weight and self.transform_algorithm != "mp":
-            raise ValueError(
-                f"path_weight={self.path_weight} needs transform_algorithm='mp' in training: "
-                f"codes of {self.transform_algorithm!r} are refitted with each atom, and have "
-                "no prefixes. Set path_weight=0, or transform_algorithm after the fit."
-            )
+        check_path_weight(self)
         return super()._model_to_train()
 
 
@@ -246,3 +246,18 @@ def pursuit_model(estimator, *, average: bool = False) -> MatchingPursuit:
         coarse=estimator.precision == "bfloat16",
         path_weight=float(estimator.path_weight),
     )
+
+
+def check_path_weight(estimator) -> None:
+    """Refuse a share of the loss on the prefixes of codes that have none.
+
+    Raises
+    ------
+    ValueError
+    """
+    if estimator.path_weight and estimator.transform_algorithm != "mp":
+        raise ValueError(
+            f"path_weight={estimator.path_weight} needs transform_algorithm='mp' in training: "
+            f"codes of {estimator.transform_algorithm!r} are refitted with each atom, and have "
+            "no prefixes. Set path_weight=0, or transform_algorithm after the fit."
+        )

@@ -23,7 +23,7 @@ from ..rows.npy import NpyFiles
 from ..rows.open import RowsLike, in_memory
 from ..rows.stream import BatchStream
 from ._encoder import BaseEncoder
-from ._mp import MPSparseAutoencoder, pursuit_model
+from ._mp import FittedPursuit, MPSparseAutoencoder, check_path_weight, pursuit_model
 
 # Parameters of `MPSparseAutoencoder` that belong to a single fit, and are not offered.
 _FIXED = {"sparsity", "warm_start", "checkpoint", "checkpoint_every", "distributed"}
@@ -44,7 +44,7 @@ class _NotOffered:
 
 
 @shared_docs
-class MPSparseAutoencoderCV(BaseEncoder):
+class MPSparseAutoencoderCV(FittedPursuit, BaseEncoder):
     """Matching pursuit autoencoder that chooses its sparsity by cross-validation.
 
     Codes of a matching pursuit are nested: those for fewer atoms are the first ones of those
@@ -163,10 +163,6 @@ class MPSparseAutoencoderCV(BaseEncoder):
     cv_scores_ = Fitted[np.ndarray]()
     n_nonzero_coefs_ = Fitted[int]()
     best_score_ = Fitted[float]()
-    threshold_ = Fitted[float]()
-    metric_ = Fitted[np.ndarray]()
-    _metric_components = Fitted[np.ndarray]()
-    _metric_norms = Fitted[np.ndarray]()
 
     partial_fit = load_checkpoint = _NotOffered()
 
@@ -247,11 +243,7 @@ class MPSparseAutoencoderCV(BaseEncoder):
                 "The explained variance is best with the largest number of codes: set "
                 "target_score, or a scoring that has a best number."
             )
-        if self.path_weight and self.transform_algorithm != "mp":
-            raise ValueError(
-                f"path_weight={self.path_weight} needs transform_algorithm='mp': set "
-                "path_weight=0."
-            )
+        check_path_weight(self)
         with self._unchanged_on_error():
             rows = in_memory(self, X, reset=True)
             candidates = self._candidates(rows.shape[1])

@@ -115,8 +115,6 @@ class Basis:
     whitening: float
     n_rows: int = 0
     """The number of rows that it is made from: in a stream, since some have varied."""
-    n_before: int = 0
-    """The same before the last rows."""
     outer: np.ndarray | None = None
     """(d, d) sum of outer products of these rows about the centre, until a stream's metric is
     settled."""
@@ -141,7 +139,7 @@ class Basis:
             if self.n_rows:
                 moved = old.center - center
                 outer += self.outer + self.n_rows * np.outer(moved, moved)
-        return replace(self, n_rows=self.n_rows + n_rows, n_before=self.n_rows, outer=outer)
+        return replace(self, n_rows=self.n_rows + n_rows, outer=outer)
 
 
 def default_whitening(n_features: int) -> float:

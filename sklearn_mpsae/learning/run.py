@@ -26,6 +26,7 @@ from .start import (
     first_parameters,
     frame_of_fit,
     frame_of_stream,
+    needs_products,
     parameters_of,
     warm_parameters,
 )
@@ -263,11 +264,7 @@ def stream(
     before : what was learnt from the earlier chunks, or by a fit; None for the first chunk
     """
     _check(model, source, settings, ranks)
-    # Once a stream's metric is settled, it needs no products of features.
-    settled = before is not None and before.training.state.n_steps > 0
-    settled = settled and before.training.basis.outer is None
-    outer = settings.whitening > 0 and not settled
-    moments, rows_of_ranks = _measured(source, ranks, outer)
+    moments, rows_of_ranks = _measured(source, ranks, needs_products(settings, before))
     n_rows = sum(rows_of_ranks)
     frame, basis, vary = frame_of_stream(moments, n_rows, source, settings, ranks, before)
     if before is None:

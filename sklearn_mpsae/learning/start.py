@@ -69,12 +69,20 @@ def frame_of_stream(moments, n_rows, source, settings, ranks, before):
         center = old.center if old else moments.mean
         center = center + n_rows / (n_rows + basis.n_rows) * (moments.mean - center)
     energy = _energy_beyond_rounding(moments, center, source.dtype)
-    scale = _scale_of_stream(energy, moments.n_rows, old if begun else None, basis.n_rows)
+    n_before = basis.n_rows
+    scale = _scale_of_stream(energy, moments.n_rows, old if begun else None, n_before)
     basis = basis.extended(moments, n_rows, old, center)
-    metric = ranks.share(_metric_of_stream(settings, basis, old, source))
+    metric = ranks.share(_metric_of_stream(settings, basis, n_before, old, source))
     if metric is not None and basis.n_rows >= _rows_of_metric(source):
         basis = replace(basis, outer=None)
     return Frame(np.array(center, np.float64), scale, metric), basis, energy > 0
+
+
+def needs_products(settings, before) -> bool:
+    """Whether the metric of a stream is still to be made from its next rows."""
+    settled = before is not None and before.training.state.n_steps > 0
+    settled = settled and before.training.basis.outer is None
+    return settings.whitening > 0 and not settled
 
 
 def _scale_of_stream(energy, n_rows, old, n_before):
@@ -95,7 +103,7 @@ def _rows_of_metric(source):
     return max(_SCALE_ROWS, 2 * source.n_features)
 
 
-def _metric_of_stream(settings, basis, old, source):
+def _metric_of_stream(settings, basis, n_before, old, source):
     """The metric of a stream, which is settled by its first rows.
 
     Until then it is computed anew each time that their number has doubled, as it takes d^3
@@ -107,7 +115,7 @@ def _metric_of_stream(settings, basis, old, source):
         # None after a fit to rows that were all the same.
         return old.metric and old.metric.owned()
     settled = basis.n_rows >= _rows_of_metric(source)
-    doubled = basis.n_rows.bit_length() > basis.n_before.bit_length()
+    doubled = basis.n_rows.bit_length() > n_before.bit_length()
     if old is not None and old.metric is not None and not (settled or doubled):
         return old.metric.owned()
     whitening = settings.whitening if settled else min(settings.whitening, _MOST_UNSETTLED)

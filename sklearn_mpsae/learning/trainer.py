@@ -13,8 +13,9 @@ from .state import INTERCEPT, TrainingState, check_finite
 # are chosen (benchmarks/bench_recipe.py).
 _BETA1, _BETA2 = 0.5, 0.9375
 
-# The intercept's share of the learning rate: it then moves by at most 0.03 of the data's
-# scale in a step (benchmarks/bench_recipe.py).
+# The intercept's share of the learning rate: by default it then moves by at most 0.03 of the
+# data's scale in a step. A tenth of that did about as well on MNIST, digits and sentence
+# embeddings, by one seed each; no script of that is kept.
 _INTERCEPT_RATE = 0.1
 
 # This many rows give the average number of codes to some hundredths.

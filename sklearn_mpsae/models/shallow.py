@@ -96,11 +96,9 @@ class Shallow(Model):
         weights = of_dead["encoder"], of_dead["bias"][:, 0]
         codes = kernels.top_k(X, *weights, min(k, len(dead)), positive=self.positive)
         left = result.residual - kernels.decode(*codes, of_dead["components"])
-        gradients = gradients_of_error(
-            kernels, of_dead["components"], of_dead["encoder"], X, left, *codes
-        )
-        for name in gradients.keys() & parameters.keys():
-            result.gradients[name][dead] += _AUXILIARY * gradients[name]
+        gradients = gradients_of_codes(kernels, of_dead["components"], X, left, *codes)
+        for name, gradient in gradients.items():
+            result.gradients[name][dead] += _AUXILIARY * gradient
 
     def shallow_coder(self, fitted, k, floor=None, positive=True) -> ShallowCoder:
         """The coder with this encoder; `k` and `floor` as ShallowCoder has them."""
@@ -214,7 +212,7 @@ class Matryoshka(BatchTopK):
         A group of atoms takes part in every prefix that reaches it: its gradient is that of
         the sum of their residuals.
         """
-        W, encoder = parameters["components"], parameters["encoder"]
+        W = parameters["components"]
         indices, values = self.largest(kernels, parameters, X, step)
         residual = left = X - kernels.decode(indices, values, W)
         seen = left * 0
@@ -223,11 +221,11 @@ class Matryoshka(BatchTopK):
         for start, end in reversed(list(pairwise([0, *ends]))):
             seen = seen + left / len(ends)
             part = values * ((indices >= start) & (indices < end))
-            of_group = gradients_of_error(kernels, W, encoder, X, seen, indices, part)
-            for name in parameters:
-                gradients[name] += of_group[name]
+            of_group = gradients_of_codes(kernels, W, X, seen, indices, part)
+            for name, gradient in of_group.items():
+                gradients[name] += gradient
             left = left + kernels.decode(indices, part, W)
-        gradients["intercept"] = by_intercept(encoder, seen, gradients["bias"])
+        gradients["intercept"] = by_intercept(parameters["encoder"], seen, gradients["bias"])
         return BatchResult(indices, values, residual, gradients)
 
     def prefixes(self, n_components: int) -> list[int]:
@@ -391,14 +389,18 @@ def gradients_of_error(kernels, W, encoder, X, residual, indices, values, penalt
 
     W, encoder : (p, d) the dictionary, and what rows are multiplied with
     """
+    gradients = gradients_of_codes(kernels, W, X, residual, indices, values, penalty)
+    return gradients | {"intercept": by_intercept(encoder, residual, gradients["bias"])}
+
+
+def gradients_of_codes(kernels, W, X, residual, indices, values, penalty=0.0):
+    """The same but for the intercept, whose gradient is of all codes of a row."""
     by_values = penalty - kernels.gather_dot(residual, W, indices)
     by_values *= values != 0
-    by_bias = sum_by_atom(kernels, indices, by_values, X, len(W))
     return {
         "components": -kernels.scatter_outer(indices, values, residual, len(W)),
         "encoder": kernels.scatter_outer(indices, by_values, X, len(W)),
-        "bias": by_bias,
-        "intercept": by_intercept(encoder, residual, by_bias),
+        "bias": sum_by_atom(kernels, indices, by_values, X, len(W)),
     }
 
 

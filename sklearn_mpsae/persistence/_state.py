@@ -281,10 +281,9 @@ def _unpacked_training(model, facts, tensors):
     wanted = {"n_steps", "numbers", "random_state", "scale", "basis"}
     _check_keys("training", facts, wanted, set())
     basis = facts["basis"]
-    _check_keys("basis", basis, {"intercept", "whitening", "n_rows", "n_before"}, set())
+    _check_keys("basis", basis, {"intercept", "whitening", "n_rows"}, set())
     ok = basis["intercept"] in INTERCEPTS and is_number(basis["whitening"])
-    ok = ok and all(is_number(basis[name], whole=True) for name in ("n_rows", "n_before"))
-    _check(ok, "its training's basis is none")
+    _check(ok and is_number(basis["n_rows"], whole=True), "its training's basis is none")
     numbers, scale = facts["numbers"], facts["scale"]
     _check_keys("training's numbers", numbers, set(model.first_numbers), set())
     values = [scale, *numbers.values()]

@@ -34,7 +34,7 @@ class Moments:
         for X in chunks:
             if first is None:
                 first, total = X[0].astype(np.float64), np.zeros(X.shape[1])
-            before = total.copy()
+            before = total.copy() if outer else None
             energy += add_moments(X, first, total)
             n += len(X)
             if outer:

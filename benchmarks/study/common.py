@@ -15,8 +15,10 @@ from pathlib import Path
 
 import joblib
 import matplotlib as mpl
+import numpy as np
 
 import sklearn_mpsae
+from sklearn_mpsae.coding import Codes
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import machine
@@ -36,7 +38,78 @@ LOOKS = {
     "JumpReLU": {"color": "#009E73", "marker": "<"},
     "ReLU": {"color": "#888888", "marker": ">"},
     "Matryoshka": {"color": "#000000", "marker": "P"},
+    "random dictionary": {"color": "#BBBBBB", "marker": ".", "linestyle": ":"},
 }
+
+
+class InMetric:
+    """A shallow estimator on rows in MP's metric, and its atoms in the data's space again.
+
+    Parameters
+    ----------
+    kind : class
+        Of the estimator.
+    n_components : int
+    whitening : float
+        As that of MPSparseAutoencoder, which settles the metric of rows.
+    **parameters
+        Of the estimator, `intercept` among them.
+    """
+
+    def __init__(self, kind, n_components, *, whitening, **parameters) -> None:
+        self.estimator = kind(n_components, **parameters)
+        self.whitening = whitening
+
+    def fit(self, X):
+        self._matrix = metric(X, self.whitening, self.estimator.intercept)
+        self._inverse = np.linalg.inv(self._matrix.astype(np.float64)).astype(X.dtype)
+        self.estimator.fit(X @ self._matrix)
+        atoms = self.estimator.components_ @ self._inverse
+        self._norms = np.linalg.norm(atoms, axis=1)
+        self.components_ = atoms / self._norms[:, None]
+        self.intercept_ = self.estimator.intercept_ @ self._inverse
+        return self
+
+    def encode(self, X) -> Codes:
+        codes = self.estimator.encode(X @ self._matrix)
+        return Codes(codes.indices, codes.values * self._norms[codes.indices], len(self._norms))
+
+    def transform(self, X):
+        return self.encode(X).dense()
+
+    def score(self, X):
+        codes = self.encode(X)
+        error = X - codes.decode(self.components_) - self.intercept_
+        return float(1 - (error**2).sum() / (len(X) * X.var(axis=0, dtype=np.float64).sum()))
+
+    def __getattr__(self, name):
+        if name == "estimator":
+            raise AttributeError(name)
+        return getattr(self.estimator, name)
+
+
+def metric(X, whitening: float, intercept: str) -> np.ndarray:
+    """The matrix that MPSparseAutoencoder multiplies these rows with."""
+    sae = sklearn_mpsae.MPSparseAutoencoder(
+        1,
+        n_nonzero_coefs=1,
+        whitening=whitening,
+        intercept=intercept,
+        max_iter=1,
+        batch_size=1024,
+        random_state=0,
+    )
+    return sae.fit(X[:50_000]).metric_
+
+
+def random_dictionary(n_components: int, n_features: int, seed: int) -> np.ndarray:
+    """Directions that nobody has learnt."""
+    shape = n_components, n_features
+    return np.random.RandomState(seed).normal(size=shape).astype(np.float32)
+
+
+# What keeps a dictionary as it was given: of MPSparseAutoencoder.
+FROZEN = {"whitening": 0.0, "learning_rate": 1e-9, "dead_atoms": "keep", "max_iter": 1}
 
 
 def arguments(

@@ -22,7 +22,16 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from common import LOOKS, PAGES, Report, arguments, memory, spread
+from common import (
+    FROZEN,
+    LOOKS,
+    PAGES,
+    Report,
+    arguments,
+    memory,
+    random_dictionary,
+    spread,
+)
 from joblib import Parallel, delayed
 from matplotlib import pyplot as plt
 from scipy import sparse
@@ -31,14 +40,7 @@ from sklearn_mpsae import BatchTopKSAE, MatryoshkaSAE, MPSparseAutoencoder, TopK
 from sklearn_mpsae.metrics import firing_scores, match_atoms
 
 _AVERAGE = partial(MPSparseAutoencoder, sparsity="average")
-_FROZEN = partial(
-    MPSparseAutoencoder,
-    sparsity="average",
-    whitening=0.0,
-    learning_rate=1e-9,
-    dead_atoms="keep",
-    max_iter=1,
-)
+_FROZEN = partial(_AVERAGE, **FROZEN)
 MODELS = {
     "MP (average)": _AVERAGE,
     "MP": MPSparseAutoencoder,
@@ -62,7 +64,6 @@ STYLE = LOOKS | {
     "MP (average), whitening 0.3": {"color": "#CC79A7", "marker": "d"},
     "MP (average), OMP": {"color": "#CC79A7", "marker": "s"},
     "MP (average), intercept zero": {"color": "#E69F00", "marker": "x"},
-    "random dictionary": {"color": "#BBBBBB", "marker": ".", "linestyle": ":"},
     "true dictionary": {"color": "#888888", "marker": ".", "linestyle": "--"},
 }
 # Of the commonest features first; as shares of the number of atoms.
@@ -236,7 +237,7 @@ def fit_cell(data: Data, model, l0, epochs, parameters, seed, source, rows: Rows
         bias = rows.bias
     if model == "random dictionary":
         shape = data.n_atoms, rows.dictionary.shape[1]
-        given["dict_init"] = np.random.RandomState(seed).normal(size=shape).astype(np.float32)
+        given["dict_init"] = random_dictionary(*shape, seed)
     if "dict_init" in given:
         del given["max_iter"]
     estimator = MODELS[model](data.n_atoms, n_nonzero_coefs=l0, random_state=seed, **given)

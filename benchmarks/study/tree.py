@@ -26,7 +26,7 @@ from sklearn_mpsae.plotting import GramDisplay
 BATCH = 200
 MEAN_L0 = 1.36  # of the true codes
 
-# MP as it comes, and what else it may be given; the bars are for the first.
+# MP as it comes, and what else it may be given; the bars are for the first two.
 MP = {
     "MP": {"n_nonzero_coefs": 2},
     "MP (average)": {"n_nonzero_coefs": MEAN_L0, "sparsity": "average"},
@@ -39,9 +39,10 @@ MP = {
         "whitening": 0.95,
         "transform_algorithm": "omp",
     },
-    "MP (tol 1e-3)": {"n_nonzero_coefs": 2, "tol": 1e-3},
-    "MP (3 atoms)": {"n_nonzero_coefs": 3},
+    "MP (3 atoms, no metric)": {"n_nonzero_coefs": 3, "whitening": 0},
 }
+RANDOM = "random dictionary"
+BASELINE = {RANDOM: {"n_nonzero_coefs": MEAN_L0, "sparsity": "average", **common.FROZEN}}
 
 # What is tried for the others; the top level has 11 features.
 KINDS = ("learn", "zero")
@@ -52,43 +53,47 @@ RIVALS = {
     "Matryoshka": AVERAGE | {"n_nonzero_coefs": [MEAN_L0], "prefix_sizes": [None, [11]]},
     "ReLU": AVERAGE,
 }
-CLASSES = {name: f"{name}SAE" for name in RIVALS} | dict.fromkeys(MP, "MPSparseAutoencoder")
 SHORT = {"n_nonzero_coefs": "k", "learning_rate": "lr", "prefix_sizes": "prefixes"}
+# The rivals on rows as they are, and on rows in the metric that MP is strongest in.
+WHITENED = "whitened"
+WHITENINGS = {name: 0.0 for name in RIVALS} | {f"{name}, {WHITENED}": 0.95 for name in RIVALS}
+PURSUITS = [*MP, RANDOM]
 
 # Bars: the least matched cosine, and the most absorption, of MP.
-COSINE = {0.0: 0.995, 0.1: 0.995, 0.3: 0.995, 0.6: 0.97}
+COSINE = {0.0: 0.995, 0.1: 0.995, 0.3: 0.995, 0.6: 0.995, 0.9: 0.96}
 ABSORPTION = {0.0: 0.01, 0.3: 0.01}
 
-# Table 1: mean and standard deviation of the children's codes, and what the paper prints.
-NOT_RUN = float("nan")
+# Table 1: mean and standard deviation of the children's codes, and what the paper prints:
+# of MP, Matryoshka, ReLU and BatchTopK.
+PAPER_NAMES = ("MP", "Matryoshka", "ReLU", "BatchTopK")
+NAN = float("nan")
 PAPER = {
-    (0.1, 1 / 40): {
-        "MP": 0.005,
-        "Matryoshka": NOT_RUN,
-        "ReLU": NOT_RUN,
-        "BatchTopK": NOT_RUN,
-    },
-    (0.5, 1 / 400): {"MP": 0.073, "Matryoshka": 0.048, "ReLU": 0.70, "BatchTopK": 0.50},
-    (0.5, 1 / 8): {"MP": 0.043, "Matryoshka": 0.096, "ReLU": 0.70, "BatchTopK": 0.49},
-    (1.0, 1 / 4): {"MP": 0.0011, "Matryoshka": 0.22, "ReLU": 0.47, "BatchTopK": 0.42},
+    (0.1, 1 / 400): (0.0036, NAN, NAN, NAN),
+    (0.1, 1 / 40): (0.005, NAN, NAN, NAN),
+    (0.5, 1 / 400): (0.073, 0.048, 0.70, 0.50),
+    (0.5, 1 / 40): (0.062, 0.090, 0.70, 0.54),
+    (0.5, 1 / 8): (0.043, 0.096, 0.70, 0.49),
+    (1.0, 1 / 400): (0.0013, 0.21, 0.45, 0.48),
+    (1.0, 1 / 40): (0.0012, 0.15, 0.45, 0.45),
+    (1.0, 1 / 8): (0.0011, 0.21, 0.47, 0.46),
+    (1.0, 1 / 4): (0.0011, 0.22, 0.47, 0.42),
 }
+# And the tree whose codes do not vary at all, children and parents.
+CONSTANT = "constant"
+TABLE_1 = ("MP", "MP (average)", "MP (no metric)", "MP (3 atoms, no metric)")
 
 # The seed of the sweep is none of the others.
 SWEEP_SEED = 100
 FULL = {
     "rhos": (0.0, 0.1, 0.3, 0.6, 0.9),
-    "seeds": range(5),
-    "runs": range(8),
-    "rival_runs": range(3),
-    "rates": (0.01, 0.03, 0.1, 0.3),
+    "seeds": range(3),
+    "rates": (0.03, 0.1, 0.3),
     "steps": 15_000,
     "sweep_steps": 4_000,
 }
 QUICK = {
-    "rhos": (0.0, 0.3),
+    "rhos": (0.0, 0.9),
     "seeds": range(2),
-    "runs": range(2),
-    "rival_runs": range(2),
     "rates": (0.1,),
     "steps": 500,
     "sweep_steps": 100,
@@ -108,7 +113,7 @@ def main() -> None:
         Cell(name, params, {"rho": rho}, seed, plan["steps"])
         for rho in plan["rhos"]
         for seed in plan["seeds"]
-        for name, params in {**MP, **chosen[rho]}.items()
+        for name, params in {**MP, **chosen[rho], **BASELINE}.items()
     ]
     tree = fits("tree", cells, args)
     report.table("bars", bars_table(tree))
@@ -122,12 +127,18 @@ def main() -> None:
     report.table("absorption_by_codes", by_rho(tree, "absorption_codes"))
     report.table("seconds", by_rho(tree, "fit_seconds", "{:.1f}"))
     report.figure("recovery", recovery_figure(tree))
-    report.figure("gram", gram_figure(tree, 0.3, ("MP", "ReLU", "Matryoshka")))
+    middle, last = plan["rhos"][len(plan["rhos"]) // 2], plan["rhos"][-1]
+    report.figure("gram", gram_figure(tree, middle, ("MP", "ReLU", "Matryoshka")))
+    report.table("structure", structure_table(tree, last))
+    names = ("MP (3 atoms, no metric)", "MP (OMP, whitened)", f"ReLU, {WHITENED}")
+    report.figure("gram_last", gram_figure(tree, last, names))
 
-    table, settings = firing_variance(tried, plan, args)
-    report.table("table1", paper_table(table))
-    report.table("table1_magnitude", by_child(table, "absorption_magnitude"))
-    report.table("table1_children", by_child(table, "child_cosine"))
+    tasks = [{"child": child} for child in PAPER] + [{CONSTANT: True}]
+    found, settings = firing_variance(tasks, tried, plan, args)
+    report.table("table1", paper_table(found))
+    report.table("table1_magnitude", by_task(found, "absorption_magnitude"))
+    report.table("table1_children", by_task(found, "child_cosine"))
+    report.table("table1_r2", by_task(found, "r2", "{:.4f}"))
     report.table("table1_settings", settings)
     report.save()
 
@@ -139,13 +150,14 @@ class Cell(NamedTuple):
     name: str
     params: dict
     task: dict
-    """``rho``, or the mean and standard deviation of a ``child``."""
+    """``rho``, or the mean and standard deviation of a ``child``, or that codes are
+    ``constant``."""
     seed: int
     steps: int
 
     def row(self) -> dict:
         """Of a table, in place of what was measured."""
-        task = {"rho": self.task.get("rho"), "child": self.task.get("child")}
+        task = {"rho": self.task.get("rho"), "task": text_of(self.task)}
         return {"name": self.name, "params": self.params, **task, "seed": self.seed}
 
 
@@ -168,6 +180,8 @@ class Rows:
             child = make_hierarchical_features(1).levels > 0
             mean, std = self.task["child"]
             options |= {"mean": np.where(child, mean, 1), "std": np.where(child, std, 1 / 4)}
+        elif CONSTANT in self.task:
+            options |= {"mean": 1.0, "std": 0.0}
         else:
             options |= self.task
         return make_hierarchical_features(
@@ -178,9 +192,7 @@ class Rows:
 def measured(name: str, params: dict, task: dict, seed: int, steps: int, rows: Rows) -> dict:
     """Fit one estimator to rows that it sees once, and compare its atoms with the truth."""
     train, test = rows.train, rows.test
-    estimator = getattr(sklearn_mpsae, CLASSES[name])(
-        len(train.dictionary), **params, batch_size=BATCH, max_iter=1, random_state=seed
-    )
+    estimator = made(name, *train.dictionary.shape, params, seed)
     start = time.perf_counter()
     estimator.fit(train.data)
     seconds = time.perf_counter() - start
@@ -213,6 +225,19 @@ def measured(name: str, params: dict, task: dict, seed: int, steps: int, rows: R
     return result | {"atoms": ordered, "truth": truth}
 
 
+def made(name: str, n_components: int, n_features: int, params: dict, seed: int):
+    """An estimator, not yet fitted."""
+    options = {"batch_size": BATCH, "max_iter": 1, "random_state": seed, **params}
+    if name == RANDOM:
+        options["dict_init"] = common.random_dictionary(n_components, n_features, seed)
+    if name in PURSUITS:
+        return sklearn_mpsae.MPSparseAutoencoder(n_components, **options)
+    kind = getattr(sklearn_mpsae, f"{name.partition(',')[0]}SAE")
+    if whitening := WHITENINGS[name]:
+        return common.InMetric(kind, n_components, whitening=whitening, **options)
+    return kind(n_components, **options)
+
+
 def fits(title: str, cells: list[Cell], args) -> pd.DataFrame:
     """A row for each cell, in their order. Cells of the same rows are one job."""
     jobs: dict[str, list[int]] = {}
@@ -241,8 +266,10 @@ def sweep(plan: dict, args) -> pd.DataFrame:
     cells = [
         Cell(name, params, {"rho": rho}, SWEEP_SEED, plan["sweep_steps"])
         for rho in plan["rhos"]
-        for name, space in RIVALS.items()
-        for params in ParameterGrid(space | {"learning_rate": plan["rates"]})
+        for name in WHITENINGS
+        for params in ParameterGrid(
+            RIVALS[name.partition(",")[0]] | {"learning_rate": plan["rates"]}
+        )
     ]
     return ranked(fits("sweep", cells, args))
 
@@ -254,31 +281,31 @@ def ranked(found: pd.DataFrame) -> pd.DataFrame:
 def best(found: pd.DataFrame) -> dict[str, dict]:
     """The parameters of the first, that is the best, of each rival."""
     first = found.groupby("name", sort=False).first()
-    return {name: first.loc[name, "params"] for name in RIVALS if name in first.index}
+    return {name: first.loc[name, "params"] for name in WHITENINGS if name in first.index}
 
 
-def firing_variance(tried: pd.DataFrame, plan: dict, args):
+def firing_variance(tasks: list[dict], tried: pd.DataFrame, plan: dict, args):
     """Table 1: of the two best settings at rho 0, the better for each of its rows is run."""
-    names = [name for name in RIVALS if name in PAPER[0.5, 1 / 8]]
+    names = [name for name in PAPER_NAMES if name in RIVALS]
     at_zero = tried[(tried.rho == 0) & tried.name.isin(names)].groupby("name").head(2)
     cells = [
-        Cell(row.name, row.params, {"child": child}, SWEEP_SEED, plan["sweep_steps"])
-        for child in PAPER
+        Cell(row.name, row.params, task, SWEEP_SEED, plan["sweep_steps"])
+        for task in tasks
         for row in at_zero.itertuples()
     ]
     tried = ranked(fits("Table 1, settings", cells, args))
-    chosen = {child: best(of_child) for child, of_child in tried.groupby("child")}
+    chosen = {task: best(of_task) for task, of_task in tried.groupby("task")}
+    ours = {name: MP[name] for name in TABLE_1}
     cells = [
-        Cell(name, params, {"child": child}, seed, plan["steps"])
-        for child in PAPER
-        for seed in plan["runs"]
-        for name, params in {**MP, **chosen[child]}.items()
-        if name in ("MP", "MP (3 atoms)")
-        or (name != "MP (mean)" and seed in plan["rival_runs"])
+        Cell(name, params, task, seed, plan["steps"])
+        for task in tasks
+        for seed in plan["seeds"]
+        for name, params in {**ours, **chosen[text_of(task)]}.items()
     ]
     settings = pd.DataFrame(
-        {"child": text_of(child)} | {name: setting(chosen[child][name]) for name in names}
-        for child in PAPER
+        {"child": text_of(task)}
+        | {name: setting(chosen[text_of(task)][name]) for name in names}
+        for task in tasks
     )
     return fits("Table 1", cells, args), settings
 
@@ -294,8 +321,11 @@ def setting(params: dict) -> str:
     return ", ".join([*words, f"intercept {params.get('intercept', 'learn')}"])
 
 
-def text_of(child: tuple) -> str:
-    mean, std = child
+def text_of(task: dict) -> str:
+    """A task, as tables name it."""
+    if "child" not in task:
+        return "all codes 1" if CONSTANT in task else f"rho {task['rho']:g}"
+    mean, std = task["child"]
     return f"{mean:g} (1/{1 / std:.0f})"
 
 
@@ -339,24 +369,70 @@ def bars_table(tree: pd.DataFrame) -> pd.DataFrame:
 
 def by_rho(tree: pd.DataFrame, measure: str, form: str = "{:.3f}") -> pd.DataFrame:
     """Mean ± standard deviation over the seeds: a row per estimator, a column per rho."""
-    cells = _mean_and_spread(tree, ["name", "rho"], measure, form)
-    return cells.unstack().reindex([*MP, *RIVALS]).rename_axis("estimator").reset_index()
+    cells = _mean_and_spread(tree, ["name", "rho"], measure, form).unstack()
+    order = [*MP, *WHITENINGS, RANDOM]
+    return cells.reindex(order).rename_axis("estimator").reset_index()
 
 
-def by_child(table: pd.DataFrame, measure: str) -> pd.DataFrame:
-    cells = _mean_and_spread(table, ["child", "name"], measure, "{:.3f}").unstack()
-    cells = cells.reindex(index=list(PAPER), columns=[n for n in [*MP, *RIVALS] if n in cells])
-    cells.index = [text_of(child) for child in PAPER]
+def by_task(found: pd.DataFrame, measure: str, form: str = "{:.3f}") -> pd.DataFrame:
+    cells = _mean_and_spread(found, ["task", "name"], measure, form).unstack()
+    cells = cells.reindex(
+        index=found.task.unique(), columns=[n for n in [*MP, *RIVALS] if n in cells]
+    )
     return cells.rename_axis("child's mean (sd)").reset_index()
 
 
-def paper_table(table: pd.DataFrame) -> pd.DataFrame:
+def paper_table(found: pd.DataFrame) -> pd.DataFrame:
     """Our absorption, with the paper's number in brackets."""
-    cells = by_child(table, "absorption")
+    cells = by_task(found, "absorption")
     for i, printed in enumerate(PAPER.values()):
-        for name, value in printed.items():
+        for name, value in zip(PAPER_NAMES, printed, strict=True):
             cells.loc[i, name] += " (nan)" if np.isnan(value) else f" ({value:g})"
     return cells
+
+
+def structure_table(tree: pd.DataFrame, rho: float) -> pd.DataFrame:
+    """Atoms by where four fifths of their energy lie: along a level's mean, or off it.
+
+    The paper says that at rho 0.9 each level splits into an anchor and deviations from it:
+    1 and 10 for the eleven features at the top, 3 and 6 for the three families of children.
+    """
+    at = tree[tree.rho == rho]
+    first = at[at.name == "MP"]
+    found = {"truth": first.truth} | {name: at.atoms[at.name == name] for name in at.name}
+    rows = []
+    for name, dictionaries in found.items():
+        counts = [structure(*pair) for pair in zip(dictionaries, first.truth, strict=True)]
+        means = (f"{count:.1f}" for count in np.mean(counts, axis=0))
+        rows.append({"atoms": name} | dict(zip(_PARTS, means, strict=True)))
+    return pd.DataFrame(rows)
+
+
+_PARTS = (
+    "along the top's mean",
+    "off it, at the top",
+    "along a family's mean",
+    "off it, in a family",
+    "none of these",
+)
+
+
+def structure(atoms: np.ndarray, truth: np.ndarray) -> list[int]:
+    """How many atoms lie along means and deviations; `truth` is in the order of the tree."""
+    top, families = [0, 4, 8, *range(12, 20)], [[1, 2, 3], [5, 6, 7], [9, 10, 11]]
+    anchors = [truth[top].mean(axis=0)], [truth[f].mean(axis=0) for f in families]
+    deviations = (
+        truth[top] - anchors[0][0],
+        np.vstack([truth[f] - m for f, m in zip(families, anchors[1], strict=True)]),
+    )
+    spaces = [anchors[0], deviations[0], anchors[1], deviations[1]]
+    energies = []
+    for space in spaces:
+        basis, sizes, _ = np.linalg.svd(np.asarray(space).T, full_matrices=False)
+        energies.append(((atoms @ basis[:, sizes > 1e-3 * sizes[0]]) ** 2).sum(axis=1))
+    energies = np.array(energies)
+    taken = np.where(energies.max(axis=0) >= 0.8, energies.argmax(axis=0), len(spaces))
+    return np.bincount(taken, minlength=len(_PARTS)).tolist()
 
 
 def _mean_and_spread(found, keys, measure, form):
@@ -373,7 +449,7 @@ LOOKS = common.LOOKS | {
 
 def recovery_figure(tree: pd.DataFrame):
     figure, axes = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
-    names = [name for name in [*MP, *RIVALS] if name in LOOKS]
+    names = [name for name in [*MP, *RIVALS, RANDOM] if name in LOOKS]
     for i, name in enumerate(names):
         for ax, measure in zip(axes, ("matched_cosine", "absorption"), strict=True):
             groups = tree[tree.name == name].groupby("rho")[measure]

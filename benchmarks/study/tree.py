@@ -56,7 +56,7 @@ RIVALS = {
 SHORT = {"n_nonzero_coefs": "k", "learning_rate": "lr", "prefix_sizes": "prefixes"}
 # The rivals on rows as they are, and on rows in the metric that MP is strongest in.
 WHITENED = "whitened"
-WHITENINGS = {name: 0.0 for name in RIVALS} | {f"{name}, {WHITENED}": 0.95 for name in RIVALS}
+WHITENINGS = dict.fromkeys(RIVALS, 0.0) | {f"{name}, {WHITENED}": 0.95 for name in RIVALS}
 PURSUITS = [*MP, RANDOM]
 
 # Bars: the least matched cosine, and the most absorption, of MP.

@@ -54,7 +54,7 @@ class Setting:
         self.n_components = 128 if quick else 1024
         self.levels = (5, 10) if quick else (5, 10, 20)
         self.middle = 10
-        self.seeds = range(1)
+        self.seeds = range(1 if quick else 3)
         self.epochs = 3 if quick else None
         self.n_patches = 4000 if quick else 30_000
         self.n_patch_components = 128 if quick else 256

@@ -9,9 +9,11 @@ from __future__ import annotations
 import numpy as np
 
 from sklearn_mpsae import metrics
+from sklearn_mpsae.coding import Codes
 
 # How far the pursuit goes beyond, and before, the number of atoms it was trained with.
 LONGEST = 50
+STEPS = (1, 5, 10, 15, 20, 30, 50)
 
 
 def inference_path(estimator, X):
@@ -32,6 +34,17 @@ def coselected_babel(estimator, X):
 def conditional_orthogonality(estimator, X):
     """Cosines of each atom taken with the one before it, and with the span of all before."""
     return tuple(metrics.conditional_orthogonality(estimator.encode(X), estimator.components_))
+
+
+def rank_path(estimator, X):
+    """Effective rank of the codes with 1 .. LONGEST atoms at inference, at each of STEPS."""
+    estimator.set_params(transform_n_nonzero_coefs=LONGEST)
+    codes = estimator.encode(X)
+    estimator.set_params(transform_n_nonzero_coefs=None)
+    first = (
+        Codes(codes.indices[:, :k], codes.values[:, :k], codes.n_components) for k in STEPS
+    )
+    return {k: metrics.effective_rank(part) for k, part in zip(STEPS, first, strict=True)}
 
 
 def dictionary(estimator, X):

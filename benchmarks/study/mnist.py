@@ -7,10 +7,12 @@ many codes.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import measures
 import numpy as np
 import pandas as pd
-from common import LOOKS, Report, arguments, memory, spread
+from common import FROZEN, LOOKS, Report, arguments, memory, random_dictionary, spread
 from matplotlib import pyplot as plt
 
 from sklearn_mpsae import (
@@ -22,12 +24,19 @@ from sklearn_mpsae import (
     compare,
     metrics,
 )
+from sklearn_mpsae.coding import Codes, matching_pursuit
 from sklearn_mpsae.datasets import fetch_mnist
 from sklearn_mpsae.plotting import AtomsDisplay, ProgressiveReconstructionDisplay
 
 RATES = (0.1, 0.3, 1.0, 3.0)
 MIDDLE = 10  # the sparsity of the paper
-SHOWN = (1, 5, 10, 15, 20, 30, 50)
+SHOWN = measures.STEPS
+PURSUITS = ("MP", "MP (average)", "MP (no metric)")
+RANDOM = "random dictionary"
+STYLE = LOOKS | {
+    "MP (no metric)": {"color": "#D55E00", "marker": "o", "linestyle": ":", "mfc": "white"}
+}
+WEIGHTS = (0.0, 0.5, 0.75)  # of the path, in the table of one fit for every sparsity
 
 
 class Setting:
@@ -43,8 +52,10 @@ class Setting:
         self.swept = (5,) if quick else (5, 20)
         self.levels = (5, 20) if quick else (5, 20, 30)
         self.far_levels = (1, 50)
-        self.seeds = range(2 if quick else 5)
-        self.far_seeds = range(1 if quick else 2)
+        self.seeds = range(2 if quick else 3)
+        self.few = 3
+        self.most = 10 if quick else 30  # codes of the one fit for every sparsity
+        self.rows_seen = (1024, 2048) if quick else (5_000, 50_000, 150_000, 500_000)
 
 
 def main() -> None:
@@ -79,21 +90,22 @@ def main() -> None:
         **classes,
     )
     at_middle(middle, report)
+    authors(middle, X[a:b], args, report)
     others = [
         compare(
             estimators(setting, rates, level),
             n_nonzero_coefs=level,
-            random_states=seeds,
+            random_states=setting.seeds,
             **everything,
             **classes,
         )
-        for levels, seeds in [
-            (setting.levels, setting.seeds),
-            (setting.far_levels, setting.far_seeds),
-        ]
-        for level in levels
+        for level in (*setting.levels, *setting.far_levels)
     ]
-    by_level(pd.concat([middle, *others], ignore_index=True), report)
+    rows = pd.concat([middle, *others], ignore_index=True)
+    by_level(rows, report)
+    one_fit(setting, everything, rows, report)
+    along_inference(setting, rates, everything, report)
+    along_training(setting, rates, X[:a], X[a:b], args, report)
     pictures(models, X[:a], X[a:b], args, report)
     training_length(setting, rates, everything, middle, report)
     report.save()
@@ -111,7 +123,7 @@ def shallow(setting: Setting, **options) -> dict:
 
 
 def estimators(setting: Setting, rates: dict, level: int, **options) -> dict:
-    """All estimators: MP with its defaults, the others at their best learning rates.
+    """All estimators: MP with its defaults, shallow ones at their best learning rates.
 
     These are those of the first level swept that is no smaller, or of the last one.
     """
@@ -121,6 +133,10 @@ def estimators(setting: Setting, rates: dict, level: int, **options) -> dict:
     models = {
         "MP": MPSparseAutoencoder(**pursuit),
         "MP (average)": MPSparseAutoencoder(sparsity="average", **pursuit),
+        "MP (no metric)": MPSparseAutoencoder(whitening=0.0, **pursuit),
+        RANDOM: MPSparseAutoencoder(
+            dict_init=random_dictionary(setting.n_components, 784, 0), **{**pursuit, **FROZEN}
+        ),
     }
     for name, model in shallow(setting, **options).items():
         models[name] = model.set_params(learning_rate=rates[swept][name])
@@ -159,7 +175,7 @@ def training_length(
 ) -> None:
     """Whether more epochs would change the order: beside the first seed of the rest."""
     models = estimators(setting, rates, MIDDLE, max_iter=setting.long)
-    del models["MP (average)"]
+    del models["MP (average)"], models[RANDOM]
     longer = compare(models, n_nonzero_coefs=MIDDLE, **data).set_index("estimator")
     usual = middle[middle.seed == 0].set_index("estimator").loc[longer.index]
     columns = {f"{setting.epochs} epochs": usual.r2, f"{setting.long} epochs": longer.r2}
@@ -199,8 +215,8 @@ def by_level(rows: pd.DataFrame, report: Report) -> None:
         for name, part in rows.groupby("estimator", sort=False):
             cells = part.groupby("n_nonzero_coefs")
             x, middle = cells.l0.median(), cells[y].median()
-            ax.plot(x, middle, label=name, markersize=5, **LOOKS[name])
-            color = LOOKS[name]["color"]
+            ax.plot(x, middle, label=name, markersize=5, **STYLE[name])
+            color = STYLE[name]["color"]
             ax.fill_between(x, cells[y].min(), cells[y].max(), color=color, alpha=0.25)
         ax.set(xscale="log", xlabel="Non-zero codes per row (L0)", ylabel=label)
         ax.set_xticks([1, 5, 10, 20, 30, 50], [1, 5, 10, 20, 30, 50])
@@ -213,7 +229,7 @@ def margins(rows: pd.DataFrame) -> pd.DataFrame:
     lines = []
     for level, part in rows.groupby("n_nonzero_coefs"):
         scores = part.groupby("estimator").r2
-        shallow_ones = scores.mean().drop(["MP", "MP (average)"])
+        shallow_ones = scores.mean().drop([*PURSUITS, RANDOM])
         best = shallow_ones.idxmax()
         ranges = scores.max() - scores.min()
         lines.append(
@@ -223,6 +239,9 @@ def margins(rows: pd.DataFrame) -> pd.DataFrame:
                 "its R²": f"{shallow_ones[best]:.4f}",
                 "MP's R²": f"{scores.mean()['MP']:.4f}",
                 "lead": f"{scores.mean()['MP'] - shallow_ones[best]:.4f}",
+                "lead without the metric": (
+                    f"{scores.mean()['MP (no metric)'] - shallow_ones[best]:.4f}"
+                ),
                 "largest range over seeds": f"{max(ranges['MP'], ranges[best]):.4f}",
             }
         )
@@ -258,7 +277,7 @@ def at_middle(rows: pd.DataFrame, report: Report) -> None:
     report.table("inference", pd.DataFrame(paths))
     figure, axes = plt.subplots(1, 3, figsize=(15, 4.2))
     for name, part in groups.items():
-        look = LOOKS[name] | {"markersize": 4, "label": name}
+        look = STYLE[name] | {"markersize": 4, "label": name}
         atoms = np.arange(1, measures.LONGEST + 1)
         path = 1 - np.stack(part.path).mean(axis=0)
         axes[0].plot(atoms[: len(path)], path, markevery=5, **look)
@@ -274,6 +293,137 @@ def at_middle(rows: pd.DataFrame, report: Report) -> None:
     axes[2].set(xlabel="r", ylabel="Babel function of co-selected atoms")
     axes[0].legend(fontsize=8)
     report.figure("geometry", figure)
+    cosine_histogram(groups, report)
+
+
+def authors(rows: pd.DataFrame, X_test, args, report: Report) -> None:
+    """The dictionary that the authors of the paper published, coded as MP codes."""
+    path = Path(args.data or ".") / "mp_mnist_authors.npz"
+    if not path.is_file():
+        report.text("authors", f"{path.name} is not in the data folder: not measured.")
+        return
+    with np.load(path) as arrays:
+        W, intercept = arrays["components"], arrays["intercept"]
+    codes = matching_pursuit(X_test - intercept, W, measures.LONGEST)
+    table = [geometry("the authors'", codes, W, X_test - intercept)]
+    for name in ("MP", "MP (no metric)"):
+        part = rows[(rows.estimator == name)].iloc[0]
+        row = {k: f"{1 - part.path[k - 1]:.3f}" for k in SHOWN}
+        table.append(
+            {"dictionary": f"{name}, seed 0"}
+            | row
+            | {
+                "coherence": f"{part.coherence:.3f}",
+                "co-selected Babel(9)": f"{part.coselected_curve[MIDDLE - 2]:.2f}",
+                "effective rank": f"{part.effective_rank:.0f}",
+            }
+        )
+    report.table("authors", pd.DataFrame(table))
+
+
+def geometry(name: str, codes: Codes, W, X) -> dict:
+    """A row of the table of `authors`, from codes of LONGEST steps."""
+
+    def first(k):
+        return Codes(codes.indices[:, :k], codes.values[:, :k], codes.n_components)
+
+    total = ((X - X.mean(axis=0)) ** 2).sum()
+    left = {k: ((X - first(k).decode(W)) ** 2).sum() / total for k in SHOWN}
+    curve = metrics.coselected_babel(first(MIDDLE), W)
+    return {
+        "dictionary": name,
+        **{k: f"{1 - left[k]:.3f}" for k in SHOWN},
+        "coherence": f"{metrics.mutual_coherence(W):.3f}",
+        "co-selected Babel(9)": f"{curve[MIDDLE - 2]:.2f}",
+        "effective rank": f"{metrics.effective_rank(first(MIDDLE)):.0f}",
+    }
+
+
+def one_fit(setting: Setting, data: dict, rows: pd.DataFrame, report: Report) -> None:
+    """R² with fewer codes of one fit, beside a fit for each number of codes."""
+    options = {
+        "n_components": setting.n_components,
+        "batch_size": 1024,
+        "max_iter": setting.epochs,
+    }
+    seeds = {"random_states": setting.seeds}
+    fits = compare(
+        {f"path_weight={w:g}": MPSparseAutoencoder(path_weight=w, **options) for w in WEIGHTS},
+        n_nonzero_coefs=setting.most,
+        measures={"path": measures.inference_path},
+        **seeds,
+        **data,
+    )
+    few = compare(
+        {"MP": MPSparseAutoencoder(**options)}, n_nonzero_coefs=setting.few, **seeds, **data
+    )
+    own = pd.concat([rows[rows.estimator == "MP"], few])
+    levels = [k for k in (3, 5, 10, 20, 30, 50) if k in set(own.n_nonzero_coefs)]
+    lines = [
+        {"fit": f"one with {setting.most}, {name}"}
+        | {k: spread(1 - np.stack(part.path)[:, k - 1]) for k in levels}
+        for name, part in fits.groupby("estimator", sort=False)
+    ]
+    own = {k: spread(own[own.n_nonzero_coefs == k].r2) for k in levels}
+    report.table("one_fit", pd.DataFrame([*lines, {"fit": "its own for each"} | own]))
+
+
+def along_inference(setting: Setting, rates: dict, data: dict, report: Report) -> None:
+    """Effective rank of the codes along the number of codes at inference."""
+    models = estimators(setting, rates, MIDDLE)
+    found = compare(
+        {name: models[name] for name in ("MP", "TopK")},
+        n_nonzero_coefs=MIDDLE,
+        random_states=setting.seeds,
+        measures={"rank_path": measures.rank_path},
+        **data,
+    )
+    table = [
+        {"estimator": name}
+        | {k: spread(np.array([ranks[k] for ranks in part.rank_path]), 0) for k in SHOWN}
+        for name, part in found.groupby("estimator", sort=False)
+    ]
+    report.table("rank_path", pd.DataFrame(table))
+
+
+def along_training(setting: Setting, rates: dict, X, X_test, args, report: Report) -> None:
+    """R² along the number of codes at inference, as a stream goes on."""
+    cached = memory(args).cache(training_paths)
+    models = estimators(setting, rates, MIDDLE)
+    table = []
+    for name in ("MP", "TopK"):
+        model = models[name].set_params(n_nonzero_coefs=MIDDLE, random_state=0)
+        for seen, path in cached(model, X, X_test, setting.rows_seen).items():
+            cells = {k: f"{1 - path[k - 1]:.3f}" for k in SHOWN}
+            table.append({"estimator": name, "rows seen": f"{seen:,}"} | cells)
+    report.table("training", pd.DataFrame(table))
+
+
+def training_paths(model, X, X_test, rows_seen) -> dict:
+    """Unexplained share with 1 .. LONGEST atoms after so many rows of a stream."""
+    order, paths, seen = np.random.RandomState(0).permutation(len(X)), {}, 0
+    for until in rows_seen:
+        while seen < until:
+            rows = np.arange(seen, min(seen + 5_000, until)) % len(X)
+            model.partial_fit(X[order[rows]])
+            seen += len(rows)
+        paths[until] = model.reconstruction_path(X_test, measures.LONGEST)
+    return paths
+
+
+def cosine_histogram(groups: dict, report: Report) -> None:
+    """How often two atoms of a dictionary have each cosine."""
+    figure, ax = plt.subplots(figsize=(7, 3.8))
+    edges = np.linspace(-1, 1, 101)
+    for name, part in groups.items():
+        W = part.dictionary.iloc[0]
+        cosines = (W @ W.T)[np.triu_indices(len(W), 1)]
+        density, _ = np.histogram(cosines, edges, density=True)
+        look = {key: STYLE[name][key] for key in ("color", "linestyle") if key in STYLE[name]}
+        ax.plot((edges[1:] + edges[:-1]) / 2, density.clip(1e-5), label=name, **look)
+    ax.set(yscale="log", xlabel="Cosine of two atoms", ylabel="Density", ylim=(1e-4, None))
+    ax.legend(fontsize=8)
+    report.figure("cosines", figure)
 
 
 def trimmed_means(conditional) -> tuple:

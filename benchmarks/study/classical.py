@@ -19,8 +19,10 @@ import numpy as np
 import pandas as pd
 from common import LOOKS, Report, arguments, memory, spread
 from matplotlib import pyplot as plt
+from sklearn.datasets import load_digits
 from sklearn.decomposition import NMF, PCA, DictionaryLearning, MiniBatchDictionaryLearning
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import train_test_split
 from sklearn.utils import gen_batches
 from tqdm import tqdm
 
@@ -55,15 +57,16 @@ class Setting:
         self.part_rows = 1000 if quick else 5000
         self.mnist_parts = 2 if quick else 20
         self.embedding_parts = 2 if quick else 10
-        self.our_seeds = range(1)
-        self.their_seeds = range(1)
+        self.seeds = range(1 if quick else 3)
         self.embedding_alphas = (0.1, 0.2, 0.3)
         self.tree_rows = 5000 if quick else 100_000
         self.superposition_rows = 3000 if quick else 30_000
         self.whole_rows = 500 if quick else 2000
         self.made_passes = 1
         self.made_epochs = 3 if quick else 15
-        self.made_seeds = range(1)
+        self.digits_atoms = 100
+        self.digits_levels = (2, 4, 8)
+        self.digits_alphas = (2.0, 4.0, 8.0)
 
 
 def main() -> None:
@@ -74,6 +77,7 @@ def main() -> None:
     tree(setting, cells, report)
     superposition(setting, cells, report)
     summary = [
+        *digits(setting, cells, report),
         *mnist(setting, args, cells, report),
         *embedded(setting, args, cells, report),
         *patches(args),
@@ -255,6 +259,63 @@ def sweep(cells, data, levels, *, alphas, **base) -> tuple[pd.DataFrame, dict]:
 
 
 # --------------------------------------------------------------------- real data
+def digits(setting, cells, report) -> list[dict]:
+    """Few rows, all of which scikit-learn's DictionaryLearning takes at each step."""
+    X = load_digits().data
+    X, X_test = train_test_split(X, test_size=500, random_state=0)
+    mean = X.mean(axis=0)
+    data = Data(X - mean, X_test - mean, cells)
+    p, levels = setting.digits_atoms, setting.digits_levels
+    theirs = {
+        alpha: [
+            cells.whole(data, p=p, n_rows=len(X), alpha=alpha, seed=seed, positive=False)
+            for seed in setting.seeds
+        ]
+        for alpha in setting.digits_alphas
+    }
+    values, seconds = {}, {}
+    for sign in (True, False):
+        name = f"MP, codes {'≥ 0' if sign else 'of either sign'}"
+        fits = {
+            level: [
+                cells.ours(
+                    data,
+                    p=p,
+                    k=level,
+                    seed=seed,
+                    transform_algorithm="omp",
+                    positive_code=sign,
+                )
+                for seed in setting.seeds
+            ]
+            for level in levels
+        }
+        values[name] = {
+            level: np.array([data.r2(fit["atoms"], level, positive=sign) for fit in group])
+            for level, group in fits.items()
+        }
+        seconds[name] = [fit["seconds"] for group in fits.values() for fit in group]
+    for alpha, fits in theirs.items():
+        name = f"{DL}, alpha={alpha:g}, either sign"
+        values[name] = {
+            level: np.array([data.r2(fit["atoms"], level) for fit in fits]) for level in levels
+        }
+        seconds[name] = [fit["seconds"] for fit in fits]
+    rows = [
+        {"dictionary and codes": name}
+        | {f"L0 = {level}": spread(r2[level], 4) for level in levels}
+        | {"core-seconds of a fit": spread(np.array(seconds[name]), 1)}
+        for name, r2 in values.items()
+    ]
+    report.table("digits", pd.DataFrame(rows), "Test R²:")
+    best = {
+        level: max((r2[level] for name, r2 in values.items() if DL in name), key=np.mean)
+        for level in levels
+    }
+    either = values["MP, codes of either sign"]
+    return _summary(f"digits, either sign ({DL})", levels, either, best)
+
+
 def mnist(setting, args, cells, report) -> list[dict]:
     """The bar: R² at each L0, and the seconds of both sides."""
     if not args.data:
@@ -274,7 +335,7 @@ def mnist(setting, args, cells, report) -> list[dict]:
             cells.theirs(
                 data, setting.mnist_parts, seed=seed, **size, **best | {"alpha": alpha}
             )
-            for seed in setting.their_seeds
+            for seed in setting.seeds
         ]
         for alpha in setting.mnist_final_alphas
     }
@@ -289,20 +350,25 @@ def mnist(setting, args, cells, report) -> list[dict]:
                 max_iter=setting.mnist_epochs,
                 batch_size=1024,
             )
-            for seed in setting.our_seeds
+            for seed in setting.seeds
         ]
         for level in levels
     }
-    of_either_sign = cells.ours(
-        data,
-        p=p,
-        k=setting.middle,
-        seed=0,
-        transform_algorithm="omp",
-        max_iter=setting.mnist_epochs,
-        batch_size=1024,
-        positive_code=False,
-    )
+    of_either_sign = {
+        setting.middle: [
+            cells.ours(
+                data,
+                p=p,
+                k=setting.middle,
+                seed=seed,
+                transform_algorithm="omp",
+                max_iter=setting.mnist_epochs,
+                batch_size=1024,
+                positive_code=False,
+            )
+            for seed in setting.seeds
+        ]
+    }
 
     def of(fits, **how):
         return {
@@ -314,11 +380,10 @@ def mnist(setting, args, cells, report) -> list[dict]:
         f"{MBDL}, alpha={alpha}": {level: [states[-1] for states in runs] for level in levels}
         for alpha, runs in theirs.items()
     }
-    single = {setting.middle: [of_either_sign]}
     values = {
         "MP, codes ≥ 0": of(ours, positive=True),
         "MP, codes of either sign": of(ours),
-        "MP (positive_code=False), either sign": of(single),
+        "MP (positive_code=False), either sign": of(of_either_sign),
     }
     for name, fits in last.items():
         values[f"{name}, codes ≥ 0"] = of(fits, positive=True)
@@ -332,7 +397,7 @@ def mnist(setting, args, cells, report) -> list[dict]:
             level: np.array([cells.factors(data, kind=kind, n_components=level)])
             for level in levels
         }
-    fits = {"MP, codes ≥ 0": ours, "MP (positive_code=False), either sign": single}
+    fits = {"MP, codes ≥ 0": ours, "MP (positive_code=False), either sign": of_either_sign}
     fits |= last
     rows = [
         {"dictionary and codes": name}
@@ -359,7 +424,12 @@ def mnist(setting, args, cells, report) -> list[dict]:
     )
     shown = values | {MBDL: best_of_theirs}
     mnist_figure(setting, data, shown, theirs, ours, report)
-    return _summary("MNIST", levels, values["MP, codes ≥ 0"], best_of_theirs)
+    return [
+        *_summary("MNIST", levels, values["MP, codes ≥ 0"], best_of_theirs),
+        *_summary(
+            "MNIST, either sign", levels, values["MP, codes of either sign"], best_of_theirs
+        ),
+    ]
 
 
 def _words(setting):
@@ -410,7 +480,7 @@ def embedded(setting, args, cells, report) -> list[dict]:
     report.table("embeddings_sweep", table, caption)
     fits = [
         cells.theirs(data, setting.embedding_parts, seed=seed, **size, **best)[-1]
-        for seed in setting.their_seeds
+        for seed in setting.seeds
     ]
     seconds = spread(np.array([fit["seconds"] for fit in fits]), 0)
     report.text(
@@ -419,12 +489,16 @@ def embedded(setting, args, cells, report) -> list[dict]:
         f"{seconds} core-seconds.",
     )
     results = beyond.embedding_results(theirs_setting, args, only=MP)
-    ours = {
-        level: np.array([data.r2(atoms, level, positive=True) for atoms in group])
-        for level, group in results.groupby("n_nonzero_coefs")["dictionary"]
-    }
+    dictionaries = results.groupby("n_nonzero_coefs")["dictionary"]
     r2 = {level: np.array([data.r2(fit["atoms"], level) for fit in fits]) for level in levels}
-    return _summary("embeddings", levels, ours, r2)
+    rows = []
+    for title, positive in (("embeddings", True), ("embeddings, either sign", False)):
+        ours = {
+            level: np.array([data.r2(atoms, level, positive=positive) for atoms in group])
+            for level, group in dictionaries
+        }
+        rows += _summary(title, levels, ours, r2)
+    return rows
 
 
 def patches(args) -> list[dict]:
@@ -462,7 +536,7 @@ def tree(setting, cells, report) -> None:
     made = make_hierarchical_features
     n = setting.tree_rows
     pairs = []
-    for seed in setting.made_seeds:
+    for seed in setting.seeds:
         train = made(n, rho=0.3, random_state=seed)
         test = made(5000, rho=0.3, dictionary=train.dictionary, random_state=1000 + seed)
         pairs.append(Data(train.data, test.data, cells, test))
@@ -480,7 +554,7 @@ def superposition(setting, cells, report) -> None:
     """Twice as many features as dimensions."""
     n, shape = setting.superposition_rows, (64, 128)
     pairs = []
-    for seed in setting.made_seeds:
+    for seed in setting.seeds:
         train = make_superposition(n, *shape, l0=4, random_state=seed)
         test = make_superposition(
             5000, *shape, l0=4, dictionary=train.dictionary, random_state=1000 + seed
@@ -541,7 +615,7 @@ def recovery(key, setting, cells, pairs, ours, report, *, p, level, alphas) -> N
     for name, options in ours.items():
         fits = [
             cells.ours(pair, p=p, seed=seed, **options)
-            for seed, pair in zip(setting.made_seeds, pairs, strict=True)
+            for seed, pair in zip(setting.seeds, pairs, strict=True)
         ]
         own = [
             recovered(pair, fit["atoms"], level, positive=True, codes=fit["model"])
@@ -556,7 +630,7 @@ def recovery(key, setting, cells, pairs, ours, report, *, p, level, alphas) -> N
     for whole, name in ((False, MBDL), (True, DL)):
         fits = [
             fit(pair, seed, best, whole=whole)
-            for seed, pair in zip(setting.made_seeds, pairs, strict=True)
+            for seed, pair in zip(setting.seeds, pairs, strict=True)
         ]
         omp = [
             recovered(pair, fit["atoms"], level, positive=best["positive"])

@@ -489,13 +489,13 @@ def gram_figure(tree: pd.DataFrame, rho: float, names):
         display = GramDisplay.from_dictionary(
             atoms, groups=groups, ax=axes[0, i], vmin=-1, vmax=1
         )
-        title = "true features" if name == "truth" else f"{name}: atoms with each other"
+        title = "true features" if name == "truth" else f"{name}:\natoms with each other"
         axes[0, i].set_title(title, fontsize=10)
         axes[0, i].set(xlabel="", ylabel="")
         display.colorbar_.remove()
         if name != "truth":
             image = axes[1, i].imshow(atoms @ truth.T, cmap="RdBu_r", vmin=-1, vmax=1)
-            axes[1, i].set_title(f"{name}: atoms with truth", fontsize=10)
+            axes[1, i].set_title(f"{name}:\natoms with truth", fontsize=10)
             axes[1, i].set(xlabel="True feature")
             for border in display.borders:
                 axes[1, i].axvline(border - 0.5, color="0.3", linewidth=0.6)

@@ -10,14 +10,15 @@ _SHARED = {
     "n_components": """n_components : int, default=None
         The number of atoms. None for the number of features.""",
     "n_nonzero_coefs": """n_nonzero_coefs : int, default=None
-        The largest number of non-zero codes of a row. None for a tenth of the features, at
-        least 1. More than there are atoms is used as that many, with a warning.""",
+        The largest number of non-zero codes of a row. None for a tenth of the features, but
+        at least 1 and at most 64: longer codes are hard to read, and take more time. More
+        than there are atoms is used as that many, with a warning.""",
     "average_n_nonzero_coefs": """n_nonzero_coefs : float, default=None
         The number of non-zero codes that rows have on average: the rows of `fit`. Rows that
         were not learnt from may have others, on small data about 10 to 20% more; `transform`
         and `score` warn where the average is surely off by more than a tenth. None for a
-        tenth of the features, at least 1. More than there are atoms is used as that many,
-        with a warning.""",
+        tenth of the features, but at least 1 and at most 64: longer codes are hard to read,
+        and take more time. More than there are atoms is used as that many, with a warning.""",
     "transform_n_nonzero_coefs": """transform_n_nonzero_coefs : int, default=None
         The sparsity of `transform`, where it is to differ from the one trained with; it can
         be set after `fit`. None for `n_nonzero_coefs`.""",

@@ -162,6 +162,11 @@ def test_default_sparsity_is_a_tenth_of_the_features(Estimator, rng):
             assert l0.max() == k
 
 
+def test_default_sparsity_is_at_most_64(Estimator):
+    asked = [Estimator()._n_asked(n_features, 9999) for n_features in (4, 639, 640, 4096)]
+    assert asked == [1, 63, 64, 64]
+
+
 @pytest.mark.parametrize("positive", [True, False])
 def test_sign_of_codes(Estimator, positive, small):
     signs = {"positive_code": positive} if "positive_code" in Estimator().get_params() else {}

@@ -21,7 +21,7 @@ from ..learning.settings import INTERCEPTS, Settings
 from ..models.base import Model, check_model
 from ..models.steering import l0_if_missed
 from ..rows.open import RowsLike, open_rows
-from ._encoder import BaseEncoder, at_most_all
+from ._encoder import BaseEncoder, at_most_all, default_sparsity
 
 
 class BaseSparseAutoencoder(BaseEncoder):
@@ -322,9 +322,9 @@ class BaseSparseAutoencoder(BaseEncoder):
         return 0.0
 
     def _n_asked(self, n_features: int, n_atoms: int, *, warned: bool = True) -> float:
-        """The number of codes asked for: by default a tenth of the features, at least 1."""
+        """The number of codes asked for."""
         if self.n_nonzero_coefs is None:
-            return min(max(1, n_features // 10), n_atoms)
+            return min(default_sparsity(n_features), n_atoms)
         return at_most_all(self.n_nonzero_coefs, n_atoms, warned=warned)
 
     def _n_trained(self):

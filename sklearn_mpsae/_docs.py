@@ -73,7 +73,10 @@ _SHARED = {
         torchrun, or anything that sets its environment variables. `batch_size` counts the
         rows of all of them.
     verbose : int, default=0
-        Whether to show a progress bar.
+        Whether to show progress on stderr: a bar of the rows that are read before the
+        training, one of the rows learnt from, with the epoch, the loss and the number of
+        codes of the current step, and at the end of `fit` a line of what was learnt.
+        `partial_fit` shows bars of calls that take more than a second.
     random_state : int, RandomState instance or None, default=None
         Draws the first atoms, the order of rows and the rows that revive dead atoms. Pass
         an int for reproducible results.""",

@@ -31,7 +31,6 @@ from ..rows.open import RowsLike, open_rows
 from ._record import Record
 from ._serving import ServingCoder
 
-
 # The largest default of n_nonzero_coefs, reached at 640 features.
 _MOST_BY_DEFAULT = 64
 

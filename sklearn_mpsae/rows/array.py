@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from ..coding.inputs import computed_dtype
-from .protocol import uncounted
 from .sizes import block_rows, check_finite, chunk_rows, pool_rows
 
 
@@ -23,7 +22,7 @@ class Addressable:
 
     in_memory = True
     one_pass = False
-    on_read = staticmethod(uncounted)
+    on_read: Callable[[int], None] | None = None
     # How rows are shuffled. Another order needs another name: checkpoints have it.
     order = "by row number"
 
@@ -70,7 +69,7 @@ class Addressable:
         for start in range(0, self.n_rows, n):
             rows = self.read(start, min(start + n, self.n_rows))
             check_finite(rows, start)
-            if not self.in_memory:
+            if self.on_read is not None and not self.in_memory:
                 self.on_read(len(rows))
             yield rows
 

@@ -24,8 +24,8 @@ class Rows(Protocol):
     """Whether reading takes no time, so that nothing is gained by reading ahead."""
     one_pass: bool
     """Whether rows can be gone through once only; `survey` does not count."""
-    on_read: Callable[[int], None]
-    """Called with the number of rows each time that some have been read, of a stream or of
+    on_read: Callable[[int], None] | None
+    """If set, called with the number of rows each time that some were read, of a stream or of
     files in `survey` and `chunks`; by any thread."""
     order: str
     """How rows are shuffled, in words; another order needs other words: checkpoints compare."""
@@ -50,10 +50,6 @@ class Rows(Protocol):
         Yields pairs: the order of the rows of a pool, (n,) int; and a function that takes a
         part of that order and gives a new array of these rows.
         """
-
-
-def uncounted(n_rows: int) -> None:
-    """What `Rows.on_read` is until it is set."""
 
 
 class NoArray:

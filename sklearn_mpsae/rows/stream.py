@@ -13,7 +13,7 @@ from .._warn import warn
 from ..coding.checks import check_count
 from ..coding.inputs import computed_dtype
 from .batches import OF_LISTS, has_length, opened, rows_of
-from .protocol import NoArray, uncounted
+from .protocol import NoArray
 from .sizes import check_finite, chunk_rows, least_rows, pool_rows
 
 # After so many rows of a stream that may never end, and ten times as many again, a warning
@@ -116,7 +116,7 @@ class StreamRows:
     """The rows of a `BatchStream`, for one call of an estimator."""
 
     in_memory = False
-    on_read = staticmethod(uncounted)
+    on_read: Callable[[int], None] | None = None
 
     def __init__(self, stream: BatchStream) -> None:
         self.batches, self.shuffle = stream.batches, stream.shuffle
@@ -291,7 +291,8 @@ class StreamRows:
         out, n, error = None, 0, None
         try:
             for batch in batches:
-                self.on_read(len(batch))
+                if self.on_read is not None:
+                    self.on_read(len(batch))
                 while len(batch):
                     if out is None:
                         out = np.empty((n_rows, self.n_features), self.dtype)

@@ -10,14 +10,15 @@ _SHARED = {
     "n_components": """n_components : int, default=None
         The number of atoms. None for the number of features.""",
     "n_nonzero_coefs": """n_nonzero_coefs : int, default=None
-        The largest number of non-zero codes of a row. None for a tenth of the features, at
-        least 1. More than there are atoms is used as that many, with a warning.""",
+        The largest number of non-zero codes of a row. None for a tenth of the features, but
+        at least 1 and at most 64: longer codes are hard to read, and take more time. More
+        than there are atoms is used as that many, with a warning.""",
     "average_n_nonzero_coefs": """n_nonzero_coefs : float, default=None
         The number of non-zero codes that rows have on average: the rows of `fit`. Rows that
         were not learnt from may have others, on small data about 10 to 20% more; `transform`
         and `score` warn where the average is surely off by more than a tenth. None for a
-        tenth of the features, at least 1. More than there are atoms is used as that many,
-        with a warning.""",
+        tenth of the features, but at least 1 and at most 64: longer codes are hard to read,
+        and take more time. More than there are atoms is used as that many, with a warning.""",
     "transform_n_nonzero_coefs": """transform_n_nonzero_coefs : int, default=None
         The sparsity of `transform`, where it is to differ from the one trained with; it can
         be set after `fit`. None for `n_nonzero_coefs`.""",
@@ -72,7 +73,10 @@ _SHARED = {
         torchrun, or anything that sets its environment variables. `batch_size` counts the
         rows of all of them.
     verbose : int, default=0
-        Whether to show a progress bar.
+        Whether to show progress on stderr: a bar of the rows that are read before the
+        training, one of the rows learnt from, with the epoch, the loss and the number of
+        codes of the current step, and at the end of `fit` a line of what was learnt.
+        `partial_fit` shows bars of calls that take more than a second.
     random_state : int, RandomState instance or None, default=None
         Draws the first atoms, the order of rows and the rows that revive dead atoms. Pass
         an int for reproducible results.""",

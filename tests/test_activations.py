@@ -380,3 +380,9 @@ def test_a_module_on_another_device_stays_there(net, x):
         with spliced(net, "1", sae, positions=positions, edit=edits):
             assert net(x.cuda()).is_cuda
     assert next(net.parameters()).is_cuda
+
+
+def test_batches_of_a_function_may_never_end_and_those_of_a_list_do():
+    net, batches = nn.Sequential(nn.Linear(4, 8)), [torch.ones(3, 4)]
+    assert ModuleActivations(net, "0", batches)._ends
+    assert not ModuleActivations(net, "0", lambda: iter(batches))._ends

@@ -74,6 +74,37 @@ def test_a_stream_that_never_ends_is_left_after_n_samples(X):
     )
 
 
+@pytest.mark.parametrize(
+    ("make", "warned"),
+    [
+        (lambda batches: BatchStream(lambda: iter(batches)), True),
+        (lambda batches: BatchStream(batches), False),
+        (lambda batches: BatchStream(lambda: iter(batches), n_samples=700), False),
+    ],
+    ids=["a function", "a list", "n_samples"],
+)
+def test_a_stream_that_may_never_end_says_so(make, warned, X, monkeypatch):
+    """Once: the next time is after ten times as many rows."""
+    if warned:
+        monkeypatch.setattr("sklearn_mpsae.rows.stream._TOLD_FROM", 300)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        fitted(make(batches_of(X, 100)), max_iter=1)
+    told = [str(w.message) for w in caught if "where it ends" in str(w.message)]
+    assert len(told) == warned
+    assert all("300 rows" in each and "pass n_samples" in each for each in told)
+
+
+def test_a_loader_of_rows_without_a_length_may_never_end(X):
+    class Endless(torch.utils.data.IterableDataset):
+        def __iter__(self):
+            return iter(X)
+
+    data = torch.utils.data
+    assert not BatchStream(data.DataLoader(Endless()))._ends
+    assert BatchStream(data.DataLoader(data.TensorDataset(torch.from_numpy(X))))._ends
+
+
 def test_a_stream_that_ends_early_says_where(X):
     with pytest.raises(ValueError, match="ended after 700 rows of the n_samples=800"):
         fitted(BatchStream(batches_of(X), n_samples=800))

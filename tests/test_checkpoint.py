@@ -210,7 +210,11 @@ def test_more_epochs_are_refused_with_a_way_to_have_them(X, path, tmp_path):
     longer = TopKSAE(**OPTIONS | {"max_iter": 6}, checkpoint=path)
     with pytest.raises(ValueError, match=r"load_checkpoint .* warm_start=True, max_iter"):
         longer.fit(X)
-    est = TopKSAE(**OPTIONS).load_checkpoint(path)
+    with pytest.raises(ValueError, match=r"load_checkpoint .* another checkpoint"):
+        longer.set_params(warm_start=True).fit(X)
+    est = TopKSAE(**OPTIONS, checkpoint=path).load_checkpoint(path)
+    with pytest.raises(ValueError, match=r"load_checkpoint .* another checkpoint"):
+        est.set_params(warm_start=True, max_iter=2).fit(X)
     est.set_params(warm_start=True, max_iter=2, checkpoint=tmp_path / "more").fit(X)
     assert est.n_iter_ == 2
 

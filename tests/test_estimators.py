@@ -26,7 +26,9 @@ from sklearn_mpsae import (
 )
 from sklearn_mpsae.datasets import make_superposition
 from sklearn_mpsae.estimators._shallow import BaseAverageSAE
+from sklearn_mpsae.learning.progress import Progress
 from sklearn_mpsae.metrics import firing_scores, match_atoms
+from sklearn_mpsae.sources import BatchStream
 
 FAST = {"max_iter": 3, "batch_size": 20, "random_state": 0}
 
@@ -160,6 +162,11 @@ def test_default_sparsity_is_a_tenth_of_the_features(Estimator, rng):
             assert l0.mean() == pytest.approx(k, rel=0.05)
         else:
             assert l0.max() == k
+
+
+def test_default_sparsity_is_at_most_64(Estimator):
+    asked = [Estimator()._n_asked(n_features, 9999) for n_features in (4, 639, 640, 4096)]
+    assert asked == [1, 63, 64, 64]
 
 
 @pytest.mark.parametrize("positive", [True, False])
@@ -374,10 +381,68 @@ def test_without_callbacks_in_scikit_learn_fit_works(small, monkeypatch):
 def test_verbose_shows_a_progress_bar(Estimator, small, capsys):
     Estimator(4, **FAST).fit(small)
     assert capsys.readouterr().err == ""
-    Estimator(4, verbose=1, **FAST).fit(small)
+    est = Estimator(4, verbose=1, **FAST).fit(small)
     shown = capsys.readouterr().err
-    assert "3/3" in shown
-    assert Estimator.__name__ in shown
+    assert f"{Estimator.__name__}, epoch 3/3: 100%" in shown
+    assert "180/180" in shown  # rows
+    assert f"loss={est.loss_curve_[-1]:.4f}, k=1]" in shown
+
+
+def test_verbose_ends_with_what_was_learnt(Estimator, small, capsys):
+    est = Estimator(4, verbose=1, **FAST).fit(small)
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert f"epoch 3 left {est.loss_curve_[-1]:.2%} of the energy unexplained" in last
+    assert f"{est.atom_usage_.sum() / 60:.3g} codes a row" in last
+    assert f"{(est.atom_usage_ == 0).sum()} of 4 atoms are dead" in last
+    assert last.endswith(" s.")
+
+
+def test_verbose_counts_the_rows_of_an_epoch_and_the_codes_they_may_have(small, capsys):
+    """A loss that rises is explained by their falling number."""
+    rates = {"n_nonzero_coefs": 2, "max_iter": 1, "batch_size": 6, "random_state": 0}
+    told = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Progress, "step", lambda self, *args: told.append(args))
+        MPSparseAutoencoder(16, **rates).fit(small)
+    assert [n_rows for _, n_rows, _, _ in told] == list(range(6, 61, 6))
+    assert {epoch for epoch, *_ in told} == {"epoch 1/1"}
+    ks = [k for *_, k in told]
+    assert (ks[0], ks[-1], ks) == (6, 2, sorted(ks, reverse=True))
+
+
+@pytest.mark.parametrize("n_samples", [None, 60])
+def test_verbose_counts_rows_that_are_read_before_the_training(n_samples, small, capsys):
+    stream = BatchStream(lambda: iter(np.split(small, 6)), n_samples)
+    TopKSAE(4, verbose=1, **FAST).fit(stream)
+    shown = capsys.readouterr().err
+    assert "TopKSAE, reading rows: 60.0 rows" in shown
+    assert shown.index("reading rows") < shown.index("training")
+
+
+def test_verbose_counts_rows_of_the_buffer_that_the_first_step_waits_for(small, capsys):
+    """Here after a pass that counted them."""
+    progress = Progress("A fit", shown=True)
+    with progress:
+        progress.begin(60)
+        progress._bar.mininterval = 0
+        progress.read(40)
+        progress.read(20)
+        progress.step("epoch 1/1", 30, 0.5, 3)
+        progress.read(7)
+    shown = capsys.readouterr().err
+    assert "40 rows read" in shown
+    assert "60 rows read" in shown
+    assert "67 rows read" not in shown
+
+
+def test_verbose_of_partial_fit_shows_long_calls_only(small, capsys, monkeypatch):
+    sae = MPSparseAutoencoder(4, verbose=1, **FAST).partial_fit(small)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr("sklearn_mpsae.estimators._base._DELAY", 0)
+    sae.partial_fit(small)
+    shown = capsys.readouterr().err
+    assert "MPSparseAutoencoder, partial_fit: 100%" in shown
+    assert "60.0/60.0" in shown
 
 
 def test_public_names():

@@ -120,7 +120,8 @@ def test_without_a_target_the_best_of_a_scoring_is_taken(small):
 
 
 @pytest.mark.parametrize(
-    ("n_features", "n_components", "expected"), [(10, 40, 10), (10, 4, 4), (120, None, 12)]
+    ("n_features", "n_components", "expected"),
+    [(10, 40, 10), (10, 4, 4), (120, None, 12), (700, 70, 64)],
 )
 def test_default_candidates(n_features, n_components, expected, rng):
     X = rng.standard_normal((20, n_features))

@@ -187,3 +187,17 @@ def test_files_with_other_features(X, path, tmp_path):
         NpyFiles([path, tmp_path / "other.npy"])
     with pytest.raises(ValueError, match="5 features, but MPSparseAutoencoder is expecting 12"):
         fitted(X).transform(NpyFiles(tmp_path / "other.npy"))
+
+
+def test_verbose_counts_the_rows_of_large_files_that_are_read_before_the_training(
+    tmp_path, capsys, monkeypatch
+):
+    """Larger than a pool; others are read at once."""
+    monkeypatch.setattr(sizes, "_POOL_BYTES", 20 * 4 * 8)
+    X = np.random.default_rng(0).random((60, 4))
+    np.save(tmp_path / "X.npy", X)
+    sae = MPSparseAutoencoder(4, max_iter=1, verbose=1)
+    sae.fit(X)
+    assert "reading rows" not in capsys.readouterr().err
+    sae.fit(NpyFiles(tmp_path / "X.npy"))
+    assert "MPSparseAutoencoder, reading rows: 60.0 rows" in capsys.readouterr().err

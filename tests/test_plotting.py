@@ -15,6 +15,8 @@ import pytest
 from matplotlib import pyplot as plt
 from sklearn.decomposition import DictionaryLearning
 from sklearn.exceptions import NotFittedError
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 
 from sklearn_mpsae import MPSparseAutoencoder, TopKSAE, metrics, plotting
 from sklearn_mpsae.plotting import (
@@ -470,6 +472,32 @@ def test_image_shape_has_to_fit(shape, mp, X):
     with pytest.raises(ValueError, match=match):
         ProgressiveReconstructionDisplay.from_estimator(mp, X[:2], image_shape=shape)
     assert plt.get_fignums() == []
+
+
+def test_image_shape_has_to_be_given(mp):
+    for display, source in [
+        (AtomsDisplay.from_estimator, mp),
+        (AtomsDisplay.from_dictionary, mp.components_),
+    ]:
+        with pytest.raises(TypeError, match=r"image_shape is missing.*table.*explore"):
+            display(source)
+    assert plt.get_fignums() == []
+
+
+def test_displays_of_a_dictionary_take_the_last_step_of_a_pipeline(mp, X):
+    pipe = make_pipeline(FunctionTransformer(), mp)
+    np.testing.assert_array_equal(
+        AtomsDisplay.from_estimator(pipe, **SHAPE).images,
+        AtomsDisplay.from_estimator(mp, **SHAPE).images,
+    )
+    np.testing.assert_array_equal(
+        GramDisplay.from_estimator(pipe).cosines, GramDisplay.from_estimator(mp).cosines
+    )
+    babel = BabelDisplay.from_estimator(pipe)
+    np.testing.assert_array_equal(babel.babel, BabelDisplay.from_estimator(mp).babel)
+    assert babel.name == "MPSparseAutoencoder"
+    with pytest.raises(TypeError, match="X as that step gets it"):
+        BabelDisplay.from_estimator(pipe, X)
 
 
 def test_atoms_that_do_not_exist(mp):

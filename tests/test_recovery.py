@@ -5,9 +5,12 @@ from itertools import permutations
 import numpy as np
 import pytest
 from scipy import sparse
+from sklearn.exceptions import NotFittedError
 from sklearn.metrics import precision_recall_fscore_support
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 
-from sklearn_mpsae import metrics
+from sklearn_mpsae import TopKSAE, metrics
 from sklearn_mpsae.coding import Codes
 from sklearn_mpsae.coding.unit import unit_rows
 from sklearn_mpsae.metrics import Matching
@@ -187,6 +190,18 @@ def test_similarity_error_is_of_pairs_within_and_across_levels(truth, learned, r
     assert np.isnan(metrics.similarity_error(learned, truth, np.zeros(5)).across)
 
 
+def test_stability_of_estimators_and_without_a_list(small):
+    a, b = (TopKSAE(8, max_iter=1, random_state=seed).fit(small) for seed in (0, 1))
+    expected = metrics.stability([a.components_, b.components_])
+    assert 0 < expected < 1
+    assert metrics.stability(a.components_, b.components_) == expected
+    assert metrics.stability([a, b]) == metrics.stability(a, b) == expected
+    pipe = make_pipeline(FunctionTransformer(), a)
+    assert metrics.stability([pipe, b.components_]) == expected
+    with pytest.raises(NotFittedError):
+        metrics.stability(a, TopKSAE(8))
+
+
 def test_stability_is_the_mean_over_pairs(truth, learned):
     assert metrics.stability([truth, truth[::-1], truth[[1, 0, 2, 4, 3]]]) == pytest.approx(1)
     pair = metrics.matched_cosine(learned, truth)
@@ -276,6 +291,9 @@ BAD = {
         "one entry for each of the 4 features",
     ),
     "one dictionary": (lambda: metrics.stability([EYE]), "at least two"),
+    "one dictionary, without a list": (lambda: metrics.stability(EYE), r"stability\(\[a, b"),
+    "one estimator": (lambda: metrics.stability(TopKSAE()), r"stability\(\[a, b"),
+    "no dictionary": (lambda: metrics.stability([]), "was given 0"),
     "dictionaries of two spaces": (
         lambda: metrics.stability([EYE, np.eye(3)]),
         "dictionary has 4 columns and truth 3",

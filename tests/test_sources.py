@@ -228,7 +228,7 @@ NOTHING = {
     "a stream": (lambda X, path: BatchStream([X[:0], []]), "no rows"),
     "a stream to have rows": (lambda X, path: BatchStream([X[:0]], n_samples=5), "no rows"),
     "no batches": (lambda X, path: BatchStream([]), "no rows"),
-    "a function": (lambda X, path: lambda: iter([X]), r"BatchStream\(X\)"),
+    "a function": (lambda X, path: lambda: iter([X]), r"BatchStream\(X\).*call it: X\(\)"),
     "a generator": (lambda X, path: iter([X]), r"BatchStream\(X\)"),
     "a DataLoader": (lambda X, path: loader(X), r"BatchStream\(X\)"),
     "a Dataset": (lambda X, path: loader(X).dataset, r"BatchStream\(X\)"),

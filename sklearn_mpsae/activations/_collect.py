@@ -9,6 +9,7 @@ import numpy as np
 from torch import nn
 
 from ..coding.checks import check_count
+from ..rows.batches import has_length
 from ..rows.stream import BatchStream
 from ._reader import Reader, no_rows
 
@@ -145,6 +146,10 @@ class ModuleActivations(BatchStream):
     @property
     def _one_pass(self) -> bool:
         return hasattr(self._reader.batches, "__next__")
+
+    @property
+    def _ends(self) -> bool:
+        return has_length(self._reader.batches)
 
     def _buffer_of(self, most, least, n_rows):
         if self._buffer is None and n_rows is not None:

@@ -16,12 +16,16 @@ from .._version import __version__
 from .._warn import warn
 from ..learning.distributed import open_ranks
 from ..learning.identity import identity_of
+from ..learning.progress import Progress
 from ..learning.run import Run, from_checkpoint, open_run, stream
 from ..learning.settings import INTERCEPTS, Settings
 from ..models.base import Model, check_model
 from ..models.steering import l0_if_missed
 from ..rows.open import RowsLike, open_rows
-from ._encoder import BaseEncoder, at_most_all
+from ._encoder import BaseEncoder, at_most_all, default_sparsity
+
+# A call of `partial_fit` that takes fewer seconds shows no bar: there may be many of them.
+_DELAY = 1.0
 
 
 class BaseSparseAutoencoder(BaseEncoder):
@@ -122,14 +126,17 @@ class BaseSparseAutoencoder(BaseEncoder):
             rows = open_rows(self, X, reset=True)
             settings = self._settings(rows.n_features)
             before = self._learnt if self.warm_start else None
-            with open_run(self._model_to_train(), rows, settings, ranks, before) as run:
+            progress = self._progress(ranks)
+            model = self._model_to_train()
+            with progress, open_run(model, rows, settings, ranks, before, progress) as run:
                 self._train(run, X, y)
+            progress.end(self._learnt)
             # A callback may have gone back to an earlier epoch.
             self._warn_if_missed()
         return self
 
     def _train(self, run: Run, X, y):
-        """Train for the epochs, with callbacks and a progress bar, and set what is learnt."""
+        """Train for the epochs, with callbacks, and set what is learnt."""
         ranks = run.trainer.ranks
 
         def learnt():
@@ -141,16 +148,13 @@ class BaseSparseAutoencoder(BaseEncoder):
         context.call_on_fit_task_begin(**data)
         for _ in run.losses:  # the numbers of epochs before a checkpoint are taken
             context.subcontext(task_name="epoch")
-        with _progress_bar(self, run) as bar:
-            while not run.finished:
-                epoch = context.subcontext(task_name="epoch")
-                epoch.call_on_fit_task_begin(**data)
-                run.epoch()
-                bar.update()
-                bar.set_postfix(loss=f"{run.losses[-1]:.4f}")
-                stop = epoch.call_on_fit_task_end(**data, reconstruction_attributes=learnt)
-                if ranks.sum(np.array([float(bool(stop))]))[0]:
-                    break
+        while not run.finished:
+            epoch = context.subcontext(task_name="epoch")
+            epoch.call_on_fit_task_begin(**data)
+            run.epoch()
+            stop = epoch.call_on_fit_task_end(**data, reconstruction_attributes=learnt)
+            if ranks.sum(np.array([float(bool(stop))]))[0]:
+                break
         run.finish()
         self._learnt = run.result()
         context.call_on_fit_task_end(**data, reconstruction_attributes={})
@@ -219,7 +223,9 @@ class BaseSparseAutoencoder(BaseEncoder):
             dtype = None if before is None else before.attributes["components_"].dtype
             rows = open_rows(self, X, reset=before is None, dtype=dtype)
             settings = self._settings(rows.n_features, before)
-            self._learnt = stream(self._model_to_train(), rows, settings, ranks, before)
+            model = self._model_to_train()
+            with self._progress(ranks, delay=_DELAY) as progress:
+                self._learnt = stream(model, rows, settings, ranks, before, progress)
             if self.n_steps_:
                 self._warn_if_missed()
             else:
@@ -317,14 +323,19 @@ class BaseSparseAutoencoder(BaseEncoder):
             feature_names=None if names is None else list(map(str, names)),
         )
 
+    def _progress(self, ranks, delay=0.0):
+        """What shows how far a training has come; of several processes, in one."""
+        shown = bool(self.verbose) and ranks.rank == 0
+        return Progress(type(self).__name__, shown=shown, delay=delay)
+
     def _whitening(self, n_features: int) -> float:
         """How far the metric of the training whitens; children without one have none."""
         return 0.0
 
     def _n_asked(self, n_features: int, n_atoms: int, *, warned: bool = True) -> float:
-        """The number of codes asked for: by default a tenth of the features, at least 1."""
+        """The number of codes asked for."""
         if self.n_nonzero_coefs is None:
-            return min(max(1, n_features // 10), n_atoms)
+            return min(default_sparsity(n_features), n_atoms)
         return at_most_all(self.n_nonzero_coefs, n_atoms, warned=warned)
 
     def _n_trained(self):
@@ -366,11 +377,3 @@ class BaseSparseAutoencoder(BaseEncoder):
             + reason,
             ConvergenceWarning,
         )
-
-
-def _progress_bar(estimator, run):
-    from tqdm import tqdm
-
-    shown = estimator.verbose and run.trainer.ranks.rank == 0
-    title, done = type(estimator).__name__, len(run.losses)
-    return tqdm(total=run.n_iter, initial=done, desc=title, unit="epoch", disable=not shown)

@@ -31,6 +31,9 @@ from ..rows.open import RowsLike, open_rows
 from ._record import Record
 from ._serving import ServingCoder
 
+# The largest default of n_nonzero_coefs, reached at 640 features.
+_MOST_BY_DEFAULT = 64
+
 
 class BaseEncoder(
     Record,
@@ -382,6 +385,15 @@ class BaseEncoder(
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         tags.input_tags.sparse = True
         return tags
+
+
+def default_sparsity(n_features: int) -> int:
+    """The number of codes where none is given: a tenth of the features, from 1 to 64.
+
+    Longer codes are hard to read, and the time of a pursuit grows in proportion to them: at
+    4,096 features a tenth would be 409.
+    """
+    return min(max(1, n_features // 10), _MOST_BY_DEFAULT)
 
 
 def at_most_all(

@@ -42,8 +42,9 @@ class MPSparseAutoencoder(FittedPursuit, BaseSparseAutoencoder):
     {n_components}
     n_nonzero_coefs : int or float, default=None
         The largest number of non-zero codes of a row, or with ``sparsity="average"`` their
-        average number, which need not be whole. None for a tenth of the features, at least
-        1. More than there are atoms is used as that many, with a warning.
+        average number, which need not be whole. None for a tenth of the features, but at
+        least 1 and at most 64: longer codes are hard to read, and take more time. More than
+        there are atoms is used as that many, with a warning.
     sparsity : {{"row", "average"}}, default="row"
         How rows share the codes. "row": each takes up to `n_nonzero_coefs`. "average": each
         takes as many as it needs, namely stops before an atom whose code would be at most

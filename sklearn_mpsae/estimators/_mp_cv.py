@@ -22,7 +22,7 @@ from ..coding.checks import checked_counts
 from ..rows.npy import NpyFiles
 from ..rows.open import RowsLike, in_memory
 from ..rows.stream import BatchStream
-from ._encoder import BaseEncoder
+from ._encoder import BaseEncoder, default_sparsity
 from ._mp import FittedPursuit, MPSparseAutoencoder, check_path_weight, pursuit_model
 
 # Parameters of `MPSparseAutoencoder` that belong to a single fit, and are not offered.
@@ -61,7 +61,7 @@ class MPSparseAutoencoderCV(FittedPursuit, BaseEncoder):
     {n_components}
     n_nonzero_coefs : int or array-like of int, default=None
         The numbers of non-zero codes to choose from: an array, or for an int all up to it.
-        None for a tenth of the features, at least 10. More than there are atoms are taken as
+        None for a tenth of the features, from 10 to 64. More than there are atoms are taken as
         that many, with a warning.
     target_score : float, default=0.9
         Choose the smallest number whose mean score on held-out rows is at least this, or the
@@ -310,7 +310,7 @@ class MPSparseAutoencoderCV(FittedPursuit, BaseEncoder):
         k = self.n_nonzero_coefs
         n_atoms = self._n_atoms(n_features)
         if k is None:
-            k = min(max(10, n_features // 10), n_features, n_atoms)
+            k = min(max(10, default_sparsity(n_features)), n_features, n_atoms)
         ks = np.unique(checked_counts(k, "n_nonzero_coefs"))
         if ks[-1] > n_atoms:
             warn(

@@ -35,6 +35,9 @@ _OWN_FILE = (
     "checkpoint=None."
 )
 
+# What differs where a longer fit is asked for, with or without a warm start.
+_OF_WARM_START = {"max_iter", "warm_start", "start"}
+
 _TRAIN_ON = (
     " To train on from its end, call load_checkpoint with the parameters it has, then fit with "
     "warm_start=True, max_iter of the epochs to come, and another checkpoint."
@@ -174,12 +177,12 @@ class Checksum:
 def check_same(path, theirs: dict, ours: dict, advice: str, of_max_iter: str = "") -> None:
     """Raise a ValueError where what is asked for is not so in the checkpoint.
 
-    of_max_iter : more advice, where that alone differs
+    of_max_iter : more advice, where that differs, and at most a warm start besides
     """
     other = [name for name in ours if theirs.get(name) != ours[name]]
     if not other:
         return
-    if other == ["max_iter"]:
+    if "max_iter" in other and _OF_WARM_START.issuperset(other):
         advice += of_max_iter
     differences = ", ".join(f"{n} ({theirs.get(n)!r}, now {ours[n]!r})" for n in other)
     raise ValueError(

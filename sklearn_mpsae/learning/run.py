@@ -20,6 +20,7 @@ from .batches import Batches
 from .checkpoint import Checkpoint, Checksum, check_same, read
 from .distributed import Alone, Ranks, check_agreement
 from .frame import Basis, Frame, Metric, check_width
+from .progress import Progress
 from .recipe import EXPLORE, fit_plan, stream_plan
 from .settings import Settings
 from .start import (
@@ -63,6 +64,8 @@ class Run:
     basis : Basis
         What the frame of the batches is made from.
     checkpoint : Checkpoint or None
+    progress : Progress
+        Is told of each step.
 
     Attributes
     ----------
@@ -79,9 +82,11 @@ class Run:
         n_iter: int,
         basis: Basis,
         checkpoint: Checkpoint | None,
+        progress: Progress,
     ) -> None:
         self.trainer, self.batches, self.plan = trainer, batches, plan
         self.n_iter, self.basis, self.checkpoint = n_iter, basis, checkpoint
+        self.progress = progress
         self.losses, self.finished = [], False
         self._n_batches, self._loss, self._last = 0, 0.0, None
         self._start = pack_random_state(trainer.random_state)
@@ -107,6 +112,7 @@ class Run:
             self._last = plan = self.plan(first + self._n_batches)
             self._loss += trainer.step(batch, plan)
             self._n_batches += 1
+            self._show(plan)
             if first + self._n_batches == self.n_iter * self.batches.per_epoch:
                 trainer.settle(plan)
                 self._last = None
@@ -116,6 +122,18 @@ class Run:
         self.losses.append(self._loss / self.batches.n_rows)
         self._n_batches, self._loss = 0, 0.0
         self.finished = len(self.losses) == self.n_iter
+
+    def _show(self, plan):
+        epoch = f"epoch {len(self.losses) + 1}/{self.n_iter}"
+        share = self._n_batches / self.batches.per_epoch
+        loss = self._loss / (self.batches.n_rows * share)
+        self.progress.step(epoch, self.n_rows_done, loss, plan.n_nonzero_coefs)
+
+    @property
+    def n_rows_done(self) -> int:
+        """How many rows were learnt from, in all epochs."""
+        epochs = len(self.losses) + self._n_batches / self.batches.per_epoch
+        return round(epochs * self.batches.n_rows)
 
     def _recent_batches(self):
         """How many batches before an interruption the trainer needs to remember."""
@@ -202,7 +220,12 @@ class Run:
 
 @contextmanager
 def open_run(
-    model: Model, source, settings: Settings, ranks: Alone | Ranks, before: Learnt | None
+    model: Model,
+    source,
+    settings: Settings,
+    ranks: Alone | Ranks,
+    before: Learnt | None,
+    progress: Progress,
 ) -> Iterator[Run]:
     """A fit at its first step, or where it was interrupted.
 
@@ -210,10 +233,13 @@ def open_run(
     """
     # First, as the device may not be there.
     with open_kernels(settings.device, source.dtype) as kernels:
-        yield _begin(kernels, model, source, settings, ranks, before)
+        source.on_read = progress.read
+        run = _begin(kernels, model, source, settings, ranks, before, progress)
+        progress.begin(run.n_iter * run.batches.n_rows, run.n_rows_done)
+        yield run
 
 
-def _begin(kernels, model, source, settings, ranks, before):
+def _begin(kernels, model, source, settings, ranks, before, progress):
     _check(model, source, settings, ranks)
     checkpoint = _checkpoint(model, source, settings, ranks, before)
     saved = ranks.share(checkpoint.load() if checkpoint and ranks.rank == 0 else None)
@@ -241,15 +267,16 @@ def _begin(kernels, model, source, settings, ranks, before):
         state = TrainingState.new(parameters, numbers)
     # A warm start has explored already.
     first, n_steps = EXPLORE if before else 0, n_iter * batches.per_epoch
-    progress = np.linspace(first, 1, n_steps, endpoint=False)
+    shares = np.linspace(first, 1, n_steps, endpoint=False)
     k, n_atoms = settings.n_nonzero_coefs, settings.n_components
     run = Run(
         Trainer(model, kernels, parameters, state, settings, random_state, ranks, frame.scale),
         batches,
-        lambda step: fit_plan(progress[step], k, n_atoms, free_norms=model.free_norms),
+        lambda step: fit_plan(shares[step], k, n_atoms, free_norms=model.free_norms),
         n_iter,
         replace(Basis.of(settings), n_rows=moments.n_rows),
         checkpoint,
+        progress,
     )
     if saved:
         run.resume(*saved)
@@ -257,13 +284,19 @@ def _begin(kernels, model, source, settings, ranks, before):
 
 
 def stream(
-    model: Model, source, settings: Settings, ranks: Alone | Ranks, before: Learnt | None
+    model: Model,
+    source,
+    settings: Settings,
+    ranks: Alone | Ranks,
+    before: Learnt | None,
+    progress: Progress,
 ) -> Learnt:
     """Learn from one more chunk of rows.
 
     before : what was learnt from the earlier chunks, or by a fit; None for the first chunk
     """
     _check(model, source, settings, ranks)
+    source.on_read = progress.read
     moments, rows_of_ranks = _measured(source, ranks, needs_products(settings, before))
     n_rows = sum(rows_of_ranks)
     frame, basis, vary = frame_of_stream(moments, n_rows, source, settings, ranks, before)
@@ -291,7 +324,8 @@ def stream(
         # Rows that do not vary tell neither a scale nor a direction: they are counted, and
         # learning begins with those that do.
         if vary or state.n_steps:
-            _train_on(trainer, batches, settings, explored=explored)
+            progress.begin(n_rows)
+            _train_on(trainer, batches, settings, progress, explored=explored)
         parameters, state = trainer.result()
         usage = trainer.usage + usage
     training = Training(state, frame, basis, random_state)
@@ -303,13 +337,17 @@ def stream(
     return replace(learnt, attributes={**kept, **learnt.attributes})
 
 
-def _train_on(trainer, batches, settings, *, explored):
+def _train_on(trainer, batches, settings, progress, *, explored):
     """The steps of one chunk of a stream."""
     k, n_atoms = settings.n_nonzero_coefs, settings.n_components
     n_settled = trainer.n_steps // _SETTLE_EVERY
-    for batch in batches.epoch(trainer.ranks.order(trainer.random_state), trainer.kernels):
+    rows, total = batches.n_rows / batches.per_epoch, 0.0
+    epoch = batches.epoch(trainer.ranks.order(trainer.random_state), trainer.kernels)
+    for i, batch in enumerate(epoch, 1):
         plan = stream_plan(trainer.n_steps, k, n_atoms, explored=explored)
-        trainer.step(batch, plan)
+        total += trainer.step(batch, plan)
+        done = round(i * rows)
+        progress.step("partial_fit", done, total / done, plan.n_nonzero_coefs)
     # After exploration, calls of one step would take twice as long by it.
     if not plan.refine or trainer.n_steps // _SETTLE_EVERY > n_settled:
         trainer.settle(plan, least=ENOUGH_ROWS // 2)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import combinations
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
+from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import check_is_fitted
 
 from ._inputs import CodesLike, checked_dictionaries, width
 from ._matching import (
@@ -277,13 +279,20 @@ def similarity_error(
     )
 
 
-def stability(dictionaries: Sequence[ArrayLike], *, absolute: bool = False) -> float:
+def stability(
+    dictionaries: Sequence[ArrayLike | Any] | ArrayLike | Any,
+    *more: ArrayLike | Any,
+    absolute: bool = False,
+) -> float:
     """Mean matched cosine of all pairs of dictionaries, as of fits from several seeds.
 
     Parameters
     ----------
-    dictionaries : sequence of array-like of shape (n_components, n_features)
-        At least two, of atoms of unit norm; the numbers of atoms may differ.
+    dictionaries : sequence of array-like of shape (n_components, n_features), or of estimators
+        At least two, of atoms of unit norm; the numbers of atoms may differ. Of a fitted
+        estimator, or of a pipeline that ends with one, its `components_` are taken.
+    *more : array-like or estimators
+        ``stability(a, b, c)`` is ``stability([a, b, c])``.
     absolute : bool, default=False
         Whether to take ``|cosine|``.
 
@@ -296,23 +305,46 @@ def stability(dictionaries: Sequence[ArrayLike], *, absolute: bool = False) -> f
     ------
     ValueError
         If there are fewer than two, or as for `match_atoms`.
+    NotFittedError
+        If an estimator is not fitted.
 
     Examples
     --------
     >>> from sklearn_mpsae.metrics import stability
     >>> stability([[[1.0, 0.0], [0.0, 1.0]], [[0.0, 1.0], [0.8, 0.6]]])
     0.9
+
+    Of fits with two seeds:
+
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_mpsae import TopKSAE
+    >>> X = load_digits().data
+    >>> fits = [TopKSAE(32, max_iter=2, random_state=seed).fit(X) for seed in (0, 1)]
+    >>> stability(fits) == stability(fits[0].components_, fits[1].components_)
+    True
     """
-    if len(dictionaries) < 2:
+    single = more or hasattr(dictionaries, "fit") or getattr(dictionaries, "ndim", 0) == 2
+    given = [dictionaries, *more] if single else dictionaries
+    if len(given) < 2:
         raise ValueError(
-            f"dictionaries holds {len(dictionaries)}; stability compares at least two: pass "
-            "components_ of fits with different random_state."
+            f"stability compares at least two dictionaries, and was given {len(given)}: pass "
+            "stability([a, b]), with fitted estimators, or their components_, of fits with "
+            "different random_state."
         )
-    pairs = combinations(dictionaries, 2)
+    pairs = combinations(map(_atoms_of, given), 2)
     return float(np.mean([matched_cosine(*pair, absolute=absolute) for pair in pairs]))
 
 
 # --------------------------------------------------------------------------- their parts
+
+
+def _atoms_of(dictionary):
+    """The atoms of a fitted estimator, or a dictionary as it is."""
+    if not hasattr(dictionary, "fit"):
+        return dictionary
+    estimator = dictionary[-1] if isinstance(dictionary, Pipeline) else dictionary
+    check_is_fitted(estimator)
+    return estimator.components_
 
 
 def checked_parents(parents, n_true) -> np.ndarray:

@@ -63,7 +63,7 @@ class AtomsDisplay(BaseDisplay):
         cls,
         estimator: Any,
         *,
-        image_shape: tuple[int, ...],
+        image_shape: tuple[int, ...] | None = None,
         atoms: ArrayLike | None = None,
         n_atoms: int = 60,
         n_columns: int | None = None,
@@ -75,10 +75,11 @@ class AtomsDisplay(BaseDisplay):
 
         Parameters
         ----------
-        estimator : estimator with `components_`
+        estimator : estimator with `components_`, or pipeline that ends with one
             It must be fitted.
         image_shape : (height, width) or (height, width, 3)
-            The shape of an atom's image.
+            The shape of an atom's image; it must be given. Atoms of a table are no images:
+            `sklearn_mpsae.explore` shows their largest weights by name.
         atoms : array-like of shape (n_shown,), int, default=None
             The atoms to show. None for the `n_atoms` most used in training, the most used
             first, or the first ones of an estimator without `atom_usage_`.
@@ -103,7 +104,7 @@ class AtomsDisplay(BaseDisplay):
         NotFittedError
             If the estimator is not fitted.
         TypeError
-            If it is another one, such as a pipeline or a search.
+            If it is another one, such as a search; without `image_shape`.
         ValueError
             If `image_shape` does not multiply to the number of features, `atoms` names one
             that does not exist, or a number is no integer of at least 1.
@@ -111,7 +112,7 @@ class AtomsDisplay(BaseDisplay):
             If matplotlib is not installed.
         """
         cls._check_matplotlib()
-        check_estimator(estimator)
+        estimator = check_estimator(estimator)
         check_count(n_atoms, "n_atoms")
         if atoms is None and hasattr(estimator, "atom_usage_"):
             atoms = np.argsort(-estimator.atom_usage_, kind="stable")[:n_atoms]
@@ -131,7 +132,7 @@ class AtomsDisplay(BaseDisplay):
         cls,
         dictionary: ArrayLike,
         *,
-        image_shape: tuple[int, ...],
+        image_shape: tuple[int, ...] | None = None,
         atoms: ArrayLike | None = None,
         n_atoms: int = 60,
         n_columns: int | None = None,
@@ -146,7 +147,7 @@ class AtomsDisplay(BaseDisplay):
         dictionary : array-like of shape (n_components, n_features)
             Atoms, one per row.
         image_shape : (height, width) or (height, width, 3)
-            The shape of an atom's image.
+            The shape of an atom's image; it must be given.
         atoms : array-like of shape (n_shown,), int, default=None
             The atoms to show; None for the first `n_atoms`.
         n_atoms : int, default=60
@@ -167,6 +168,8 @@ class AtomsDisplay(BaseDisplay):
 
         Raises
         ------
+        TypeError
+            Without `image_shape`.
         ValueError
             If `image_shape` does not multiply to the number of features, `atoms` names one
             that does not exist, or a number is no integer of at least 1.
@@ -174,6 +177,13 @@ class AtomsDisplay(BaseDisplay):
             If matplotlib is not installed.
         """
         cls._check_matplotlib()
+        if image_shape is None:
+            raise TypeError(
+                "image_shape is missing: pass the (height, width) or (height, width, 3) of an "
+                "atom's image, as image_shape=(28, 28). For a table, use "
+                "sklearn_mpsae.explore(estimator, X, path), which shows the largest weights of "
+                "each atom by the names of the features."
+            )
         check_count(n_atoms, "n_atoms")
         dictionary = as_rows(dictionary, "dictionary")
         if atoms is None:

@@ -130,7 +130,7 @@ class BabelDisplay(BaseDisplay):
         Parameters
         ----------
         estimator : estimator of this package
-            It must be fitted.
+            It must be fitted. Without X it may be a pipeline that ends with one.
         X : array-like of shape (n_samples, n_features), default=None
             Rows to encode, to draw the function of co-selected atoms as well.
         r : int, default=None
@@ -153,14 +153,14 @@ class BabelDisplay(BaseDisplay):
         NotFittedError
             If the estimator is not fitted.
         TypeError
-            If it is another one, such as a pipeline or a search.
+            If it is another one, such as a search, or, with X, a pipeline.
         ValueError
             As `metrics.babel_function` and `metrics.coselected_babel`.
         ImportError
             If matplotlib is not installed.
         """
         cls._check_matplotlib()
-        check_estimator(estimator, "encode" if X is not None else None)
+        estimator = check_estimator(estimator, "encode" if X is not None else None)
         dictionary = estimator.components_
         coselected = None
         if X is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from .._optional import imported
@@ -36,11 +37,16 @@ class BaseDisplay:
 
 
 def check_estimator(estimator, method=None):
-    """Refuse what is not fitted, or has no dictionary, or not the method that is needed."""
+    """The estimator, found to be fitted, with a dictionary and the method that is needed.
+
+    Where no method is needed, and so no rows are coded, it may be the last step of a pipeline.
+    """
+    if method is None and isinstance(estimator, Pipeline):
+        return check_estimator(estimator[-1])
     if method is None or hasattr(estimator, method):
         check_is_fitted(estimator)
         if hasattr(estimator, "components_"):
-            return
+            return estimator
     wanted = "of this package" if method else "with components_"
     raise TypeError(
         f"estimator is {estimator!r}, not a fitted estimator {wanted}. Of a pipeline, pass the "

@@ -132,7 +132,7 @@ class GramDisplay(BaseDisplay):
 
         Parameters
         ----------
-        estimator : estimator with `components_`
+        estimator : estimator with `components_`, or pipeline that ends with one
             It must be fitted.
         order : array-like of shape (n_shown,), int, default=None
             The atoms to show, in this order; None as for `from_dictionary`.
@@ -155,11 +155,11 @@ class GramDisplay(BaseDisplay):
         NotFittedError
             If the estimator is not fitted.
         TypeError
-            If it is another one, such as a pipeline or a search.
+            If it is another one, such as a search.
         ValueError, ImportError
             As for `from_dictionary`.
         """
-        check_estimator(estimator)
+        estimator = check_estimator(estimator)
         options = {"order": order, "parents": parents, "groups": groups, "ax": ax}
         return cls.from_dictionary(estimator.components_, **options, **image_kw)
 

@@ -22,6 +22,7 @@ class Addressable:
 
     in_memory = True
     one_pass = False
+    on_read: Callable[[int], None] | None = None
     # How rows are shuffled. Another order needs another name: checkpoints have it.
     order = "by row number"
 
@@ -68,6 +69,8 @@ class Addressable:
         for start in range(0, self.n_rows, n):
             rows = self.read(start, min(start + n, self.n_rows))
             check_finite(rows, start)
+            if self.on_read is not None and not self.in_memory:
+                self.on_read(len(rows))
             yield rows
 
     def pools(self, random_state, skip=0) -> Iterator[tuple[np.ndarray, Callable]]:

@@ -19,6 +19,14 @@ from ..coding.inputs import float_dtypes, in_words, plain, tabled
 OF_LISTS = " A list is taken for one of rows: of columns, give np.stack(columns, axis=1)."
 
 
+def has_length(batches):
+    """Whether what a stream goes through says how many batches it has."""
+    try:
+        return len(batches) >= 0
+    except (TypeError, NotImplementedError):  # of a DataLoader too, if its rows have none
+        return False
+
+
 def opened(batches):
     """What a stream gives, from its start; and whether torch's default collate made it."""
     if callable(batches):

@@ -93,7 +93,8 @@ def check_no_stream(X: Any) -> None:
     sequence = hasattr(X, "__len__") and hasattr(X, "__getitem__")
     gives = callable(X) or hasattr(X, "__iter__")
     if dataset or (gives and not array and not sequence):
+        call = " If it returns an array, call it: X()." if callable(X) else ""
         raise ValueError(
             f"X is a {type(X).__name__}, which is no array: wrap what gives rows in batches as "
-            "sklearn_mpsae.sources.BatchStream(X)."
+            f"sklearn_mpsae.sources.BatchStream(X).{call}"
         )

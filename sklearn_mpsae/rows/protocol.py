@@ -24,6 +24,9 @@ class Rows(Protocol):
     """Whether reading takes no time, so that nothing is gained by reading ahead."""
     one_pass: bool
     """Whether rows can be gone through once only; `survey` does not count."""
+    on_read: Callable[[int], None] | None
+    """If set, called with the number of rows each time that some were read, of a stream or of
+    files in `survey` and `chunks`; by any thread."""
     order: str
     """How rows are shuffled, in words; another order needs other words: checkpoints compare."""
 

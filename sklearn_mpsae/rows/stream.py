@@ -9,11 +9,16 @@ from typing import Any
 import numpy as np
 
 from .._compat import feature_names
+from .._warn import warn
 from ..coding.checks import check_count
 from ..coding.inputs import computed_dtype
-from .batches import OF_LISTS, opened, rows_of
+from .batches import OF_LISTS, has_length, opened, rows_of
 from .protocol import NoArray
 from .sizes import check_finite, chunk_rows, least_rows, pool_rows
+
+# After so many rows of a stream that may never end, and ten times as many again, a warning
+# says that it has not ended yet.
+_TOLD_FROM = 1_000_000
 
 
 class BatchStream(NoArray):
@@ -34,7 +39,9 @@ class BatchStream(NoArray):
         there, and the rest of its batch is dropped. The mean and the scale of the data are
         then taken from the first rows (256 MB of them), and a `fit` with ``max_iter=1``
         reads the stream once. None: the rows are counted, and their mean and scale taken,
-        in a pass before the training.
+        in a pass before the training. An iterable without a length, or a function, may never
+        end: then a warning says so after 1,000,000 rows, and each time they are ten times as
+        many.
     shuffle : bool, default=True
         Whether to shuffle rows within buffers of 256 MB.
 
@@ -95,6 +102,11 @@ class BatchStream(NoArray):
         """Whether the batches can be gone through only once."""
         return hasattr(self.batches, "__next__")
 
+    @property
+    def _ends(self) -> bool:
+        """Whether the batches have a length, so that they end."""
+        return has_length(self.batches)
+
     def _buffer_of(self, most, least, n_rows):
         """How many rows to shuffle together, at most and at least; of all, None if unknown."""
         return most
@@ -104,11 +116,13 @@ class StreamRows:
     """The rows of a `BatchStream`, for one call of an estimator."""
 
     in_memory = False
+    on_read: Callable[[int], None] | None = None
 
     def __init__(self, stream: BatchStream) -> None:
         self.batches, self.shuffle = stream.batches, stream.shuffle
         self.n_samples = self.n_rows = stream.n_samples
         self.one_pass, self._buffer_of = stream._one_pass, stream._buffer_of
+        self._ends = stream._ends
         if self.one_pass and self.n_rows is None:
             raise ValueError(
                 "batches is an iterator, which can be gone through only once: pass its "
@@ -188,7 +202,7 @@ class StreamRows:
 
     def _cut(self, batches, n_rows):
         """The first `n_rows` rows, and no fewer; all there are for None, and at least one."""
-        at, batches = 0, iter(batches)
+        at, batches, told = 0, iter(batches), _TOLD_FROM
         for batch in batches:
             counted = n_rows is not None and self.n_samples is None
             if counted and at + len(batch) >= n_rows:
@@ -204,6 +218,13 @@ class StreamRows:
             at += len(batch)
             if at == n_rows:
                 return
+            if n_rows is None and at >= told and not self._ends:
+                told *= 10
+                warn(
+                    f"{at} rows of the stream have been read, and nothing says where it ends. "
+                    "If it never does, interrupt this call, and pass n_samples.",
+                    UserWarning,
+                )
         if self.n_samples is not None:
             raise ValueError(
                 f"The stream ended after {at} rows of the n_samples={self.n_samples} it was "
@@ -270,6 +291,8 @@ class StreamRows:
         out, n, error = None, 0, None
         try:
             for batch in batches:
+                if self.on_read is not None:
+                    self.on_read(len(batch))
                 while len(batch):
                     if out is None:
                         out = np.empty((n_rows, self.n_features), self.dtype)

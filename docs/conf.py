@@ -45,6 +45,7 @@ autodoc_default_options = {"member-order": "groupwise"}
 numpydoc_show_class_members = False  # the class template does
 numpydoc_xref_param_type = False
 toc_object_entries_show_parents = "hide"
+python_maximum_signature_line_length = 80  # of longer ones, each parameter has a line
 default_role = "literal"  # as scikit-learn reads single backticks: parameters, mostly
 
 # `-n` wants a target for every reference. These are to packages whose inventories would

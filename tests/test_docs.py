@@ -2,6 +2,8 @@
 
 import inspect
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -221,3 +223,25 @@ def test_every_page_of_the_study_is_in_the_site():
     pages = {path.stem for path in (DOCS / "study").glob("*.md")} - {"README", "index"}
     listed = re.findall(r"^(\w+)$", (DOCS / "study" / "index.md").read_text(), flags=re.M)
     assert set(listed) - {"README"} == pages
+
+
+# --------------------------------------------------------------------------- the style sheet
+PAGE = """<!doctype html><meta name="viewport" content="width=device-width">
+<style>pre, div {{ overflow-x: auto }} {style}</style>
+<body class="bd-article"><pre>{wide}</pre>
+<div class="pst-scrollable-table-container"><table><td>{wide}</table></div>"""
+
+
+def test_what_is_wider_than_its_box_has_a_scrollbar(tmp_path):
+    """By the style sheet; without it, `check_widths.py` finds both, at each width."""
+    site = (DOCS / "_static" / "site.css").read_text()
+    for name, style in (("plain", ""), ("styled", site)):
+        page = PAGE.format(style=style, wide="wide" * 100)
+        (tmp_path / f"{name}.html").write_text(page)
+    command = [sys.executable, DOCS / "check_widths.py", tmp_path]
+    ran = subprocess.run(command, capture_output=True, text=True)
+    if "DID NOT RUN" in ran.stdout:
+        pytest.skip(ran.stdout)
+    assert "4 tables, blocks or signatures cut" in ran.stdout, ran.stderr
+    assert "styled.html" not in ran.stdout
+    assert ran.returncode == 1

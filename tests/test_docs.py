@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from sklearn import decomposition, linear_model
 from test_docstrings import public_objects
+from test_package import PROJECT
 
 docscrape = pytest.importorskip("numpydoc.docscrape")
 
@@ -223,6 +224,22 @@ def test_every_page_of_the_study_is_in_the_site():
     pages = {path.stem for path in (DOCS / "study").glob("*.md")} - {"README", "index"}
     listed = re.findall(r"^(\w+)$", (DOCS / "study" / "index.md").read_text(), flags=re.M)
     assert set(listed) - {"README"} == pages
+
+
+def test_the_guide_says_of_each_page_what_is_there():
+    index = (GUIDE / "index.md").read_text()
+    pages = re.search(r"```{toctree}\n:hidden:\n\n(.*?)```", index, flags=re.S)[1].split()
+    bullets = re.findall(r"^- \[[^]]+\]\(([^)]+)\.md\): (.{40,})$", index, flags=re.M)
+    assert [page for page, _ in bullets] == pages
+    there = {path.stem for path in GUIDE.glob("*.md")} - {"index"}
+    assert set(pages) == there | {"../scaling"}
+
+
+def test_the_installation_page_has_every_extra():
+    page = (DOCS / "install.md").read_text()
+    for extra in PROJECT["optional-dependencies"]:
+        assert f"`{extra}`" in page
+    assert "REPOSITORY_URL" in page  # the site puts the address there
 
 
 # --------------------------------------------------------------------------- the style sheet

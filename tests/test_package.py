@@ -87,3 +87,18 @@ def test_the_version_cited_is_the_version():
     citation = (ROOT / "CITATION.cff").read_text()
     assert re.search(r"^version: (.*)$", citation, re.MULTILINE)[1] == PROJECT["version"]
     assert f"## {PROJECT['version']}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_the_address_of_the_repository_stands_in_one_place():
+    """It is a placeholder: whoever replaces it shall have to do so once."""
+    owner = PROJECT["urls"]["Repository"].removesuffix("/sklearn_mpsae") + "/"
+    texts = [
+        path
+        for name in ("docs", "sklearn_mpsae", "tests", "examples", ".github")
+        for path in (ROOT / name).rglob("*")
+        if path.suffix in (".md", ".py", ".yml")
+    ]
+    texts += [*ROOT.glob("*.md"), ROOT / "CITATION.cff"]
+    assert [
+        path for path in texts if "_build" not in path.parts and owner in path.read_text()
+    ] == []

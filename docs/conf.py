@@ -3,9 +3,12 @@
 import inspect
 import re
 import sys
+import tomllib
 from pathlib import Path
 
 HERE = Path(__file__).parent
+PYPROJECT = tomllib.loads((HERE.parent / "pyproject.toml").read_text())
+REPOSITORY = PYPROJECT["project"]["urls"]["Repository"]
 # `gallery_order`; and a source tree that is not installed builds too.
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
@@ -36,6 +39,7 @@ def links_into_the_site(app, docname, source):
     up = r"\]\((?:\.\./)+"
     source[0] = re.sub(up + r"examples/(\w+)\.py\)", r"](/gallery/\1.rst)", source[0])
     source[0] = re.sub(up + r"benchmarks/results/\)", "](/benchmarks.md)", source[0])
+    source[0] = source[0].replace("REPOSITORY_URL", REPOSITORY)
 
 
 # ----------------------------------------------------------------------- the reference
@@ -45,6 +49,7 @@ autodoc_default_options = {"member-order": "groupwise"}
 numpydoc_show_class_members = False  # the class template does
 numpydoc_xref_param_type = False
 toc_object_entries_show_parents = "hide"
+python_maximum_signature_line_length = 80  # of longer ones, each parameter has a line
 default_role = "literal"  # as scikit-learn reads single backticks: parameters, mostly
 
 # `-n` wants a target for every reference. These are to packages whose inventories would
@@ -67,13 +72,14 @@ sphinx_gallery_conf = {
     "examples_dirs": ["../examples"],
     "gallery_dirs": ["gallery"],
     "filename_pattern": r"/plot_",  # the others want a cluster or torchrun: shown, not run
-    "within_subsection_order": "gallery_order.PicturesFirst",
+    "within_subsection_order": "gallery_order.QuickstartFirst",
     "backreferences_dir": None,
     "show_memory": False,
     "show_signature": False,
     "write_computation_times": False,
     "download_all_examples": False,
     "abort_on_example_error": True,
+    "remove_config_comments": True,
     "min_reported_time": 10,
     "plot_gallery": True,
 }
@@ -109,9 +115,10 @@ html_show_sourcelink = False
 html_copy_source = False
 html_context = {"default_mode": "auto"}
 # Where there are no pages beside a page, there is nothing to navigate.
-_ALONE = ("index", "benchmarks", "trust", "add_an_encoder", "contributing", "changelog")
-html_sidebars = {page: [] for page in _ALONE}
+_ALONE = "index install benchmarks trust add_an_encoder contributing changelog"
+html_sidebars = {page: [] for page in _ALONE.split()}
 html_theme_options = {
+    "github_url": REPOSITORY,
     "show_toc_level": 2,
     "navigation_with_keys": False,
     "show_prev_next": True,

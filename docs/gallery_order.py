@@ -1,11 +1,11 @@
-"""The order of the gallery: what has a picture first."""
+"""The order of the gallery: the quickstart, what has a picture, and then the others."""
 
 
-class PicturesFirst:
+class QuickstartFirst:
     """A sort key as Sphinx-Gallery wants it: made with a folder, called with file names."""
 
     def __init__(self, folder):
         pass
 
     def __call__(self, filename):
-        return not filename.startswith("plot_"), filename
+        return filename != "quickstart.py", not filename.startswith("plot_"), filename

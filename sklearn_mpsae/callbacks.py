@@ -92,8 +92,8 @@ class EarlyStopping:
     `fit` follows a schedule over its epochs (`max_iter`): the rate falls to zero, and the
     last 30% refine what the others explored. So the score rises slowly and unevenly nearly
     to the end, and a fit that is cut early has skipped what it was to end with. On digits
-    (1,000 rows, 500 epochs of two steps each; benchmarks/bench_early_stopping.py) a patience
-    of 5 epochs costs 0.03 to 0.11 of R². The default of a tenth of the epochs costs at most
+    (1,000 rows, 500 epochs of two steps each; see :doc:`/benchmarks`) a patience of 5
+    epochs costs 0.03 to 0.11 of R². The default of a tenth of the epochs costs at most
     0.002, and saves up to 40% of them. What `restore_best` gains over the last epoch is 0.001
     for `MPSparseAutoencoder`, and up to 0.012 for `TopKSAE` with many atoms for few rows,
     which does overfit. On 20,000 rows of MNIST the last of 25 epochs is the best, or within

@@ -2,12 +2,15 @@
 
 import inspect
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from sklearn import decomposition, linear_model
 from test_docstrings import public_objects
+from test_package import PROJECT
 
 docscrape = pytest.importorskip("numpydoc.docscrape")
 
@@ -221,3 +224,41 @@ def test_every_page_of_the_study_is_in_the_site():
     pages = {path.stem for path in (DOCS / "study").glob("*.md")} - {"README", "index"}
     listed = re.findall(r"^(\w+)$", (DOCS / "study" / "index.md").read_text(), flags=re.M)
     assert set(listed) - {"README"} == pages
+
+
+def test_the_guide_says_of_each_page_what_is_there():
+    index = (GUIDE / "index.md").read_text()
+    pages = re.search(r"```{toctree}\n:hidden:\n\n(.*?)```", index, flags=re.S)[1].split()
+    bullets = re.findall(r"^- \[[^]]+\]\(([^)]+)\.md\): (.{40,})$", index, flags=re.M)
+    assert [page for page, _ in bullets] == pages
+    there = {path.stem for path in GUIDE.glob("*.md")} - {"index"}
+    assert set(pages) == there | {"../scaling"}
+
+
+def test_the_installation_page_has_every_extra():
+    page = (DOCS / "install.md").read_text()
+    for extra in PROJECT["optional-dependencies"]:
+        assert f"`{extra}`" in page
+    assert "REPOSITORY_URL" in page  # the site puts the address there
+
+
+# --------------------------------------------------------------------------- the style sheet
+PAGE = """<!doctype html><meta name="viewport" content="width=device-width">
+<style>pre, div {{ overflow-x: auto }} {style}</style>
+<body class="bd-article"><pre>{wide}</pre>
+<div class="pst-scrollable-table-container"><table><td>{wide}</table></div>"""
+
+
+def test_what_is_wider_than_its_box_has_a_scrollbar(tmp_path):
+    """By the style sheet; without it, `check_widths.py` finds both, at each width."""
+    site = (DOCS / "_static" / "site.css").read_text()
+    for name, style in (("plain", ""), ("styled", site)):
+        page = PAGE.format(style=style, wide="wide" * 100)
+        (tmp_path / f"{name}.html").write_text(page)
+    command = [sys.executable, DOCS / "check_widths.py", tmp_path]
+    ran = subprocess.run(command, capture_output=True, text=True)
+    if "DID NOT RUN" in ran.stdout:
+        pytest.skip(ran.stdout)
+    assert "4 tables, blocks or signatures cut" in ran.stdout, ran.stderr
+    assert "styled.html" not in ran.stdout
+    assert ran.returncode == 1

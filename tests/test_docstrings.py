@@ -1,6 +1,7 @@
 """Every public name says what it is, in the form that numpydoc validates, with an example."""
 
 import inspect
+import operator
 import re
 
 import pytest
@@ -56,6 +57,13 @@ def public_names():
 def test_numpydoc_validates(name):
     errors = numpydoc_validate.validate(name)["errors"]
     assert [error for error in errors if error[0] not in EXCLUDED] == []
+
+
+@pytest.mark.parametrize("name", list(public_names()))
+def test_no_path_of_the_repository_stands_as_text(name):
+    """A reader of the site has no such file: `:doc:` links to its page instead."""
+    doc = inspect.getdoc(operator.attrgetter(name.partition(".")[2])(sklearn_mpsae)) or ""
+    assert not re.findall(r"(?<![\w/])(?:docs|tests|benchmarks|examples)/\w+", doc)
 
 
 @pytest.mark.parametrize(

@@ -86,3 +86,15 @@ def test_it_ends_with_a_picture(path):
     assert drawn.search(last)
     assert "plt.show()" in last
     assert not drawn.search("".join(before))
+
+
+def test_the_gallery_starts_with_the_quickstart_and_its_picture(monkeypatch):
+    monkeypatch.syspath_prepend(EXAMPLES.parent / "docs")
+    from gallery_order import QuickstartFirst
+
+    names = sorted((path.name for path in EXAMPLES.glob("*.py")), key=QuickstartFirst("."))
+    pictured = [path.name for path in PLOTS]
+    assert names[: len(pictured) + 1] == ["quickstart.py", *pictured]
+    quickstart = (EXAMPLES / "quickstart.py").read_text()
+    thumbnail = re.search(r'^# sphinx_gallery_thumbnail_path = "(.*)"$', quickstart, re.M)[1]
+    assert (EXAMPLES.parent / "docs" / thumbnail).is_file()

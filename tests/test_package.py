@@ -3,11 +3,15 @@
 import ast
 import importlib
 import inspect
+import os
 import pkgutil
 import re
+import shutil
+import subprocess
 import tomllib
 from pathlib import Path
 
+import pytest
 from packaging.requirements import Requirement
 from packaging.version import Version
 
@@ -87,3 +91,72 @@ def test_the_version_cited_is_the_version():
     citation = (ROOT / "CITATION.cff").read_text()
     assert re.search(r"^version: (.*)$", citation, re.MULTILINE)[1] == PROJECT["version"]
     assert f"## {PROJECT['version']}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_the_changelog_names_all_that_is_public_in_short_entries():
+    text = (ROOT / "CHANGELOG.md").read_text()
+    for name in sklearn_mpsae.__all__:
+        assert re.search(rf"`{name}\b", text), name
+    entries = re.findall(r"^- .*(?:\n  .*)*", text, flags=re.M)
+    assert max(len(entry.splitlines()) for entry in entries) <= 2
+
+
+def test_the_address_of_the_repository_stands_in_one_place():
+    """It is a placeholder: whoever replaces it shall have to do so once."""
+    owner = PROJECT["urls"]["Repository"].removesuffix("/sklearn_mpsae") + "/"
+    texts = [
+        path
+        for name in ("docs", "sklearn_mpsae", "tests", "examples", ".github")
+        for path in (ROOT / name).rglob("*")
+        if path.suffix in (".md", ".py", ".yml")
+    ]
+    texts += [*ROOT.glob("*.md"), ROOT / "CITATION.cff"]
+    assert [
+        path for path in texts if "_build" not in path.parts and owner in path.read_text()
+    ] == []
+
+
+# ------------------------------------------------------------------------- the workflows
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+
+
+def scripts(workflow):
+    """The scripts of the repository that the commands of a workflow name."""
+    yaml = pytest.importorskip("yaml")
+    for job in yaml.safe_load(workflow.read_text())["jobs"].values():
+        commands = [step.get("run", "") for step in job.get("steps", [])]
+        matrix = job.get("strategy", {}).get("matrix", {}).get("include", [])
+        text = "\n".join(commands + [each["command"] for each in matrix])
+        yield from re.findall(r"^(?:\.ci|tools|docs)/\S+", text, flags=re.M)
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.stem)
+def test_what_a_workflow_runs_is_there(workflow):
+    found = list(scripts(workflow))
+    assert found
+    for script in found:
+        assert os.access(ROOT / script, os.X_OK), script
+
+
+def test_workflows_test_all_supported_versions_build_the_site_and_release():
+    assert {path.stem for path in WORKFLOWS} == {"tests", "docs", "release"}
+    run = {script for workflow in WORKFLOWS for script in scripts(workflow)}
+    assert run >= {".ci/run", "tools/check_oldest.sh", "tools/check_newest.sh"}
+    assert run >= {"docs/build.sh", "tools/check_package.sh"}
+    oldest = PROJECT["requires-python"].removeprefix(">=")
+    assert f'versions: oldest, python: "{oldest}"' in WORKFLOWS[-1].read_text()
+
+
+def test_release_notes_are_the_section_of_the_version(tmp_path):
+    (tmp_path / "tools").mkdir()
+    script = shutil.copy(ROOT / "tools" / "release_notes.sh", tmp_path / "tools")
+    parts = ["# All", "## 0.3 (unreleased)", "c", "## 0.2 (2026-01-01)", "- b", "## 0.1", "a"]
+    (tmp_path / "CHANGELOG.md").write_text("\n".join(parts))
+
+    def notes(version):
+        return subprocess.run([script, version], capture_output=True, text=True)
+
+    assert notes("0.2").stdout == "- b\n"
+    assert "unreleased" in notes("0.3").stderr
+    assert "no section" in notes("0").stderr
+    assert notes("0.3").returncode == notes("0").returncode == 1

@@ -192,7 +192,7 @@ def matching_pursuit(
     more than its own: each value is the correlation of its atom with what the atoms before
     it leave, to within ``4 * (1 + sqrt(k)) * eps * |x|`` after k steps, and no other atom
     correlates better by more than twice that, whatever the coherence of the atoms
-    (tests/test_numerics.py, for k up to four times the number of features). Squared
+    (tested for k up to four times the number of features: :doc:`/trust`). Squared
     residuals are known to ``4 * k * eps`` of the row's: a smaller `tol` has no meaning. For
     `atol` they are computed from the residual itself, to rounding errors of that.
 
@@ -246,7 +246,7 @@ def orthogonal_matching_pursuit(
     Notes
     -----
     What is left of a row x correlates with none of its atoms by more than
-    ``4 * eps * (|x| + sum of |values|)`` (tests/test_numerics.py). Squared residuals are
+    ``4 * eps * (|x| + sum of |values|)`` (tested: :doc:`/trust`). Squared residuals are
     known to some ``k * eps`` of the row's: a smaller `tol` or `atol` has no meaning.
 
     References

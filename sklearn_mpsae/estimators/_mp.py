@@ -52,7 +52,7 @@ class MPSparseAutoencoder(FittedPursuit, BaseSparseAutoencoder):
         average. Rows that were not learnt from may have others, on small data about 10 to
         20% more; `transform` and `score` warn where the average is surely off by more than a
         tenth. Where the data have true atoms and their number differs between rows, this
-        finds them best (docs/study/superposition.md). After `fit`, "average" may be set to
+        finds them best (see :doc:`/study/superposition`). After `fit`, "average" may be set to
         "row"; "row" has no threshold to be set to "average" with.
     tol : float, default=0.0
         A row takes no further atom once its squared residual is at most `tol` times its
@@ -86,8 +86,8 @@ class MPSparseAutoencoder(FittedPursuit, BaseSparseAutoencoder):
         How `fit` chooses atoms by matching pursuit. "full": by products in X's dtype.
         "bfloat16": by products in bfloat16, whose values are then computed in X's dtype;
         faster from some thousand atoms up, where the processor or GPU multiplies bfloat16
-        (benchmarks/bench_large.py has by how much, and what it changes). `transform`
-        always chooses in full.
+        (see :doc:`/scaling` for by how much, and what it changes). `transform` always
+        chooses in full.
     path_weight : float, default=0.0
         The share of the training's loss that lies on the prefixes of each row's codes,
         from 0 to 1: with k codes the mean squared error after 1, 2, ... k of them. The rest

@@ -118,7 +118,7 @@ class MPSparseAutoencoderCV(FittedPursuit, BaseEncoder):
     -----
     A share of explained variance, 0.7 to 0.9 by custom, is the plainest of the rules for the
     number of principal components [1]_, and says what one gets. Rules that need no target
-    did worse here (benchmarks/bench_mp_cv.py). The smallest number within one standard error
+    did worse here (see :doc:`/benchmarks`). The smallest number within one standard error
     of the best was always the largest candidate: folds hardly differ. What the extended
     Bayesian information criterion took changed with the largest candidate, from 9 to 2 codes
     for rows of 8 atoms; for orthogonal codes of digits it took all there were.

@@ -20,6 +20,7 @@ FAST = {
     "plot_hierarchy",
     "plot_network_activations",
     "plot_sparsity_path",
+    "plot_table",
 }
 PATIENCE = 300  # seconds, after which one hangs; they take some
 

@@ -19,7 +19,12 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import estimator_checks
 
 from sklearn_mpsae import MPSparseAutoencoder, TopKSAE, metrics, persistence
-from sklearn_mpsae.plotting import AtomsDisplay, AtomUsageDisplay, BabelDisplay
+from sklearn_mpsae.plotting import (
+    AtomsDisplay,
+    AtomUsageDisplay,
+    AtomWeightsDisplay,
+    BabelDisplay,
+)
 
 ARRAYS = ["components_", "intercept_", "atom_usage_", "loss_curve_"]
 
@@ -252,6 +257,7 @@ def test_fitted_elsewhere_it_is_drawn(other, small):
     by_numpy = clone(est).fit(small)
     for draw in [
         lambda est, X: AtomsDisplay.from_estimator(est, image_shape=(2, 5)).images,
+        lambda est, X: AtomWeightsDisplay.from_estimator(est).weights,
         lambda est, X: BabelDisplay.from_estimator(est, X).babel,
         lambda est, X: AtomUsageDisplay.from_estimator(est).usage,
     ]:

@@ -52,6 +52,12 @@ COUNTS = {
     "n_atoms of a dictionary": lambda sae, X, to, n: plotting.AtomsDisplay.from_dictionary(
         sae.components_, image_shape=(2, 5), n_atoms=n
     ),
+    "n_features": lambda sae, X, to, n: plotting.AtomWeightsDisplay.from_estimator(
+        sae, n_features=n
+    ),
+    "n_atoms of bars": lambda sae, X, to, n: plotting.AtomWeightsDisplay.from_estimator(
+        sae, n_atoms=n
+    ),
     "n_columns": lambda sae, X, to, n: plotting.AtomsDisplay.from_estimator(
         sae, image_shape=(2, 5), n_columns=n
     ),

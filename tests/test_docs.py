@@ -165,7 +165,7 @@ def test_the_lists_are_those_of_the_packages(found, listed):
     assert found() == set(listed.split())
 
 
-@pytest.mark.parametrize("page", ["from_sklearn.md", "from_sae_libraries.md"])
+@pytest.mark.parametrize("page", ["from_sklearn.md", "from_spams.md", "from_sae_libraries.md"])
 def test_each_row_says_same_extended_or_not_available(page):
     """And why, unless it is the same."""
     table = rows((GUIDE / page).read_text())

@@ -440,6 +440,7 @@ DISPLAYS = {
     "ProgressiveReconstructionDisplay": {"X": np.ones((2, 10)), "image_shape": (2, 5)},
     "AtomUsageDisplay": {},
     "AtomsDisplay": {"image_shape": (2, 5)},
+    "AtomWeightsDisplay": {},
     "GramDisplay": {},
     "BabelDisplay": {},
 }

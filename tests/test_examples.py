@@ -16,10 +16,13 @@ PLOTS = sorted(EXAMPLES.glob("plot_*.py"))
 # Whose time is that of their fits.
 FAST = {
     "plot_callbacks",
+    "plot_choose_k",
     "plot_embeddings",
     "plot_hierarchy",
     "plot_network_activations",
+    "plot_retrieval",
     "plot_sparsity_path",
+    "plot_table",
 }
 PATIENCE = 300  # seconds, after which one hangs; they take some
 

@@ -64,6 +64,7 @@ TAKE_ATOMS = {
     "AtomsDisplay": lambda W: (
         plotting.AtomsDisplay.from_dictionary(W, image_shape=(2, 5)).images
     ),
+    "AtomWeightsDisplay": lambda W: plotting.AtomWeightsDisplay.from_dictionary(W).weights,
     "GramDisplay": lambda W: plotting.GramDisplay.from_dictionary(W).cosines,
     "BabelDisplay": lambda W: plotting.BabelDisplay.from_dictionary(W).babel,
 }

@@ -22,6 +22,7 @@ from sklearn_mpsae import MPSparseAutoencoder, TopKSAE, metrics, plotting
 from sklearn_mpsae.plotting import (
     AtomsDisplay,
     AtomUsageDisplay,
+    AtomWeightsDisplay,
     BabelDisplay,
     GramDisplay,
     ProgressiveReconstructionDisplay,
@@ -35,6 +36,7 @@ SHAPE = {"image_shape": (8, 8)}
 # How each display is made from a fitted estimator and rows.
 MAKE = {
     "AtomUsageDisplay": AtomUsageDisplay.from_estimator,
+    "AtomWeightsDisplay": lambda est, X, **kw: AtomWeightsDisplay.from_estimator(est, **kw),
     "AtomsDisplay": lambda est, X, **kw: AtomsDisplay.from_estimator(est, **SHAPE, **kw),
     "BabelDisplay": BabelDisplay.from_estimator,
     "GramDisplay": lambda est, X, **kw: GramDisplay.from_estimator(est, **kw),

@@ -11,9 +11,11 @@ from ._gram import GramDisplay
 from ._path import ReconstructionPathDisplay
 from ._progressive import ProgressiveReconstructionDisplay
 from ._usage import AtomUsageDisplay
+from ._weights import AtomWeightsDisplay
 
 __all__ = [
     "AtomUsageDisplay",
+    "AtomWeightsDisplay",
     "AtomsDisplay",
     "BabelDisplay",
     "GramDisplay",

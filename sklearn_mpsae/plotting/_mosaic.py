@@ -8,8 +8,9 @@ from numbers import Integral
 
 import numpy as np
 
-# Blue, white, red: of atoms' weights.
+# Blue, white, red: of atoms' weights. And a blue and a red of it, for bars.
 DIVERGING = "RdBu_r"
+NEGATIVE, POSITIVE = "#2166AC", "#B2182B"
 
 
 def as_images(rows, image_shape):

@@ -37,6 +37,12 @@ def bars(rows):
         Bar("plain MP over MP", ratio(rows, "plain MP", ["ours MP"]), at_least=10),
         Bar("MP over SPAMS OMP", ratio(rows, "ours MP", ["SPAMS OMP"]), at_most=1),
         Bar("OMP over SPAMS OMP", ratio(rows, "ours OMP", ["SPAMS OMP"]), at_most=1.5),
+        Bar("OLS over SPAMS OMP", ratio(rows, "ours OLS", ["SPAMS OMP"]), at_most=0.6),
+        Bar(
+            "scikit-learn OMP over OMP",
+            ratio(rows, "scikit-learn OMP", ["ours OMP"]),
+            at_least=10,
+        ),
     ]
 
 

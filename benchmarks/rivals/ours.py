@@ -5,7 +5,11 @@ from functools import partial
 from harness import BATCH, Learned
 
 from sklearn_mpsae import MPSparseAutoencoder, TopKSAE
-from sklearn_mpsae.coding import matching_pursuit, orthogonal_matching_pursuit
+from sklearn_mpsae.coding import (
+    matching_pursuit,
+    orthogonal_least_squares,
+    orthogonal_matching_pursuit,
+)
 
 NAME = "ours"
 PACKAGE = "sklearn-mpsae"
@@ -46,6 +50,7 @@ ENCODERS = {
     "MP, either sign": partial(encode, pursuit=matching_pursuit, positive=False),
     "OMP": partial(encode, pursuit=orthogonal_matching_pursuit, positive=False),
     "OMP, positive": partial(encode, pursuit=orthogonal_matching_pursuit, positive=True),
+    "OLS": partial(encode, pursuit=orthogonal_least_squares, positive=False),
 }
 STEPS = {
     "MP": partial(training_step, build=MPSparseAutoencoder),
@@ -54,5 +59,12 @@ STEPS = {
 LEARNERS = {
     "MP": partial(learn, build=MPSparseAutoencoder, epochs=10),
     "MP, omp": partial(learn, build=MPSparseAutoencoder, epochs=10, transform_algorithm="omp"),
+    "MP, ols, either sign": partial(
+        learn,
+        build=MPSparseAutoencoder,
+        epochs=10,
+        transform_algorithm="ols",
+        positive_code=False,
+    ),
     "TopK": partial(learn, build=TopKSAE, epochs=10),
 }

@@ -54,8 +54,12 @@ MODELS = {
 }
 RIVALS = ("TopK", "BatchTopK", "Matryoshka")
 RATES = (0.03, 0.1, 0.3, 1.0)
-GRID = [{"learning_rate": rate, "dead_atoms": "revive"} for rate in RATES]
-GRID += [{"learning_rate": rate, "dead_atoms": "auxiliary"} for rate in (0.1, 0.3)]
+GRID = [
+    {"learning_rate": rate, "dead_atoms": "revive", "intercept": intercept}
+    for intercept in ("learn", "zero")
+    for rate in RATES
+]
+GRID += [{"learning_rate": 0.3, "dead_atoms": "auxiliary", "intercept": "zero"}]
 
 # The rule that each kind of MP codes by: its ceiling is that rule with the true dictionary.
 RULE_OF = {
@@ -182,7 +186,7 @@ class Path:
         self.values = self.codes.values
         energy = (fresh.data**2).sum(axis=1, keepdims=True)
         spent = np.cumsum(self.values**2, axis=1)
-        self.energy = energy
+        self.energy = np.maximum(energy, 1e-12)  # some rows have no feature
         self.left = np.maximum(energy - np.hstack([0 * energy, spent[:, :-1]]), 1e-12)
 
     def keep(self, scores, codes=None):
@@ -416,7 +420,7 @@ def sweep_table(sweep, report):
         row = {"dimension": d, "estimator": model}
         for cell in cells.itertuples():
             bold = "**" if cell.f1 == cells.f1.max() else ""
-            name = "{dead_atoms} {learning_rate}".format(**cell.parameters)
+            name = "{dead_atoms} {learning_rate}, {intercept}".format(**cell.parameters)
             row[name] = f"{bold}{cell.f1:.3f}{bold}"
         rows.append(row)
     report.table("sweep", pd.DataFrame(rows))

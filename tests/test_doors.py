@@ -445,7 +445,7 @@ DISPLAYS = {
     "BabelDisplay": {},
 }
 # These code no rows, and so take the last step of a pipeline.
-OF_DICTIONARIES = {"AtomsDisplay", "GramDisplay", "BabelDisplay"}
+OF_DICTIONARIES = {"AtomsDisplay", "AtomWeightsDisplay", "GramDisplay", "BabelDisplay"}
 
 
 @pytest.mark.parametrize("display", DISPLAYS)

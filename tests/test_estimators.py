@@ -397,13 +397,12 @@ def test_verbose_ends_with_what_was_learnt(Estimator, small, capsys):
     assert last.endswith(" s.")
 
 
-def test_verbose_counts_the_rows_of_an_epoch_and_the_codes_they_may_have(small, capsys):
+def test_verbose_counts_the_rows_of_an_epoch_and_the_codes_they_may_have(small, monkeypatch):
     """A loss that rises is explained by their falling number."""
     rates = {"n_nonzero_coefs": 2, "max_iter": 1, "batch_size": 6, "random_state": 0}
     told = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Progress, "step", lambda self, *args: told.append(args))
-        MPSparseAutoencoder(16, **rates).fit(small)
+    monkeypatch.setattr(Progress, "step", lambda self, *args: told.append(args))
+    MPSparseAutoencoder(16, **rates).fit(small)
     assert [n_rows for _, n_rows, _, _ in told] == list(range(6, 61, 6))
     assert {epoch for epoch, *_ in told} == {"epoch 1/1"}
     ks = [k for *_, k in told]

@@ -142,6 +142,7 @@ def test_names_of_every_kind(names):
     ],
 )
 def test_what_does_not_fit_is_refused(options, error, match):
+    open_before = plt.get_fignums()  # other tests may have left some
     with pytest.raises(error, match=match):
         AtomWeightsDisplay.from_dictionary(W, **options)
-    assert plt.get_fignums() == []
+    assert plt.get_fignums() == open_before

@@ -10,6 +10,7 @@ import pytest
 from matplotlib import pyplot as plt
 from matplotlib.colors import to_rgb
 from sklearn.decomposition import DictionaryLearning
+from sklearn.pipeline import Pipeline
 
 from sklearn_mpsae import MPSparseAutoencoder
 from sklearn_mpsae.plotting import AtomWeightsDisplay
@@ -115,6 +116,12 @@ def test_names_are_no_formulas():
     assert set(labels_of(display)) == set(names)
     assert not any(label.get_parse_math() for label in display.ax_.get_yticklabels())
     display.figure_.draw_without_rendering()
+
+
+def test_a_pipeline_shows_its_last_step(mp):
+    shown = AtomWeightsDisplay.from_estimator(Pipeline([("sae", mp)]), n_atoms=2)
+    alone = AtomWeightsDisplay.from_estimator(mp, n_atoms=2)
+    np.testing.assert_array_equal(shown.weights, alone.weights)
 
 
 def test_options_of_the_bars_win(mp):

@@ -116,6 +116,14 @@ class Cells:
         self._bar.update()
         return self._ours(data.key, data.X, **options)
 
+    def ours_at(self, data, levels, seeds, **options) -> dict[int, list[dict]]:
+        """Fits with OMP codes: at each level, one for each seed."""
+        options = {"transform_algorithm": "omp", **options}
+        return {
+            level: [self.ours(data, k=level, seed=seed, **options) for seed in seeds]
+            for level in levels
+        }
+
     def factors(self, data, **options):
         self._bar.update()
         return self._factors(data.key, data.X, data.X_test, **options)
@@ -138,6 +146,13 @@ class Data:
         return self._scores(
             self.key, self.X_test[:n_rows], self.mean, atoms, level, positive, n_rows
         )
+
+    def r2_of(self, fits: dict[int, list[dict]], **how) -> dict[int, np.ndarray]:
+        """The test R² of fits, by their levels."""
+        return {
+            level: np.array([self.r2(fit["atoms"], level, **how) for fit in group])
+            for level, group in fits.items()
+        }
 
 
 def score(key, X, mean, atoms, level, positive, n_rows) -> float:
@@ -276,30 +291,12 @@ def digits(setting, cells, report) -> list[dict]:
     values, seconds = {}, {}
     for sign in (True, False):
         name = f"MP, codes {'≥ 0' if sign else 'of either sign'}"
-        fits = {
-            level: [
-                cells.ours(
-                    data,
-                    p=p,
-                    k=level,
-                    seed=seed,
-                    transform_algorithm="omp",
-                    positive_code=sign,
-                )
-                for seed in setting.seeds
-            ]
-            for level in levels
-        }
-        values[name] = {
-            level: np.array([data.r2(fit["atoms"], level, positive=sign) for fit in group])
-            for level, group in fits.items()
-        }
+        fits = cells.ours_at(data, levels, setting.seeds, p=p, positive_code=sign)
+        values[name] = data.r2_of(fits, positive=sign)
         seconds[name] = [fit["seconds"] for group in fits.values() for fit in group]
     for alpha, fits in theirs.items():
         name = f"{DL}, alpha={alpha:g}, either sign"
-        values[name] = {
-            level: np.array([data.r2(fit["atoms"], level) for fit in fits]) for level in levels
-        }
+        values[name] = data.r2_of(dict.fromkeys(levels, fits))
         seconds[name] = [fit["seconds"] for fit in fits]
     rows = [
         {"dictionary and codes": name}
@@ -339,43 +336,12 @@ def mnist(setting, args, cells, report) -> list[dict]:
         ]
         for alpha in setting.mnist_final_alphas
     }
-    ours = {
-        level: [
-            cells.ours(
-                data,
-                p=p,
-                k=level,
-                seed=seed,
-                transform_algorithm="omp",
-                max_iter=setting.mnist_epochs,
-                batch_size=1024,
-            )
-            for seed in setting.seeds
-        ]
-        for level in levels
-    }
-    of_either_sign = {
-        setting.middle: [
-            cells.ours(
-                data,
-                p=p,
-                k=setting.middle,
-                seed=seed,
-                transform_algorithm="omp",
-                max_iter=setting.mnist_epochs,
-                batch_size=1024,
-                positive_code=False,
-            )
-            for seed in setting.seeds
-        ]
-    }
-
-    def of(fits, **how):
-        return {
-            level: np.array([data.r2(fit["atoms"], level, **how) for fit in group])
-            for level, group in fits.items()
-        }
-
+    options = {"p": p, "max_iter": setting.mnist_epochs, "batch_size": 1024}
+    ours = cells.ours_at(data, levels, setting.seeds, **options)
+    of_either_sign = cells.ours_at(
+        data, [setting.middle], setting.seeds, **options, positive_code=False
+    )
+    of = data.r2_of
     last = {
         f"{MBDL}, alpha={alpha}": {level: [states[-1] for states in runs] for level in levels}
         for alpha, runs in theirs.items()

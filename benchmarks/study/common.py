@@ -19,6 +19,7 @@ import numpy as np
 
 import sklearn_mpsae
 from sklearn_mpsae.coding import Codes
+from sklearn_mpsae.metrics import explained_variance
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import machine
@@ -78,9 +79,8 @@ class InMetric:
         return self.encode(X).dense()
 
     def score(self, X):
-        codes = self.encode(X)
-        error = X - codes.decode(self.components_) - self.intercept_
-        return float(1 - (error**2).sum() / (len(X) * X.var(axis=0, dtype=np.float64).sum()))
+        decoded = self.encode(X).decode(self.components_)
+        return explained_variance(X, decoded + self.intercept_)
 
     def __getattr__(self, name):
         if name == "estimator":

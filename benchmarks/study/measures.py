@@ -36,15 +36,17 @@ def conditional_orthogonality(estimator, X):
     return tuple(metrics.conditional_orthogonality(estimator.encode(X), estimator.components_))
 
 
+def first(codes, k):
+    """The first k codes of each row: those of a shorter pursuit."""
+    return Codes(codes.indices[:, :k], codes.values[:, :k], codes.n_components)
+
+
 def rank_path(estimator, X):
     """Effective rank of the codes with 1 .. LONGEST atoms at inference, at each of STEPS."""
     estimator.set_params(transform_n_nonzero_coefs=LONGEST)
     codes = estimator.encode(X)
     estimator.set_params(transform_n_nonzero_coefs=None)
-    first = (
-        Codes(codes.indices[:, :k], codes.values[:, :k], codes.n_components) for k in STEPS
-    )
-    return {k: metrics.effective_rank(part) for k, part in zip(STEPS, first, strict=True)}
+    return {k: metrics.effective_rank(first(codes, k)) for k in STEPS}
 
 
 def dictionary(estimator, X):

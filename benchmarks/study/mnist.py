@@ -85,11 +85,13 @@ def main() -> None:
             "coselected_curve": measures.coselected_babel,
             "conditional": measures.conditional_orthogonality,
             "dictionary": measures.dictionary,
+            "rank_path": measures.rank_path,
         },
         **everything,
         **classes,
     )
     at_middle(middle, report)
+    along_inference(middle, report)
     authors(middle, X[a:b], args, report)
     others = [
         compare(
@@ -104,7 +106,6 @@ def main() -> None:
     rows = pd.concat([middle, *others], ignore_index=True)
     by_level(rows, report)
     one_fit(setting, everything, rows, report)
-    along_inference(setting, rates, everything, report)
     along_training(setting, rates, X[:a], X[a:b], args, report)
     pictures(models, X[:a], X[a:b], args, report)
     training_length(setting, rates, everything, middle, report)
@@ -323,19 +324,14 @@ def authors(rows: pd.DataFrame, X_test, args, report: Report) -> None:
 
 def geometry(name: str, codes: Codes, W, X) -> dict:
     """A row of the table of `authors`, from codes of LONGEST steps."""
-
-    def first(k):
-        return Codes(codes.indices[:, :k], codes.values[:, :k], codes.n_components)
-
-    total = ((X - X.mean(axis=0)) ** 2).sum()
-    left = {k: ((X - first(k).decode(W)) ** 2).sum() / total for k in SHOWN}
-    curve = metrics.coselected_babel(first(MIDDLE), W)
+    own, middle = {k: measures.first(codes, k) for k in SHOWN}, measures.first(codes, MIDDLE)
+    curve = metrics.coselected_babel(middle, W)
     return {
         "dictionary": name,
-        **{k: f"{1 - left[k]:.3f}" for k in SHOWN},
+        **{k: f"{metrics.explained_variance(X, own[k].decode(W)):.3f}" for k in SHOWN},
         "coherence": f"{metrics.mutual_coherence(W):.3f}",
         "co-selected Babel(9)": f"{curve[MIDDLE - 2]:.2f}",
-        "effective rank": f"{metrics.effective_rank(first(MIDDLE)):.0f}",
+        "effective rank": f"{metrics.effective_rank(middle):.0f}",
     }
 
 
@@ -368,21 +364,13 @@ def one_fit(setting: Setting, data: dict, rows: pd.DataFrame, report: Report) ->
     report.table("one_fit", pd.DataFrame([*lines, {"fit": "its own for each"} | own]))
 
 
-def along_inference(setting: Setting, rates: dict, data: dict, report: Report) -> None:
+def along_inference(rows: pd.DataFrame, report: Report) -> None:
     """Effective rank of the codes along the number of codes at inference."""
-    models = estimators(setting, rates, MIDDLE)
-    found = compare(
-        {name: models[name] for name in ("MP", "TopK")},
-        n_nonzero_coefs=MIDDLE,
-        random_states=setting.seeds,
-        measures={"rank_path": measures.rank_path},
-        **data,
-    )
-    table = [
-        {"estimator": name}
-        | {k: spread(np.array([ranks[k] for ranks in part.rank_path]), 0) for k in SHOWN}
-        for name, part in found.groupby("estimator", sort=False)
-    ]
+    table = []
+    for name in ("MP", "TopK"):
+        paths = rows[rows.estimator == name].rank_path
+        cells = {k: spread(np.array([ranks[k] for ranks in paths]), 0) for k in SHOWN}
+        table.append({"estimator": name} | cells)
     report.table("rank_path", pd.DataFrame(table))
 
 

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from .._array_api import as_rows, on_numpy
 from ..coding.checks import check_count
-from ._base import BaseDisplay, check_atoms, check_estimator
+from ._base import BaseDisplay, atoms_to_show, check_estimator, most_used
 from ._mosaic import DIVERGING, as_images, bare, largest, shades, size_of, tile, with_alpha
 
 if TYPE_CHECKING:
@@ -114,8 +114,8 @@ class AtomsDisplay(BaseDisplay):
         cls._check_matplotlib()
         estimator = check_estimator(estimator)
         check_count(n_atoms, "n_atoms")
-        if atoms is None and hasattr(estimator, "atom_usage_"):
-            atoms = np.argsort(-estimator.atom_usage_, kind="stable")[:n_atoms]
+        if atoms is None:
+            atoms = most_used(estimator, n_atoms)
         return cls.from_dictionary(
             estimator.components_,
             image_shape=image_shape,
@@ -180,15 +180,12 @@ class AtomsDisplay(BaseDisplay):
         if image_shape is None:
             raise TypeError(
                 "image_shape is missing: pass the (height, width) or (height, width, 3) of an "
-                "atom's image, as image_shape=(28, 28). For a table, use "
-                "sklearn_mpsae.explore(estimator, X, path), which shows the largest weights of "
-                "each atom by the names of the features."
+                "atom's image, as image_shape=(28, 28). For a table, use AtomWeightsDisplay, "
+                "or sklearn_mpsae.explore(estimator, X, path), which shows the largest weights "
+                "of each atom by the names of the features."
             )
-        check_count(n_atoms, "n_atoms")
         dictionary = as_rows(dictionary, "dictionary")
-        if atoms is None:
-            atoms = np.arange(len(dictionary))[:n_atoms]
-        atoms = check_atoms(atoms, len(dictionary), "atoms")
+        atoms = atoms_to_show(atoms, n_atoms, len(dictionary))
         display = cls(as_images(dictionary[atoms], image_shape), atoms=atoms)
         return display.plot(ax, n_columns=n_columns, scale=scale, **image_kw)
 

@@ -7,6 +7,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from .._optional import imported
+from ..coding.checks import check_count
 
 # Okabe and Ito's colours, which all eyes tell apart, without the yellow, too pale for a line.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -87,6 +88,20 @@ def whole_numbers(axis):
     from matplotlib.ticker import MaxNLocator
 
     axis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+
+
+def most_used(estimator, n_shown):
+    """The atoms most used in training, the most used first; None if that is not known."""
+    usage = getattr(estimator, "atom_usage_", None)
+    return None if usage is None else np.argsort(-usage, kind="stable")[:n_shown]
+
+
+def atoms_to_show(atoms, n_shown, n_atoms):
+    """Indices of the atoms asked for, if there are such; for None, the first ones."""
+    check_count(n_shown, "n_atoms")
+    if atoms is None:
+        atoms = np.arange(n_atoms)[:n_shown]
+    return check_atoms(atoms, n_atoms, "atoms")
 
 
 def check_atoms(atoms, n_atoms, name):

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from .._array_api import as_rows, on_numpy
 from ..coding.checks import check_count
-from ._base import BaseDisplay, check_atoms, check_estimator
+from ._base import BaseDisplay, atoms_to_show, check_estimator, most_used
 from ._mosaic import NEGATIVE, POSITIVE, largest
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class AtomWeightsDisplay(BaseDisplay):
 
         Parameters
         ----------
-        estimator : estimator with `components_`
+        estimator : estimator with `components_`, or pipeline that ends with one
             It must be fitted.
         feature_names : sequence of str of length n_features_in, default=None
             The names of the features. None for the estimator's `feature_names_in_`, or x0,
@@ -112,7 +112,7 @@ class AtomWeightsDisplay(BaseDisplay):
         NotFittedError
             If the estimator is not fitted.
         TypeError
-            If it is another one, such as a pipeline or a search, or names are not text.
+            If it is another one, such as a search, or names are not text.
         ValueError
             If there is not one name for each feature, `atoms` names one that does not exist,
             or a number is no integer of at least 1.
@@ -120,10 +120,10 @@ class AtomWeightsDisplay(BaseDisplay):
             If matplotlib is not installed.
         """
         cls._check_matplotlib()
-        check_estimator(estimator)
+        estimator = check_estimator(estimator)
         check_count(n_atoms, "n_atoms")
-        if atoms is None and hasattr(estimator, "atom_usage_"):
-            atoms = np.argsort(-estimator.atom_usage_, kind="stable")[:n_atoms]
+        if atoms is None:
+            atoms = most_used(estimator, n_atoms)
         if feature_names is None:
             feature_names = getattr(estimator, "feature_names_in_", None)
         return cls.from_dictionary(
@@ -183,13 +183,10 @@ class AtomWeightsDisplay(BaseDisplay):
             If matplotlib is not installed.
         """
         cls._check_matplotlib()
-        check_count(n_atoms, "n_atoms")
         check_count(n_features, "n_features")
         dictionary = as_rows(dictionary, "dictionary")
         names = _checked_names(feature_names, dictionary.shape[1])
-        if atoms is None:
-            atoms = np.arange(len(dictionary))[:n_atoms]
-        atoms = check_atoms(atoms, len(dictionary), "atoms")
+        atoms = atoms_to_show(atoms, n_atoms, len(dictionary))
         shown = dictionary[atoms]
         order = np.argsort(-np.abs(shown), axis=1, kind="stable")[:, :n_features]
         weights = np.take_along_axis(shown, order, axis=1)

@@ -123,8 +123,8 @@ def warm_up(task, k, X):
         sae.fit(X[:1000])
 
 
-def r2_score(X, codes, dictionary):
-    return 1 - np.sum((X - codes @ dictionary) ** 2) / np.sum((X - X.mean(axis=0)) ** 2)
+def r2_score(X, reconstruction):
+    return 1 - np.sum((X - reconstruction) ** 2) / np.sum((X - X.mean(axis=0)) ** 2)
 
 
 def omp_codes(X, dictionary, k):
@@ -144,8 +144,11 @@ def compare(task, k, X_train, X_test):
         fitted[name] = estimator.fit(X_train[:n_rows])
         seconds = time.perf_counter() - start
         codes, dictionary = estimator.transform(X_test), estimator.components_
-        own = r2_score(X_test, codes, dictionary)
-        omp = r2_score(X_test, omp_codes(X_test, dictionary, k), dictionary)
+        # The autoencoders learn an offset of the rows too.
+        offset = getattr(estimator, "intercept_", 0.0)
+        own = r2_score(X_test, codes @ dictionary + offset)
+        refitted = omp_codes(X_test - offset, dictionary, k)
+        omp = r2_score(X_test, refitted @ dictionary + offset)
         l0 = np.count_nonzero(codes) / len(codes)
         dead = np.sum(~codes.any(axis=0))
         print(

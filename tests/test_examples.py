@@ -55,6 +55,18 @@ def test_it_runs_with_fits_that_are_cut_short(name, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+def test_the_quickstart_prints_the_scores_of_its_estimators(monkeypatch, capsys):
+    """Codes are about the learnt intercept: without it R² is too low."""
+    monkeypatch.setattr("sklearn_mpsae.learning.run._DEFAULT_STEPS", 30)
+    quickstart = runpy.run_path(str(EXAMPLES / "quickstart.py"))
+    task = quickstart["load"]("digits", None)
+    task = task._replace(X_train=task.X_train[:100], n_components=8)
+    estimator = quickstart["compare"](task, 2, task.X_train, task.X_test)
+    (line,) = re.findall(r"^MPSparseAutoencoder  .*", capsys.readouterr().out, re.M)
+    assert float(line.split()[3]) == round(estimator.score(task.X_test), 3)
+    assert float(line.split()[4]) >= float(line.split()[3])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("path", PLOTS, ids=lambda path: path.stem)
 def test_it_runs(path, tmp_path):

@@ -309,17 +309,22 @@ class Encoding(Toy):
         return result._replace(gradients=zeros)
 
 
-def test_only_directions_of_a_new_atom_point_somewhere(rng):
-    """A bias starts at the mean of the living ones, where a direction has one feature too."""
+class AtMean(Encoding):
+    revived_at_mean = frozenset({"bias"})
+
+
+@pytest.mark.parametrize(("kind", "bias"), [(Encoding, 0), (AtMean, -3)])
+def test_only_directions_of_a_new_atom_point_somewhere(kind, bias):
+    """A bias starts at zero or at the mean of the living ones, where d is 1 too."""
     parameters = {name: np.ones((3, 1)) for name in ("components", "encoder")}
     parameters["bias"] = np.array([[-4.0], [9.0], [-2.0]])
     with NativeKernels() as kernels:
-        model = Encoding([0, 2], np.zeros((3, 1)), np.full((1, 1), 3.0))
+        model = kind([0, 2], np.zeros((3, 1)), np.full((1, 1), 3.0))
         W = parameters["components"]
         training = trainer(kernels, model, W, parameters=parameters, dead_after=1, revive=True)
         training.step(np.zeros((1, 1)), FREE)
     learnt = training.snapshot()[0]
-    assert [learnt[name][1, 0] for name in parameters] == [1, 1, -3]
+    assert [learnt[name][1, 0] for name in parameters] == [1, 1, bias]
 
 
 def test_a_new_atom_has_no_momentum_and_steps_as_far_as_the_others(rng):

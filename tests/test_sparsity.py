@@ -18,6 +18,8 @@ from sklearn_mpsae import (
     TopKSAE,
 )
 from sklearn_mpsae.callbacks import EarlyStopping, LogMetrics
+from sklearn_mpsae.datasets import make_superposition
+from sklearn_mpsae.metrics import firing_scores, match_atoms
 from sklearn_mpsae.persistence import load, save
 
 RNG = np.random.default_rng(0)
@@ -394,3 +396,14 @@ def test_revived_latents_of_relu_do_not_take_over(digits):
     """With a bias of zero they were above it for half of the rows, and R2 ended near 0."""
     sae = ReLUSAE(256, n_nonzero_coefs=2, dead_atoms="revive", max_iter=150, random_state=0)
     assert sae.fit(digits).score(digits) > 0.3
+
+
+@pytest.mark.slow
+def test_revived_latents_of_a_choosing_encoder_are_chosen():
+    """With a bias at the living ones' mean the firing of features was found worse: 0.26."""
+    rows = make_superposition(40_000, 64, 512, dtype=np.float32, random_state=0)
+    options = {"max_iter": 10, "learning_rate": 1.0, "intercept": "zero", "random_state": 0}
+    sae = BatchTopKSAE(512, n_nonzero_coefs=8, dead_atoms="revive", **options).fit(rows.data)
+    matching = match_atoms(sae.components_, rows.dictionary)
+    f1 = firing_scores(sae.encode(rows.data), rows.codes, matching).macro.f1
+    assert f1 > 0.33

@@ -132,6 +132,7 @@ def embedding_results(setting, args, report=None, *, only=None) -> pd.DataFrame:
         "measures": {
             "top": embeddings.TopRows(*source(setting, args)),
             "dictionary": measures.dictionary,
+            "intercept": measures.intercept,
         },
         "n_jobs": args.jobs,
         "memory": memory(args),

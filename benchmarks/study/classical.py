@@ -96,7 +96,7 @@ class Cells:
         self._part = cache(learn_part, ignore=["X", "before"])
         self._whole = cache(learn_whole, ignore=["X"])
         self._ours = cache(learn_ours, ignore=["X"])
-        self.scores = cache(score, ignore=["X", "mean"])
+        self.scores = cache(score, ignore=["X"])
         self._factors = cache(learn_factors, ignore=["X", "X_test"])
         self._bar = tqdm(desc="classical", unit="fit", disable=False)
 
@@ -137,29 +137,32 @@ class Data:
 
     def __init__(self, X, X_test, cells, truth=None) -> None:
         self.X, self.X_test, self.truth = X, X_test, truth
-        self.mean = X.mean(axis=0, dtype=np.float64).astype(X.dtype)
         self.key = joblib.hash((X, X_test), coerce_mmap=True)
         self._scores = cells.scores
 
-    def r2(self, atoms, level, *, positive=False, n_rows=None) -> float:
-        """The test R² of the codes that orthogonal matching pursuit finds."""
+    def r2(self, fit, level, *, positive=False, n_rows=None) -> float:
+        """The test R² of the codes that orthogonal matching pursuit finds.
+
+        fit : {"atoms": (p, d), "offset": (d,)}; the atoms were learnt about the offset
+        """
+        atoms, offset = fit["atoms"], fit["offset"]
         return self._scores(
-            self.key, self.X_test[:n_rows], self.mean, atoms, level, positive, n_rows
+            self.key, self.X_test[:n_rows], offset, atoms, level, positive, n_rows
         )
 
     def r2_of(self, fits: dict[int, list[dict]], **how) -> dict[int, np.ndarray]:
         """The test R² of fits, by their levels."""
         return {
-            level: np.array([self.r2(fit["atoms"], level, **how) for fit in group])
+            level: np.array([self.r2(fit, level, **how) for fit in group])
             for level, group in fits.items()
         }
 
 
-def score(key, X, mean, atoms, level, positive, n_rows) -> float:
+def score(key, X, offset, atoms, level, positive, n_rows) -> float:
     """The R² of the codes that orthogonal matching pursuit finds for these atoms."""
-    atoms = directions(atoms).astype(X.dtype)
-    codes = orthogonal_matching_pursuit(X - mean, atoms, level, positive=positive)
-    return metrics.explained_variance(X - mean, codes.decode(atoms))
+    X, atoms = X - offset.astype(X.dtype), directions(atoms).astype(X.dtype)
+    codes = orthogonal_matching_pursuit(X, atoms, level, positive=positive)
+    return metrics.explained_variance(X, codes.decode(atoms))
 
 
 def directions(atoms: np.ndarray) -> np.ndarray:
@@ -175,8 +178,8 @@ def learn_part(
     """scikit-learn's dictionary after `n_rows` more rows: what it is now, and the seconds."""
     # In float64: in float32 coordinate descent does not reach its tolerance.
     X = X.astype(np.float64)
-    if center:
-        X -= X.mean(axis=0)
+    offset = X.mean(axis=0) * center
+    X -= offset
     rows = np.random.default_rng(seed).permutation(len(X))
     if before is None:
         # Its own start, by singular vectors, has none for atoms beyond the dimensions.
@@ -202,7 +205,8 @@ def learn_part(
         seconds += time.process_time() - start
         lasso_l0 = float((learner.transform(X[:200]) != 0).sum(axis=1).mean())
     atoms = learner.components_.astype(np.float32)
-    return {"atoms": atoms, "seconds": seconds, "lasso_l0": lasso_l0, "learner": learner}
+    learnt = {"atoms": atoms, "offset": offset, "seconds": seconds}
+    return learnt | {"lasso_l0": lasso_l0, "learner": learner}
 
 
 def learn_whole(key, X, *, p, n_rows, alpha, seed, positive) -> dict:
@@ -219,7 +223,8 @@ def learn_whole(key, X, *, p, n_rows, alpha, seed, positive) -> dict:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         learner.fit(X[:n_rows])
-    return {"atoms": learner.components_, "seconds": time.process_time() - start}
+    seconds = time.process_time() - start
+    return {"atoms": learner.components_, "offset": np.zeros(X.shape[1]), "seconds": seconds}
 
 
 def learn_ours(key, X, *, p, k, seed, **options) -> dict:
@@ -227,7 +232,8 @@ def learn_ours(key, X, *, p, k, seed, **options) -> dict:
     start = time.process_time()
     model = MPSparseAutoencoder(p, n_nonzero_coefs=k, random_state=seed, **options).fit(X)
     seconds = time.process_time() - start
-    return {"atoms": model.components_, "seconds": seconds, "model": model}
+    learnt = {"atoms": model.components_, "offset": model.intercept_}
+    return learnt | {"seconds": seconds, "model": model}
 
 
 def learn_factors(key, X, X_test, *, kind, n_components) -> float:
@@ -251,7 +257,7 @@ def sweep(cells, data, levels, *, alphas, **base) -> tuple[pd.DataFrame, dict]:
         (state,) = cells.theirs(data, 1, seed=0, **base, **setting)
         tried.append(setting)
         states.append(state)
-        scores.append([data.r2(state["atoms"], level, n_rows=SWEEP_TEST) for level in levels])
+        scores.append([data.r2(state, level, n_rows=SWEEP_TEST) for level in levels])
 
     def best():
         return tried[int(np.argmax(np.mean(scores, axis=1)))]
@@ -423,7 +429,7 @@ def mnist_figure(setting, data, values, theirs, ours, report) -> None:
     level = setting.middle
     for alpha, states in ((alpha, runs[0]) for alpha, runs in theirs.items()):
         seconds = [state["seconds"] for state in states]
-        r2 = [data.r2(state["atoms"], level) for state in states]
+        r2 = [data.r2(state, level) for state in states]
         look = THEIR_LOOK | {"linestyle": {0.25: ":", 0.5: "-"}.get(alpha, "--")}
         right.plot(seconds, r2, label=f"{MBDL}, alpha={alpha}", **look)
     seconds = [fit["seconds"] for fit in ours[level]]
@@ -455,13 +461,15 @@ def embedded(setting, args, cells, report) -> list[dict]:
         f"{seconds} core-seconds.",
     )
     results = beyond.embedding_results(theirs_setting, args, only=MP)
-    dictionaries = results.groupby("n_nonzero_coefs")["dictionary"]
-    r2 = {level: np.array([data.r2(fit["atoms"], level) for fit in fits]) for level in levels}
+    learnt = results.rename(columns={"dictionary": "atoms", "intercept": "offset"})
+    r2 = {level: np.array([data.r2(fit, level) for fit in fits]) for level in levels}
     rows = []
     for title, positive in (("embeddings", True), ("embeddings, either sign", False)):
         ours = {
-            level: np.array([data.r2(atoms, level, positive=positive) for atoms in group])
-            for level, group in dictionaries
+            level: np.array(
+                [data.r2(fit, level, positive=positive) for _, fit in group.iterrows()]
+            )
+            for level, group in learnt.groupby("n_nonzero_coefs")
         }
         rows += _summary(title, levels, ours, r2)
     return rows
@@ -561,7 +569,7 @@ def recovery(key, setting, cells, pairs, ours, report, *, p, level, alphas) -> N
 
     fits = [fit(pairs[0], 0, options) for options in tried]
     found = [
-        recovered(pairs[0], learned["atoms"], level, positive=options["positive"])
+        recovered(pairs[0], learned, level, positive=options["positive"])
         for options, learned in zip(tried, fits, strict=True)
     ]
     best = tried[int(np.argmax([measured["cosine"] for measured in found]))]
@@ -584,12 +592,12 @@ def recovery(key, setting, cells, pairs, ours, report, *, p, level, alphas) -> N
             for seed, pair in zip(setting.seeds, pairs, strict=True)
         ]
         own = [
-            recovered(pair, fit["atoms"], level, positive=True, codes=fit["model"])
+            recovered(pair, fit, level, positive=True, own=True)
             for fit, pair in zip(fits, pairs, strict=True)
         ]
         table.append(_recovery_row(f"{name}, its own codes", fits, own))
         omp = [
-            recovered(pair, fit["atoms"], level, positive=True)
+            recovered(pair, fit, level, positive=True)
             for fit, pair in zip(fits, pairs, strict=True)
         ]
         table.append(_recovery_row(f"{name}, coded by OMP", fits, omp))
@@ -599,29 +607,30 @@ def recovery(key, setting, cells, pairs, ours, report, *, p, level, alphas) -> N
             for seed, pair in zip(setting.seeds, pairs, strict=True)
         ]
         omp = [
-            recovered(pair, fit["atoms"], level, positive=best["positive"])
+            recovered(pair, fit, level, positive=best["positive"])
             for fit, pair in zip(fits, pairs, strict=True)
         ]
         table.append(_recovery_row(f"{name}, coded by OMP", fits, omp))
     report.table(key, pd.DataFrame(table))
 
 
-def recovered(data, atoms, level, *, positive, codes=None) -> dict:
-    """How well atoms and codes agree with the truth of the test rows."""
-    atoms = directions(atoms)
-    if codes is not None:
-        codes = codes.encode(data.X_test)
+def recovered(data, fit, level, *, positive, own=False) -> dict:
+    """How well atoms and codes agree with the truth of the test rows.
+
+    own : by the codes that the model itself finds, not by orthogonal matching pursuit
+    """
+    atoms, rows = directions(fit["atoms"]), data.X_test - fit["offset"]
+    if own:
+        codes = fit["model"].encode(data.X_test)
     else:
-        codes = orthogonal_matching_pursuit(
-            data.X_test, atoms, level, positive=positive, tol=ENOUGH
-        )
+        codes = orthogonal_matching_pursuit(rows, atoms, level, positive=positive, tol=ENOUGH)
     matching = metrics.match_atoms(atoms, data.truth.dictionary, absolute=not positive)
     firing = metrics.firing_scores(codes.csr(), data.truth.codes, matching).macro
     return {
         "cosine": float(matching.scores.mean()),
         "f1": firing.f1,
         "l0": metrics.l0(codes),
-        "r2": metrics.explained_variance(data.X_test, codes.decode(atoms)),
+        "r2": metrics.explained_variance(rows, codes.decode(atoms)),
     }
 
 

@@ -52,3 +52,8 @@ def rank_path(estimator, X):
 def dictionary(estimator, X):
     """The atoms."""
     return np.asarray(estimator.components_, dtype=np.float32)
+
+
+def intercept(estimator, X):
+    """What the atoms are added to."""
+    return np.asarray(estimator.intercept_, dtype=np.float32)

@@ -216,18 +216,16 @@ class Trainer:
     def _replace_dead(self, dead, atoms):
         """Point dead atoms, and all parameters that are directions, at new targets.
 
-        Other numbers, as biases, start at the mean of the living atoms': at zero an encoder's
-        output would be above it for half of the rows.
+        Other parameters start at zero, or at the mean of the living atoms'.
         """
         if not len(dead):
             return
         for name, array in self._of_model.items():
+            new = np.zeros((len(dead), array.shape[1]))
             if self.model.layout[name] == "pd":
                 new = atoms
-            else:
-                living = np.delete(self.kernels.to_numpy(array), dead, axis=0)
-                start = living.mean() if len(living) else 0.0
-                new = np.full((len(dead), array.shape[1]), start)
+            elif name in self.model.revived_at_mean and len(dead) < len(array):
+                new += np.delete(self.kernels.to_numpy(array), dead, axis=0).mean()
             array[dead] = self.kernels.asarray(new.astype(self.dtype))
             mean, square = self.moments[name]
             mean[dead] = 0

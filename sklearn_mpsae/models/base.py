@@ -75,7 +75,7 @@ class Model(ABC):
 
     Shapes are words with a letter for each axis: "p" atoms, "d" features, "1" one. A
     parameter of shape "pd" is a direction: a revived atom points it at a row. Other
-    parameters, as biases, then start at the mean of the living atoms'.
+    parameters, as biases, then start at zero, or where `revived_at_mean` names them.
     """
 
     layout: ClassVar[Mapping[str, str]]
@@ -86,6 +86,10 @@ class Model(ABC):
 
     rate_factors: ClassVar[Mapping[str, float]] = {}
     """Factors of the learning rate, for parameters that need another than 1."""
+
+    revived_at_mean: ClassVar[frozenset[str]] = frozenset()
+    """The parameters, no directions, that start at the mean of the living atoms' in an atom
+    that is revived; the others start at zero."""
 
     first_numbers: ClassVar[Mapping[str, float]] = {}
     """The numbers that the model keeps between steps, and their first values."""
@@ -156,10 +160,11 @@ def check_model(model: Model) -> None:
         raise TypeError(f"The model {name} must lay out 'components' and fit 'components_'.")
     if "intercept" in model.layout:
         raise TypeError(f"The model {name} lays out 'intercept', which the training has.")
-    if unknown := set(model.rate_factors) - set(model.layout):
-        raise TypeError(
-            f"The model {name} has rate_factors of {unknown}, which are not laid out."
-        )
+    for of_parameters in ("rate_factors", "revived_at_mean"):
+        if unknown := set(getattr(model, of_parameters)) - set(model.layout):
+            raise TypeError(
+                f"The model {name} has {of_parameters} of {unknown}, which are not laid out."
+            )
     if model.steers and type(model).count is Model.count:
         raise TypeError(f"The model {name} steers its number of codes, and has no `count`.")
     if model.steers and model.level not in model.first_numbers:

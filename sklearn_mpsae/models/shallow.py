@@ -245,6 +245,10 @@ class ReLU(Thresholded):
     # The bias lowers outputs as a threshold does, and the encoder raises them again against
     # the penalty: at the smaller rate of the other models it falls behind.
     rate_factors = {"encoder": 0.5, "bias": 0.03}
+    # Nothing but the bias keeps outputs from being codes: at zero a revived latent would be
+    # one of half of the rows. The other models choose, and a bias below zero, as the living
+    # ones mostly have it, would keep a revived latent from being chosen.
+    revived_at_mean = frozenset({"bias"})
     first_numbers = numbers_to_steer("penalty", 0.01) | {"shift": 0.0}
     level = "shift"
 
@@ -287,6 +291,7 @@ class JumpReLU(Thresholded):
     layout = {**Shallow.layout, "log_threshold": "p1"}
     fitted = {**Shallow.fitted, "threshold_": "p", "_log_threshold": "p1"}
     rate_factors = {"encoder": 0.2, "bias": 0.03, "log_threshold": 0.03}
+    revived_at_mean = frozenset({"log_threshold"})
     first_numbers = numbers_to_steer("threshold")
     level = "settled"
 

@@ -1,15 +1,17 @@
 """Which sign tells the right number of codes where the truth is not known?
 
-For a future ``n_nonzero_coefs="auto"``: MP with `sparsity="average"` is fitted at several L0,
+For ``n_nonzero_coefs="auto"``: MP with `sparsity="average"` is fitted at several L0,
 twice each, on four kinds of rows whose features are known. Beside F1 against the truth stand
 signs that do not need it. A sign is reliable if the L0 it picks costs at most 0.03 of F1 on
 all four.
 
     python benchmarks/bench_auto_k.py > benchmarks/results/bench_auto_k.md   # needs SAELens
     python benchmarks/bench_auto_k.py --one-fit >> benchmarks/results/bench_auto_k.md
+    python benchmarks/bench_auto_k.py --auto >> benchmarks/results/bench_auto_k.md
 
 The second asks of one fit with some L0, right or not, where its own pursuit would stop best: at
-which threshold the two signs at the threshold are least, its dictionary as it is.
+which threshold the two signs at the threshold are least, its dictionary as it is. The third
+fits with ``n_nonzero_coefs="auto"``, beside the best of a grid of numbers.
 """
 
 from __future__ import annotations
@@ -58,9 +60,9 @@ def from_synth():
     return Problem(rows.train, rows.test, rows.dictionary, rows.truth, l0, 2, grid), 512
 
 
-def from_superposition(hierarchy):
+def from_superposition(hierarchy, exponent=0.5):
     state = np.random.RandomState(SEED)
-    law = {"n_features": 96, "n_components": 512, "l0": 8, "exponent": 0.5}
+    law = {"n_features": 96, "n_components": 512, "l0": 8, "exponent": exponent}
     law |= {"hierarchy": hierarchy, "dtype": np.float32, "random_state": state}
     train = make_superposition(60_000, **law)
     fresh = make_superposition(10_000, dictionary=train.dictionary, **law)
@@ -269,6 +271,51 @@ def one_fit() -> None:
     print(markdown(pd.DataFrame(lines)))
 
 
+# Numbers around the best ones, for fits beside "auto".
+NEAR_BEST = {
+    "SynthSAEBench, an eighth": (2.5, 3, 3.5, 4),
+    "superposition": (6, 7, 8, 9, 10),
+    "superposition, Zipf": (5, 6, 7, 8),
+    "superposition, 60% children": (6, 7, 8, 9),
+    "tree, rho 0.3": (1, 1.15, 1.36, 1.6),
+    "digits": (),
+    "noise": (),
+}
+
+
+def from_noise():
+    X = np.random.default_rng(0).normal(size=(20_000, 64)).astype(np.float32)
+    return Problem(X[:16_000], X[16_000:], X[:0], sparse.csr_array((0, 0)), 0.0, 15, ()), 128
+
+
+def auto() -> None:
+    """What "auto" chooses, and what it costs against the best number of a grid."""
+    print('\n## n_nonzero_coefs="auto"\n')
+    makers = {**PROBLEMS, "digits": from_digits, "noise": from_noise}
+    makers["superposition, Zipf"] = lambda: from_superposition(0.0, exponent=1.0)
+    lines = []
+    for name, grid in NEAR_BEST.items():
+        problem, n_atoms = makers[name]()
+
+        def f1(l0, problem=problem, n_atoms=n_atoms):
+            fit = fitted(problem, n_atoms, l0, 0)
+            found = fit.encode(problem.test), fit.components_
+            return f1_of(*found, problem.truth, problem.dictionary), fit
+
+        best, best_l0 = max(((f1(l0)[0], l0) for l0 in grid), default=(np.nan, np.nan))
+        line = {"data": name, "best of the grid": f"{best:.3f} ({best_l0:g})"}
+        try:
+            found, fit = f1("auto")
+            line |= {"auto": f"{found:.3f} ({fit.n_nonzero_coefs_:.2f})"}
+            lines.append(line | {"costs": f"{best - found:.3f}"})
+        except ValueError as error:
+            print(f"{name}: {error}\n", flush=True)
+            lines.append(line | {"auto": "refused", "costs": ""})
+        print(lines[-1], file=sys.stderr, flush=True)
+    print("F1 (and number of codes):\n")
+    print(markdown(pd.DataFrame(lines).replace("nan (nan)", "unknown")))
+
+
 def main() -> None:
     versions = ", ".join(f"{k} {v}" for k, v in machine.versions(["sae-lens"]).items())
     print(f"# bench_auto_k\n\n`python benchmarks/bench_auto_k.py`, data seed {SEED}, fits from")
@@ -304,4 +351,5 @@ def main() -> None:
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore", UserWarning)
-    one_fit() if "--one-fit" in sys.argv else main()
+    parts = {"--one-fit": one_fit, "--auto": auto}
+    next((part for option, part in parts.items() if option in sys.argv), main)()

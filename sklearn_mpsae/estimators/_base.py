@@ -128,6 +128,7 @@ class BaseSparseAutoencoder(BaseEncoder):
             before = self._learnt if self.warm_start else None
             progress = self._progress(ranks)
             model = self._model_to_train()
+            settings = self._with_sparsity(settings, model, rows, ranks)
             with progress, open_run(model, rows, settings, ranks, before, progress) as run:
                 self._train(run, X, y)
             progress.end(self._learnt)
@@ -223,6 +224,7 @@ class BaseSparseAutoencoder(BaseEncoder):
             dtype = None if before is None else before.attributes["components_"].dtype
             rows = open_rows(self, X, reset=before is None, dtype=dtype)
             settings = self._settings(rows.n_features, before)
+            settings = self._with_sparsity_of(before, settings)
             model = self._model_to_train()
             with self._progress(ranks, delay=_DELAY) as progress:
                 self._learnt = stream(model, rows, settings, ranks, before, progress)
@@ -323,10 +325,18 @@ class BaseSparseAutoencoder(BaseEncoder):
             feature_names=None if names is None else list(map(str, names)),
         )
 
-    def _progress(self, ranks, delay=0.0):
+    def _with_sparsity(self, settings: Settings, model: Model, rows, ranks) -> Settings:
+        """The settings of a fit with the number of codes that these rows are to have."""
+        return settings
+
+    def _with_sparsity_of(self, before, settings: Settings) -> Settings:
+        """The settings of a stream with the number of codes that it goes on with."""
+        return settings
+
+    def _progress(self, ranks, delay=0.0, note=""):
         """What shows how far a training has come; of several processes, in one."""
         shown = bool(self.verbose) and ranks.rank == 0
-        return Progress(type(self).__name__, shown=shown, delay=delay)
+        return Progress(type(self).__name__ + note, shown=shown, delay=delay)
 
     def _whitening(self, n_features: int) -> float:
         """How far the metric of the training whitens; children without one have none."""

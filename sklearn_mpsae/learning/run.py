@@ -66,6 +66,8 @@ class Run:
     checkpoint : Checkpoint or None
     progress : Progress
         Is told of each step.
+    chosen : dict
+        Fitted attributes that are known before the training.
 
     Attributes
     ----------
@@ -83,8 +85,10 @@ class Run:
         basis: Basis,
         checkpoint: Checkpoint | None,
         progress: Progress,
+        chosen: dict,
     ) -> None:
         self.trainer, self.batches, self.plan = trainer, batches, plan
+        self.chosen = chosen
         self.n_iter, self.basis, self.checkpoint = n_iter, basis, checkpoint
         self.progress = progress
         self.losses, self.finished = [], False
@@ -174,6 +178,7 @@ class Run:
             batches.n_rows,
             n_iter_=len(self.losses),
             loss_curve_=np.array(self.losses),
+            **self.chosen,
         )
 
     def finish(self) -> None:
@@ -277,6 +282,7 @@ def _begin(kernels, model, source, settings, ranks, before, progress):
         replace(Basis.of(settings), n_rows=moments.n_rows),
         checkpoint,
         progress,
+        {"n_nonzero_coefs_": k} if settings.chosen else {},
     )
     if saved:
         run.resume(*saved)
@@ -332,8 +338,9 @@ def stream(
     learnt = learnt_of(
         model, settings.learning_rate, parameters, training, usage, n_before + n_rows
     )
-    epochs = {"n_iter_", "loss_curve_"} & set(before.attributes if before else ())
-    kept = {name: before.attributes[name] for name in epochs}
+    of_fit = {"n_iter_", "loss_curve_", "n_nonzero_coefs_"}
+    of_fit &= set(before.attributes if before else ())
+    kept = {name: before.attributes[name] for name in of_fit}
     return replace(learnt, attributes={**kept, **learnt.attributes})
 
 

@@ -17,6 +17,8 @@ class Settings:
     n_components: int
     n_nonzero_coefs: float
     """The number of codes of a row, at most or on average."""
+    chosen: bool = False
+    """Whether that number was chosen for these rows, and is a part of what is learnt."""
     learning_rate: float = 0.3
     max_iter: int | None = None
     batch_size: int = 512

@@ -71,6 +71,8 @@ _OF_TRAINING = (
     {"training/outer": ("dd", "float64")},
 )
 _COUNTS = ("n_features_in_", "n_steps_", "n_samples_seen_")
+# The number that a fit has chosen, where it was asked to.
+_CHOSEN = "n_nonzero_coefs_"
 
 # The checkpoint of a fit is a file of the machine it ran on: no part of the model, and
 # nothing that a file from elsewhere should choose. Callbacks are objects of the program.
@@ -183,10 +185,13 @@ def check_layout(facts: dict, layouts: dict[str, dict]) -> None:
         )
     kind = Kind.of(name)
     counts = {*_COUNTS, "n_iter_"}
-    _check_keys("fitted values", fitted, {*_COUNTS, *kind.named(arrays=False)}, {"n_iter_"})
+    required = {*_COUNTS, *kind.named(arrays=False)}
+    required |= {_CHOSEN} if parameters.get("n_nonzero_coefs") == "auto" else set()
+    optional = {key for key in ("n_iter_", _CHOSEN) if hasattr(class_of(name), key)}
+    _check_keys("fitted values", fitted, required, optional)
     for key, value in fitted.items():
         ok = is_number(value, key in counts) and (key not in counts or value >= 0)
-        _check(ok, f"{key} is {value!r}")
+        _check(ok and (key != _CHOSEN or value > 0), f"{key} is {value!r}")
     d, p = fitted["n_features_in_"], parameters.get("n_components")
     sizes = {"d": d, "p": d if p is None else p, "1": 1, "r": 624, "i": fitted.get("n_iter_")}
     wanted = _layouts(kind, facts) | _optional(facts, layouts)

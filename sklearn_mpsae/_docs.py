@@ -54,8 +54,9 @@ _SHARED = {
         Whether `transform` gives CSR instead of dense codes.
     device : str, default="auto"
         Where to compute: "cpu", "cuda", "mps" or any device of torch. "auto" takes a CUDA
-        device or an Apple GPU if there is one (the latter for float32 only), else the CPU,
-        and then does not even import torch.
+        device or an Apple GPU if there is one and torch is installed (Apple's for float32
+        only), else the CPU, without importing torch. All devices but "cpu" need torch:
+        ``pip install 'sklearn_mpsae[torch]'``.
     warm_start : bool, default=False
         Whether `fit` starts from the last fit's solution, and only refines it.
     checkpoint : path-like, default=None
@@ -71,7 +72,7 @@ _SHARED = {
         Whether several processes learn one dictionary, each from its own rows: all call
         `fit` (or `partial_fit`) and end with the same estimator. They are started by
         torchrun, or anything that sets its environment variables. `batch_size` counts the
-        rows of all of them.
+        rows of all of them. Needs torch.
     verbose : int, default=0
         Whether to show progress on stderr: a bar of the rows that are read before the
         training, one of the rows learnt from, with the epoch, the loss and the number of

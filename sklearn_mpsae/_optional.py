@@ -1,8 +1,9 @@
-"""Packages that only some of the functions here need."""
+"""Packages that only some of the functions here need, and what is said where one is missing."""
 
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.util import find_spec
 from types import ModuleType
 
 
@@ -12,6 +13,28 @@ def imported(module: str, message: str) -> ModuleType:
         return import_module(module)
     except ImportError as error:
         raise ImportError(message) from error
+
+
+def needed(module: str, extra: str, user: str = "This") -> ModuleType:
+    """The module, or an ImportError that names the extra of this package that has it.
+
+    user : what needs the module, as the message begins
+    """
+    return imported(
+        module,
+        f"{user} needs {module.partition('.')[0]}, which cannot be imported. Install it with "
+        f"`pip install 'sklearn_mpsae[{extra}]'`.",
+    )
+
+
+def torch_for(user: str) -> ModuleType:
+    """torch, or an ImportError that says what needs it and how it is installed."""
+    return needed("torch", "torch", user)
+
+
+def has_torch() -> bool:
+    """Whether torch is installed. It is not imported, which takes a second."""
+    return find_spec("torch") is not None
 
 
 def pandas_for(caller: str) -> ModuleType:

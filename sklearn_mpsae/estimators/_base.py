@@ -101,6 +101,8 @@ class BaseSparseAutoencoder(BaseEncoder):
             Where `checkpoint` cannot be read or written, before the training.
         RuntimeError
             With ``distributed=True``, where another process is lost.
+        ImportError
+            If a parameter needs torch, and torch is not installed.
         FloatingPointError
             If the loss stops being finite. After any error the estimator is as it was.
 

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from .._array_api import Fitted
 from .._compat import Interval, StrOptions
 from .._docs import shared_docs
+from .._optional import torch_for
 from ..learning.frame import default_whitening
 from ..models.pursuit import MatchingPursuit
 from ._base import BaseSparseAutoencoder
@@ -86,8 +87,8 @@ class MPSparseAutoencoder(FittedPursuit, BaseSparseAutoencoder):
         How `fit` chooses atoms by matching pursuit. "full": by products in X's dtype.
         "bfloat16": by products in bfloat16, whose values are then computed in X's dtype;
         faster from some thousand atoms up, where the processor or GPU multiplies bfloat16
-        (see :doc:`/scaling` for by how much, and what it changes). `transform` always
-        chooses in full.
+        (see :doc:`/scaling` for by how much, and what it changes). Needs torch on the CPU
+        too. `transform` always chooses in full.
     path_weight : float, default=0.0
         The share of the training's loss that lies on the prefixes of each row's codes,
         from 0 to 1: with k codes the mean squared error after 1, 2, ... k of them. The rest
@@ -228,6 +229,11 @@ class MPSparseAutoencoder(FittedPursuit, BaseSparseAutoencoder):
         if self.whitening is None:
             return default_whitening(n_features)
         return float(self.whitening)
+
+    def _settings(self, n_features, before=None):
+        if self.precision == "bfloat16":
+            torch_for("precision='bfloat16'")  # before rows are read for the first step
+        return super()._settings(n_features, before)
 
     def _model_to_train(self):
         check_path_weight(self)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from code_blocks import blocks
 from sklearn import decomposition, linear_model
 from test_docstrings import public_objects
 from test_package import PROJECT
@@ -178,11 +179,11 @@ def test_each_row_says_same_extended_or_not_available(page):
 PAGES = [DOCS / "index.md", DOCS / "scaling.md", *sorted(GUIDE.glob("*.md"))]
 
 
-def blocks(page):
-    return re.findall(r"^```python\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+def python_of(page):
+    return [block.code for block in blocks(page.read_text(), "python")]
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if blocks(p)], ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", [p for p in PAGES if python_of(p)], ids=lambda page: page.stem)
 def test_the_python_of_pages_runs(page, tmp_path, monkeypatch, small):
     """One block after the other, as a reader would; fits are cut short."""
     plt = pytest.importorskip("matplotlib.pyplot")
@@ -195,7 +196,7 @@ def test_the_python_of_pages_runs(page, tmp_path, monkeypatch, small):
         for name in ("activations", "shard0", "shard1"):
             np.save(f"{name}.npy", small.astype(np.float32))
         names |= {"X": small, "activations_of_a_model": [small]}
-    for block in blocks(page):
+    for block in python_of(page):
         block = block.replace("10_000_000", str(len(small)))  # what the stand-in has
         exec(compile(block, str(page), "exec"), names)
     plt.close("all")

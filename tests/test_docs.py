@@ -21,6 +21,31 @@ GUIDE = DOCS / "guide"
 VERDICTS = {"same", "extended", "not available"}
 
 
+# ---------------------------------------------------------------------------- words
+# Figures of speech, where the field has a word: interface, other packages, correct, ...
+FIGURES = r"(?:doors?|rivals?|houses?|wings?|defeat\w*|mend\w*|riddles?|strangers?|stead)"
+# Folders and options of benchmarks.
+NAMES = r"`?rivals/\S*|rivals[=.,_)]|--rival\S*|import rivals|from rivals"
+WRITTEN = [
+    *(DOCS.parent / "sklearn_mpsae").rglob("*.py"),
+    *(DOCS.parent / "sklearn_mpsae").rglob("*.js"),
+    *(DOCS.parent / "examples").glob("*.py"),
+    *DOCS.glob("*.md"),
+    *GUIDE.glob("*.md"),
+    *(DOCS.parent / name for name in ("CONTRIBUTING.md", "README.md", "SECURITY.md")),
+    DOCS.parent / "benchmarks" / "README.md",
+]
+
+
+def test_docs_docstrings_and_messages_use_plain_words():
+    found = []
+    for path in WRITTEN:
+        text = re.sub(NAMES, "", path.read_text(encoding="utf-8"))
+        lines = re.findall(rf"^.*\b{FIGURES}\b.*$", text, re.IGNORECASE | re.MULTILINE)
+        found += [f"{path.name}: {line}" for line in lines]
+    assert not found
+
+
 # --------------------------------------------------------------------------- tables
 def sections(page):
     """The text below each heading of the second level."""

@@ -1,4 +1,4 @@
-"""The scikit-learn door: what every estimator of the package does. No arithmetic."""
+"""scikit-learn's interface: what every estimator of the package does. No arithmetic."""
 
 from __future__ import annotations
 

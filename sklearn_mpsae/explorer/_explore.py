@@ -63,18 +63,18 @@ def explore(
 
     The page is one HTML file, which needs neither a server nor a network. It has a table of
     all atoms, to search and to sort: how many samples use each, its mean code, its
-    cosine with the atom most like it or opposite to it, when a pursuit picks it, its share of
-    the energy, and what is lost without it. For each atom it shows its strongest samples,
-    some with middling and with weak codes, the histogram of its codes, the atoms most like
-    it, and those that are picked before and after it.
+    cosine with the most similar or opposite atom, the step at which a pursuit selects it, its
+    share of the energy, and the rise of the error without it. For each atom it shows its
+    strongest samples, some with middling and with weak codes, the histogram of its codes, the
+    most similar atoms, and those that are selected before and after it.
 
     Parameters
     ----------
     estimator : estimator of this package
         It must be fitted. Of a pipeline, pass the last step, and X as that step gets it.
     X : array-like, CSR or NpyFiles of shape (n_samples, n_features)
-        The samples to encode; the page speaks of these only. They need not be those of the
-        training.
+        The samples to encode; all numbers of the page are of these. They need not be the
+        training rows.
     path : path-like
         The file to write, its name ending in .html or .htm. A file of that name is
         replaced, once the new one is complete.
@@ -157,11 +157,11 @@ default="words"
     label.
 
     Samples that several atoms show are in the file once. It is kept below about 30 MB (with
-    up to some 20,000 atoms) by leaving out pictures of samples, those first that are
-    nobody's strongest, and the page says so; pictures have at most 64 pixels a side.
+    up to some 20,000 atoms) by leaving out pictures of samples, first those that are no
+    atom's strongest sample, and the page says so. Pictures have at most 64 pixels a side.
 
-    The file shows what is passed: think of whose samples they are before sharing it. Texts
-    cannot run script in it, whatever they contain.
+    The file contains the samples that are passed, so check that you may share them. Texts
+    cannot run scripts in it, whatever they contain.
 
     Examples
     --------

@@ -18,7 +18,7 @@ _N_WEIGHTS = 16
 _SIDE = 64
 
 # Those of many atoms are reduced until they have so many pixels in all. They have fewer
-# shades, too, which nobody tells apart at that size, and which deflate well.
+# shades, too, which look the same at that size, and which deflate well.
 _ATOM_PIXELS = 1 << 24
 _MANY_ATOM_PIXELS = 1 << 22
 _SHADES, _FEW_SHADES = 127, 15

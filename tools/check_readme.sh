@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs the Python and bash blocks of README.md and of the site's home page in order, each page in
-# a fresh environment and a copy of the repository, and fails at the first that fails. Takes some
-# five minutes, most of them for pip. Other pages by name: tools/check_readme.sh README.md
+# a fresh environment and a copy of the repository, and fails at the first that fails. Takes five
+# minutes or more, most of them for pip. Other pages by name: tools/check_readme.sh README.md
 set -euo pipefail
 cd "$(dirname "$0")/.."
 scratch=$(mktemp -d)

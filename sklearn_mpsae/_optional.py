@@ -15,21 +15,24 @@ def imported(module: str, message: str) -> ModuleType:
         raise ImportError(message) from error
 
 
-def needed(module: str, extra: str, user: str = "This") -> ModuleType:
+def needed(module: str, extra: str, user: str = "This", instead: str = "") -> ModuleType:
     """The module, or an ImportError that names the extra of this package that has it.
 
-    user : what needs the module, as the message begins
+    user : what needs the module, as the message begins; instead : as for `torch_for`
     """
-    return imported(
-        module,
+    message = (
         f"{user} needs {module.partition('.')[0]}, which cannot be imported. Install it with "
-        f"`pip install 'sklearn_mpsae[{extra}]'`.",
+        f"`pip install 'sklearn_mpsae[{extra}]'`."
     )
+    return imported(module, f"{message} {instead}".rstrip())
 
 
-def torch_for(user: str) -> ModuleType:
-    """torch, or an ImportError that says what needs it and how it is installed."""
-    return needed("torch", "torch", user)
+def torch_for(user: str, instead: str = "") -> ModuleType:
+    """torch, or an ImportError that says what needs it and how it is installed.
+
+    instead : what to do without torch, as a sentence, where there is something
+    """
+    return needed("torch", "torch", user, instead)
 
 
 def has_torch() -> bool:

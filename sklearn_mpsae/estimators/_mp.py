@@ -233,7 +233,8 @@ class MPSparseAutoencoder(FittedPursuit, BaseSparseAutoencoder):
 
     def _settings(self, n_features, before=None):
         if self.precision == "bfloat16":
-            torch_for("precision='bfloat16'")  # before rows are read for the first step
+            # Now, before rows are read for the first step.
+            torch_for("precision='bfloat16'", "Or set precision='full'.")
         return super()._settings(n_features, before)
 
     def _model_to_train(self):

@@ -161,7 +161,7 @@ function theColumns() {
   const step = facts.ordered
     ? ["Picked", "Step at which it is picked", "The step of the pursuit at which the atom is " +
         "picked, on average over the samples that use it: 1 is the first step. Early atoms " +
-        "say what a sample mostly is, late ones refine it."]
+        "explain most of a sample, late ones refine it."]
     : ["Rank", "Rank of its code", "The rank of the atom's code by size within a sample, on " +
         "average over the samples that use it: 1 is the largest code."];
   return [

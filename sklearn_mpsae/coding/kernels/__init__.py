@@ -49,7 +49,7 @@ def open_kernels(device: str, dtype: np.dtype) -> Kernels:
         from .native import NativeKernels
 
         return NativeKernels()
-    torch_for(f"device={device!r}")
+    torch_for(f"device={device!r}", "Or use device='cpu' or device='auto'.")
     from .tensor import TensorKernels
 
     return TensorKernels(device, dtype)

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Make an environment with this package and its rivals: setup_env.sh [folder]
+# Make an environment with this package and those it is compared with: setup_env.sh [folder]
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 env=${1:-"$here/.venv"}

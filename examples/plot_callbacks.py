@@ -22,7 +22,7 @@ X_train, X_val = train_test_split(X, train_size=400, random_state=0)
 # %%
 # Three callbacks on one fit
 # --------------------------
-# With 256 atoms for 400 rows TopK overfits, and so has something to stop.
+# With 256 atoms for 400 rows TopK overfits, so the fit can be stopped early.
 # ``ScoringMonitor`` scores the training rows, ``EarlyStopping`` those that it is given, and
 # ``LogMetrics`` calls any function with the numbers of an epoch: to print them, to write them
 # to TensorBoard or, as here, to keep them in a list.
@@ -43,14 +43,14 @@ late = TopKSAE(256, n_nonzero_coefs=10, random_state=0).set_callbacks(to_the_end
 print(f"After epoch {late.fit(X_train).n_iter_}: {late.score(X_val):.3f}")
 
 # %%
-# What they saw
-# -------------
-# On the left, the training rows are explained better and better. The validation rows gain
-# little after the first hundred epochs, and then lose: the dotted line is what would have
-# followed. The fit stops after a tenth of all its epochs without a new best, and the
-# estimator is that of the ring. On the right, how many codes a row has in training: a fit
-# begins with twice as many as asked for and comes down to that, so this one ends with
-# a few more. (``transform`` always takes the number asked for.)
+# The scores of each epoch
+# ------------------------
+# On the left, the score of the training rows keeps rising. The score of the validation rows
+# rises little after the first hundred epochs, and then falls; the dotted line is the fit
+# without early stopping. The fit stops after a tenth of all its epochs without a new best
+# score, and returns the estimator of the epoch with the ring. On the right, the number of
+# codes of a row in training: a fit begins with twice the requested number, which falls during
+# the fit, so this one ends with a few more. (``transform`` always uses the requested number.)
 trained = [entry["r2"] for entry in monitor.get_logs().data if entry["task_name"] == "epoch"]
 figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.4), layout="constrained")
 epochs = range(1, len(trained) + 1)

@@ -19,11 +19,11 @@ from sklearn_mpsae.metrics import match_atoms
 # Fit both at each correlation
 # ----------------------------
 # 64 features in 32 dimensions, three of them in a row. TopK gets the better of two learning
-# rates, as judged by the truth itself, which favours it, and points dead atoms at what is
-# badly explained, as the pursuit does. The pursuit runs with its defaults.
+# rates, chosen by the true features, which is in its favour. It replaces dead atoms by badly
+# explained directions, as the pursuit does. The pursuit runs with its defaults.
 N_FEATURES, K = 64, 3
 common = {"n_components": N_FEATURES, "n_nonzero_coefs": K, "intercept": "zero", "max_iter": 25}
-rivals = {
+settings_of = {
     "MP": [{}],
     "TopK": [{"learning_rate": rate, "dead_atoms": "revive"} for rate in (0.1, 0.3)],
 }
@@ -37,12 +37,12 @@ def matched(sae, truth):
 
 
 correlations = [0.0, 0.3, 0.5, 0.7, 0.8]
-found = {name: [] for name in rivals}
+found = {name: [] for name in settings_of}
 for rho in correlations:
     data = make_correlated_features(
         20_000, 32, N_FEATURES, rho=rho, n_nonzero_coefs=K, random_state=0
     )
-    for name, settings in rivals.items():
+    for name, settings in settings_of.items():
         fits = [
             classes[name](**common, **options, random_state=0).fit(data.data)
             for options in settings
@@ -65,12 +65,12 @@ for name, values in shares.items():
 # %%
 # The picture
 # -----------
-# Left: TopK misses a few features long before the pursuit misses any, and nearly all of them
-# at the largest correlation, where the pursuit still finds most. Right are, at that
-# correlation, the cosines of atoms with the first sixteen features, four groups. Where the
-# pursuit has found features, its atoms are darkest on the diagonal: each is one member of a
-# group. TopK spends one atom on a whole group, the dark lines, and its other atoms point to
-# no one feature.
+# Left: TopK misses a few features at correlations at which the pursuit misses none. At the
+# largest correlation it misses nearly all, and the pursuit still finds most. Right: the
+# cosines of atoms with the first sixteen features (four groups) at the largest correlation.
+# Where the pursuit has found features, its atoms are darkest on the diagonal: each is one
+# member of a group. TopK uses one atom for a whole group (the dark lines), and its other
+# atoms match no single feature.
 figure = plt.figure(figsize=(12, 4.2), layout="constrained")
 left, middle, right = figure.subplots(1, 3, width_ratios=[1.25, 1, 1])
 for (name, values), colour, marker in zip(

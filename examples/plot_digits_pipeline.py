@@ -37,8 +37,8 @@ pipeline = make_pipeline(
 # %%
 # The search
 # ----------
-# An autoencoder's ``score`` is the R² of its reconstruction, so it serves as a second
-# measure as it is.
+# An autoencoder's ``score`` is the R² of its reconstruction, so it can be used directly as a
+# second measure.
 
 
 def reconstruction(pipeline, X, y):
@@ -65,10 +65,10 @@ print(f"Accuracy on unseen digits {search.score(X_test, y_test):.3f}")
 # %%
 # The grid
 # --------
-# Each cell is a mean of three folds; the best has a frame. The two measures want different
-# things. The reconstruction gains with every further atom of a row. The classifier does so
-# where there are few to choose from, in the upper lines; of 128 or 256 atoms the one that a
-# row takes first tells the digit best.
+# Each cell is a mean of three folds; the best has a frame. The two measures have
+# different optima. The reconstruction improves with every further atom of a row. The
+# classifier improves only with small dictionaries, in the upper lines. With 128 or 256 atoms,
+# one atom per row gives the best accuracy.
 figure, axes = plt.subplots(1, 2, figsize=(11, 4.4), layout="constrained")
 titles = {"accuracy": "Accuracy of the classifier", "r2": "R² of the reconstruction"}
 for ax, (name, title) in zip(axes, titles.items(), strict=True):

@@ -39,8 +39,9 @@ print(f"{len(X)} sentences, embedded in {X.shape[1]} dimensions")
 # %%
 # A vocabulary of atoms
 # ---------------------
-# Four atoms for a sentence, of 96. This embedding is linear, so an atom also weighs words; its
-# three heaviest make a name for it. (For other embeddings the sentences below will do.)
+# Four of 96 atoms for each sentence. This embedding is linear, so an atom also has a weight for
+# each word; the three words with the largest weights name it. (For other embeddings, use the
+# sentences below.)
 sae = MPSparseAutoencoder(96, n_nonzero_coefs=4, intercept="zero", random_state=0).fit(X)
 codes = sae.transform(X)
 words = tfidf.get_feature_names_out()
@@ -57,12 +58,11 @@ for text in ("generator", "exception"):
         print(f"   {codes[i, atom]:.2f}  {names[atom]}")
 
 # %%
-# What atoms pick
-# ---------------
+# The sentences of an atom
+# ------------------------
 # Six of the most used atoms that share no word in their names, and the five sentences with
-# the largest code of each; the bars are the codes. What an atom picks is of a kind: the
-# raising of exceptions, say. At times the kind is no more than a word, as this embedding knows
-# words only.
+# the largest code of each; the bars are the codes. The sentences of an atom share a topic, such
+# as raising exceptions. Some share only a word, because this embedding is made of words.
 chosen, taken = [], set()
 for atom in np.argsort(-sae.atom_usage_):
     if taken.isdisjoint(names[atom].split()):

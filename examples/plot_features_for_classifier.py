@@ -54,11 +54,11 @@ print(f"{'pixels':20} {inked:4.1f}: {pixels:.3f}")
 # Accuracy for a budget
 # ---------------------
 # Points are means of three folds, bands reach from the worst fold to the best, and the dashed
-# line is what the classifier reads from the pixels themselves. With two to eight numbers to a
-# row the sparse codes are ahead of PCA and NMF: two coordinates say little, but *which* two of
-# 256 atoms a row takes nearly tells the digit. With 16 and more all are close. The pursuit's
-# accuracy does not grow with further atoms, as TopK's does, whose codes are the better features
-# from there on. None is far above the pixels; but two numbers are fewer than 33.
+# line is the accuracy from the pixels themselves. With two to eight numbers per row the sparse
+# codes are better than PCA and NMF: two coordinates contain little information, but *which* two
+# of 256 atoms a row uses nearly determines the digit. With 16 and more all are close. TopK's
+# accuracy grows with further atoms and the pursuit's does not, so TopK's codes are the better
+# features from there on. None is far above the pixels, but two numbers are fewer than 33.
 figure, ax = plt.subplots(figsize=(8, 5), layout="constrained")
 colours, markers = ("#0072B2", "#D55E00", "#009E73", "#CC79A7"), "osD^"
 for (name, points), colour, marker in zip(results.items(), colours, markers, strict=True):

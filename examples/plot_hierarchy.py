@@ -5,7 +5,7 @@ A hierarchy recovered
 Features often come in families: there is no *poodle* without a *dog*. It is then sparser to
 let the poodle's atom absorb the dog's direction, and shallow encoders do. A matching pursuit
 takes the dog first and the poodle from what is left, so the two stay apart. We make rows from
-a tree whose features are known, learn atoms from them, and hold these against the truth.
+a tree whose features are known, learn atoms from them, and compare them with the true features.
 """
 
 import matplotlib.pyplot as plt
@@ -19,7 +19,7 @@ from sklearn_mpsae.metrics import feature_absorption, match_atoms
 # The data
 # --------
 # Features 0, 4 and 8 are parents; the three after each are its children, which fire only
-# where their parent does. Features 12 to 19 stand alone. All are orthogonal.
+# where their parent does. Features 12 to 19 have no children. All are orthogonal.
 tree = make_hierarchical_features(50_000, random_state=0)
 print(f"{tree.data.shape[0]} rows, {tree.probabilities.sum():.2f} features in each on average")
 
@@ -37,8 +37,8 @@ saes = {
 }
 
 # %%
-# Who needs whom
-# --------------
+# Children and parents from codes
+# -------------------------------
 # From the codes alone: if B fires wherever A does, but not the other way round, then A
 # is a child of B.
 
@@ -67,8 +67,8 @@ for name, sae in saes.items():
 # Atoms and truth
 # ---------------
 # Each line is an atom, each column a true feature. The pursuit's atoms are the features:
-# there is nothing beside the diagonal. TopK explains the rows as well, but its atoms of
-# children also point to the parent: the marks to the left of the diagonal, in the columns 0,
+# all entries off the diagonal are zero. TopK explains the rows as well, but its atoms of
+# children also contain the parent: the marks to the left of the diagonal, in the columns 0,
 # 4 and 8.
 figure, axes = plt.subplots(1, 2, figsize=(10.5, 5), layout="constrained", sharey=True)
 for ax, (name, sae) in zip(axes, saes.items(), strict=True):

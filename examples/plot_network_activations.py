@@ -54,7 +54,7 @@ print(f"R² {sae.score(rows):.2f} with {(codes != 0).sum(axis=1).mean():.1f} ato
 # What the reconstruction costs
 # -----------------------------
 # Within `spliced` the layer's output is the estimator's reconstruction. With the error kept,
-# the network does what it did.
+# the network's output is unchanged.
 for keep_error in (False, True):
     with spliced(net, "1", sae, keep_error=keep_error):
         spliced_loss = loss_of_each()
@@ -63,10 +63,10 @@ for keep_error in (False, True):
 # %%
 # One atom less
 # -------------
-# Each atom in turn is set to 0 wherever it is in use, and the error is kept: nothing but that
-# atom changes. On the left, how much the loss of each digit rises. Most atoms matter to one
-# digit or two. On the right, for the four that matter most, the images with their largest
-# codes.
+# Each atom in turn is set to 0 wherever it is in use, and the error is kept: only this
+# atom changes. On the left, how much the loss of each digit rises. Most atoms affect one or
+# two digits. On the right, for the four atoms with the largest effect, the images with their
+# largest codes.
 rise = []
 for atom in range(64):
     with spliced(net, "1", sae, keep_error=True, edit=ablate(atom)):

@@ -23,8 +23,8 @@ from sklearn_mpsae.sources import NpyFiles
 # %%
 # Rows in files
 # -------------
-# Patches of two photographs, in ten files. In earnest these would be there already, such as
-# the activations of a model.
+# Patches of two photographs, in ten files. In real use such files exist already, for
+# example the activations of a model.
 folder = tempfile.TemporaryDirectory()
 patches = load_image_patches((8, 8), n_patches=110_000, random_state=0).data.astype(np.float32)
 held_out, *parts = np.split(patches, 11)
@@ -65,9 +65,9 @@ print(f"{codes.shape[0]} x {codes.shape[1]} codes, {codes.nnz / codes.shape[0]:.
 # %%
 # The learning curve
 # ------------------
-# On the left, R² of patches that neither has seen. The stream climbs with each file, fast at
-# first; five passes in `fit`, with their falling rate, end above it. On the right, what was
-# learnt: edges of all directions, and gratings.
+# On the left, R² of held-out patches. On the stream it rises with each file, fast at first;
+# five passes of `fit`, with a falling learning rate, end above it. On the right, the learnt
+# atoms: edges in all directions, and gratings.
 figure, (left, right) = plt.subplots(
     1, 2, figsize=(12, 4.6), layout="constrained", width_ratios=[1, 1.3]
 )

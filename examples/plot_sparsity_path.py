@@ -22,8 +22,8 @@ X_train, X_test = train_test_split(X, random_state=0)
 # %%
 # Learn with 8 atoms a row, then look up to 16
 # --------------------------------------------
-# Both encoders learn a dictionary of 128 atoms with 8 of them a row. After the fit one may
-# ask for fewer atoms, or for more.
+# Both encoders learn a dictionary of 128 atoms with 8 of them per row. After the fit, fewer or
+# more atoms can be used.
 options = {"n_components": 128, "n_nonzero_coefs": 8, "random_state": 0}
 mp = MPSparseAutoencoder(**options).fit(X_train)
 topk = TopKSAE(**options).fit(X_train)
@@ -45,12 +45,12 @@ for k in (2, 4, None):
 # The two paths
 # -------------
 # On the left, a ring marks the sparsity of the training. Each further atom of the pursuit
-# lowers the error, so its curve can only rise, and it goes on doing so beyond the ring. TopK
-# finds all its codes at once: it is behind at each sparsity, and flat on the right, where it
-# has to use outputs that took no part in the training.
+# lowers the error, so its curve can only rise, also beyond the ring. TopK computes all its
+# codes at once: its R² is lower at each sparsity. On the right of the ring its curve is flat,
+# because those outputs were not trained.
 #
-# On the right are three digits as the pursuit puts them together, and below each
-# reconstruction the atom taken last: red adds ink, blue removes it. The first atom, added to
+# On the right are reconstructions of three digits by the pursuit, and below each
+# reconstruction the atom selected last: red adds ink, blue removes it. The first atom, added to
 # the mean of all digits, gives the rough shape; the others correct it.
 figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.8), layout="constrained")
 for sae in (mp, topk):

@@ -44,11 +44,10 @@ print(f"alone: learnt from {alone.n_samples_seen_} rows; R2 {alone.score(digits)
 # %%
 # The same learning
 # -----------------
-# On the left, the two lines lie on each other: two processes take the steps that one takes,
-# with batches of the same size, only in another order of the rows. (The error rises in steps
-# because a fit begins with twice as many atoms to a row as asked for, and gives them up one
-# after the other.) On the right are the atoms that the two have learnt, those that most rows
-# use first.
+# On the left, the two lines coincide: two processes take the same steps as one, with batches of
+# the same size; only the order of the rows differs. (The error rises in steps because a fit
+# begins with twice the requested number of atoms per row and reduces it one by one.) On the
+# right are the atoms that the two processes have learnt, the most used ones first.
 figure, (left, right) = plt.subplots(
     1, 2, figsize=(12, 4.6), layout="constrained", width_ratios=[1, 1.3]
 )

@@ -7,7 +7,7 @@ Each learns from rows of its own::
 
 On several machines the same, with torchrun's `--nnodes` and `--rdzv-endpoint`; SLURM, Ray
 and `accelerate launch` set the same variables. Here each process draws its own half of
-scikit-learn's digits; in earnest it would open its own files
+scikit-learn's digits; in real use it would open its own files
 (`sklearn_mpsae.sources.NpyFiles`). With --checkpoint, a run that was interrupted goes on
 where it was.
 """

@@ -1,4 +1,4 @@
-"""Arrays of other libraries at the scikit-learn door: torch and all of the array API.
+"""Arrays of other libraries in scikit-learn's interface: torch and all of the array API.
 
 Estimators compute on NumPy arrays and store NumPy arrays, whatever they were given: so a
 fitted one can be unpickled without torch. Under

@@ -11,25 +11,25 @@ _SHARED = {
         The number of atoms. None for the number of features.""",
     "n_nonzero_coefs": """n_nonzero_coefs : int, default=None
         The largest number of non-zero codes of a row. None for a tenth of the features, but
-        at least 1 and at most 64: longer codes are hard to read, and take more time. More
-        than there are atoms is used as that many, with a warning.""",
+        at least 1 and at most 64: longer codes are hard to read, and take more time. A number
+        larger than that of the atoms is reduced to it, with a warning.""",
     "average_n_nonzero_coefs": """n_nonzero_coefs : float, default=None
-        The number of non-zero codes that rows have on average: the rows of `fit`. Rows that
-        were not learnt from may have others, on small data about 10 to 20% more; `transform`
-        and `score` warn where the average is surely off by more than a tenth. None for a
-        tenth of the features, but at least 1 and at most 64: longer codes are hard to read,
-        and take more time. More than there are atoms is used as that many, with a warning.""",
+        The average number of non-zero codes of the rows of `fit`. Held-out rows may have
+        another average, on small data 10 to 20% more; `transform` and `score` warn where it is
+        surely off by more than a tenth. None for a tenth of the features, but at least 1 and
+        at most 64: longer codes are hard to read, and take more time. A number larger than
+        that of the atoms is reduced to it, with a warning.""",
     "transform_n_nonzero_coefs": """transform_n_nonzero_coefs : int, default=None
-        The sparsity of `transform`, where it is to differ from the one trained with; it can
-        be set after `fit`. None for `n_nonzero_coefs`.""",
+        The largest number of non-zero codes of a row in `transform`. It can be set after
+        `fit`. None for `n_nonzero_coefs`.""",
     "training": """intercept : {"learn", "mean", "zero"}, default="learn"
         What is subtracted from rows before encoding, and added to reconstructions.
-        "learn": a vector that is trained with the atoms, from the mean of the training rows
-        on, as in the papers: where the data are sums of features whose codes are never
-        negative it goes towards zero. "mean": that mean. "zero": nothing.
+        "learn": a vector that is trained with the atoms and starts at the mean of the training
+        rows, as in the papers. If the data are sums of features with non-negative codes, it
+        goes towards zero. "mean": the mean of the training rows. "zero": nothing.
     max_iter : int, default=None
-        The number of epochs, that is of passes over the data. None for as many as make
-        about 1,000 steps.
+        The number of epochs (passes over the data). None for as many as give about 1,000
+        training steps.
     batch_size : int, default=512
         The largest number of rows of a training step.
     learning_rate : float, default=0.3
@@ -39,10 +39,9 @@ _SHARED = {
     dict_init : array-like of shape (n_components, n_features), default=None
         The first atoms; they are scaled to unit norm. None for random ones.""",
     "dead": """dead_atoms : {"auxiliary", "revive", "keep"}, default="auxiliary"
-        What to do with atoms that no row uses any more. "auxiliary": let the dead ones
-        together reconstruct what the others leave, as a second loss (Gao et al.,
-        arXiv:2406.04093). "revive": point them at what the others leave of a badly
-        reconstructed row. "keep": nothing.
+        What to do with atoms that no row uses any more. "auxiliary": a second loss trains the
+        dead atoms to reconstruct the residual (Gao et al., arXiv:2406.04093). "revive":
+        replace each by the residual of a badly reconstructed row. "keep": nothing.
     dead_after : int, default=30
         The number of steps without use after which an atom is dead.""",
     "encoder_attributes": """encoder_components_ : ndarray of shape (n_components, n_features)
@@ -54,32 +53,33 @@ _SHARED = {
         Whether `transform` gives CSR instead of dense codes.
     device : str, default="auto"
         Where to compute: "cpu", "cuda", "mps" or any device of torch. "auto" takes a CUDA
-        device or an Apple GPU if there is one (the latter for float32 only), else the CPU,
-        and then does not even import torch.
+        device or an Apple GPU if there is one and torch is installed (Apple's for float32
+        only), else the CPU, without importing torch. All devices but "cpu" need torch:
+        ``pip install 'sklearn_mpsae[torch]'``.
     warm_start : bool, default=False
         Whether `fit` starts from the last fit's solution, and only refines it.
     checkpoint : path-like, default=None
-        A file in which `fit` keeps where it is, so that one that was interrupted in any way
-        goes on from there when the same `fit` is called again, to the same result, bit for
-        bit on a CPU. A file of a finished fit gives its result at once; delete it to start
-        afresh. A file of another fit (other parameters, start, rows, order of rows, or
-        version) is refused, so each fit needs a file of its own: in a search or
-        cross-validation, None. `partial_fit` writes none.
+        A file that keeps the state of a running `fit`. After an interruption, the same call
+        of `fit` resumes from this file, with the same result (bit for bit on a CPU). With the
+        file of a finished fit, `fit` returns its result at once; delete the file to fit anew.
+        The file of another fit (other parameters, start, rows, order of rows, or version)
+        raises an error. So each fit needs its own file: set None in a search or
+        cross-validation. `partial_fit` writes no file.
     checkpoint_every : float, default=60.0
         The seconds of training between two writes of `checkpoint`.
     distributed : bool, default=False
         Whether several processes learn one dictionary, each from its own rows: all call
-        `fit` (or `partial_fit`) and end with the same estimator. They are started by
-        torchrun, or anything that sets its environment variables. `batch_size` counts the
-        rows of all of them.
+        `fit` (or `partial_fit`) and end with the same estimator. Start them with torchrun, or
+        with another launcher that sets the same environment variables. `batch_size` counts
+        the rows of all processes. Needs torch.
     verbose : int, default=0
         Whether to show progress on stderr: a bar of the rows that are read before the
-        training, one of the rows learnt from, with the epoch, the loss and the number of
-        codes of the current step, and at the end of `fit` a line of what was learnt.
-        `partial_fit` shows bars of calls that take more than a second.
+        training, a bar of the training with the epoch, the loss and the number of codes of
+        the current step, and at the end of `fit` a line with the result. `partial_fit` shows
+        a bar if a call takes more than a second.
     random_state : int, RandomState instance or None, default=None
-        Draws the first atoms, the order of rows and the rows that revive dead atoms. Pass
-        an int for reproducible results.""",
+        Determines the first atoms, the order of rows and the rows that replace dead atoms.
+        Pass an int for reproducible results.""",
     "attributes": """components_ : ndarray of shape (n_components, n_features)
         The dictionary: atoms of unit norm. After a `fit` to a tensor under scikit-learn's
         ``array_api_dispatch``, arrays among these attributes are tensors on its device, but
@@ -91,15 +91,15 @@ _SHARED = {
     n_steps_ : int
         The number of training steps, those of `partial_fit` included.
     n_samples_seen_ : int
-        The number of different rows learnt from: those of the last `fit`, plus those of all
-        `partial_fit` since.
+        The number of different training rows: those of the last `fit`, plus those of all
+        calls of `partial_fit` since.
     loss_curve_ : ndarray of shape (`n_iter_`,)
-        For each epoch of the last `fit`, the mean share of the rows' energy (around their
-        mean, or zero with ``intercept="zero"``) that its steps left unexplained; with
+        For each epoch of the last `fit`, the mean unexplained share of the rows' energy
+        (around their mean, or zero with ``intercept="zero"``) at its training steps; with
         `whitening` in the metric.
     atom_usage_ : ndarray of shape (n_components,), int
-        How many rows used each atom: those of the last epoch of `fit`, and those of each
-        `partial_fit` since. A row that takes an atom twice counts twice. Atoms with 0 are
+        How many rows used each atom, in the last epoch of `fit` and in all calls of
+        `partial_fit` since. A row that selects an atom twice counts twice. Atoms with 0 are
         dead.
     n_features_in_ : int
         The number of features.
@@ -115,17 +115,18 @@ _SHARED = {
         0 to below 1.
     atol : float, default=0.0
         A row takes no further atom once its squared residual is at most `atol`, in squared
-        units of X, as in scikit-learn's OMP (`tol`); at least 0. It is looked at after each
-        atom, so that a row of less than that has one code (in SPAMS, by `eps`, none).""",
+        units of X, as in scikit-learn's OMP (`tol`); at least 0. It is checked after each
+        atom, so a row whose squared norm is below it has one code (in SPAMS none).""",
     "n_orthogonal": """n_nonzero_coefs : int
-        The number of atoms of a row, at least 1; more than there are is used as that many.""",
+        The number of atoms of a row, at least 1. It is reduced to the number of atoms there
+        are.""",
     "codes_of_a_pursuit": """device : str, default="auto"
         Where to compute.
 
     Returns
     -------
     codes : Codes
-        Atoms in the order in which they were taken, and their values.
+        Atoms in the order in which they were selected, and their values.
 
     Raises
     ------

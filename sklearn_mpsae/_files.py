@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all, and touch nobody else's.
+"""Files and folders that appear complete or not at all, and change no other ones.
 
 What is being written has a name of its own in the same folder, ".<name>.<random hex
 digits>.new", and is made only where there is nothing of that name. It is removed after any

@@ -8,7 +8,9 @@ from importlib import import_module
 from typing import Any
 
 
-def lazy(package: str, homes: dict[str, str]) -> tuple[Callable[[str], Any], Callable]:
+def lazy(
+    package: str, homes: dict[str, str], need: Callable[[str], Any] | None = None
+) -> tuple[Callable[[str], Any], Callable]:
     """The `__getattr__` and `__dir__` of a package.
 
     Parameters
@@ -18,11 +20,16 @@ def lazy(package: str, homes: dict[str, str]) -> tuple[Callable[[str], Any], Cal
     homes : dict of str to str
         The module that each public name is of, as for a relative import. A module of the
         public name itself is what is public.
+    need : callable, default=None
+        Is called with the full name of each public name that is asked for, before its module
+        is imported: it raises where a package that all of them need is missing.
     """
 
     def getattr_(name: str) -> Any:
         if name not in homes:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        if need is not None:
+            need(f"{package}.{name}")
         module = import_module(homes[name], package)
         return module if homes[name] == f".{name}" else getattr(module, name)
 

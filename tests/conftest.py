@@ -12,6 +12,7 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 
 import numpy as np
 import pytest
+from pages import browser, visit  # noqa: F401 - fixtures
 from patches import CheckedPatch
 from sklearn.base import BaseEstimator
 

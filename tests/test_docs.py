@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from code_blocks import blocks
 from sklearn import decomposition, linear_model
 from test_docstrings import public_objects
 from test_package import PROJECT
@@ -18,6 +19,31 @@ DOCS = Path(__file__).parents[1] / "docs"
 GUIDE = DOCS / "guide"
 
 VERDICTS = {"same", "extended", "not available"}
+
+
+# ---------------------------------------------------------------------------- words
+# Figures of speech, where the field has a word: interface, other packages, correct, ...
+FIGURES = r"(?:doors?|rivals?|houses?|wings?|defeat\w*|mend\w*|riddles?|strangers?|stead)"
+# Folders and options of benchmarks.
+NAMES = r"`?rivals/\S*|rivals[=.,_)]|--rival\S*|import rivals|from rivals"
+WRITTEN = [
+    *(DOCS.parent / "sklearn_mpsae").rglob("*.py"),
+    *(DOCS.parent / "sklearn_mpsae").rglob("*.js"),
+    *(DOCS.parent / "examples").glob("*.py"),
+    *DOCS.glob("*.md"),
+    *GUIDE.glob("*.md"),
+    *(DOCS.parent / name for name in ("CONTRIBUTING.md", "README.md", "SECURITY.md")),
+    DOCS.parent / "benchmarks" / "README.md",
+]
+
+
+def test_docs_docstrings_and_messages_use_plain_words():
+    found = []
+    for path in WRITTEN:
+        text = re.sub(NAMES, "", path.read_text(encoding="utf-8"))
+        lines = re.findall(rf"^.*\b{FIGURES}\b.*$", text, re.IGNORECASE | re.MULTILINE)
+        found += [f"{path.name}: {line}" for line in lines]
+    assert not found
 
 
 # --------------------------------------------------------------------------- tables
@@ -178,11 +204,11 @@ def test_each_row_says_same_extended_or_not_available(page):
 PAGES = [DOCS / "index.md", DOCS / "scaling.md", *sorted(GUIDE.glob("*.md"))]
 
 
-def blocks(page):
-    return re.findall(r"^```python\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+def python_of(page):
+    return [block.code for block in blocks(page.read_text(), "python")]
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if blocks(p)], ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", [p for p in PAGES if python_of(p)], ids=lambda page: page.stem)
 def test_the_python_of_pages_runs(page, tmp_path, monkeypatch, small):
     """One block after the other, as a reader would; fits are cut short."""
     plt = pytest.importorskip("matplotlib.pyplot")
@@ -195,7 +221,7 @@ def test_the_python_of_pages_runs(page, tmp_path, monkeypatch, small):
         for name in ("activations", "shard0", "shard1"):
             np.save(f"{name}.npy", small.astype(np.float32))
         names |= {"X": small, "activations_of_a_model": [small]}
-    for block in blocks(page):
+    for block in python_of(page):
         block = block.replace("10_000_000", str(len(small)))  # what the stand-in has
         exec(compile(block, str(page), "exec"), names)
     plt.close("all")

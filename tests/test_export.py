@@ -238,7 +238,7 @@ def test_a_model_too_large_for_onnx_is_refused(fitted, tmp_path, monkeypatch):
 
 def test_a_missing_onnx_is_named(fitted, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnx", None)
-    with pytest.raises(ImportError, match=r'pip install "sklearn_mpsae\[onnx\]"'):
+    with pytest.raises(ImportError, match=r"pip install 'sklearn_mpsae\[onnx\]'"):
         to_onnx(fitted("TopKSAE"), tmp_path / "model.onnx")
 
 

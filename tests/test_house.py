@@ -182,6 +182,34 @@ def test_private_names_of_scikit_learn_are_imported_in_one_place():
     assert not private, "for _compat.py to import:\n" + "\n".join(private)
 
 
+# Modules of torch's kernels, and folders and modules that are of no use without torch.
+OF_TORCH = (
+    "coding.kernels.fused",
+    "coding.kernels.least_squares",
+    "coding.kernels.reference",
+    "coding.kernels.tensor",  # and tensor_stops
+    "persistence._torch_modules",
+    "activations._",
+)
+
+
+def test_torch_is_imported_where_nothing_is_of_use_without_it():
+    """All other modules that import it ask `_optional.torch_for`, which says what to type."""
+    allowed = tuple(f"{ROOT.name}.{name}" for name in OF_TORCH)
+    asked = {
+        found.module for found in all_imports() if found.name.endswith("_optional.torch_for")
+    }
+    elsewhere = [
+        found.where
+        for found in all_imports()
+        if found.name.split(".")[0] == "torch"
+        and not found.for_types
+        and not found.module.startswith(allowed)
+        and found.module not in asked
+    ]
+    assert not elsewhere, "torch is optional:\n" + "\n".join(elsewhere)
+
+
 @pytest.mark.parametrize("suffix", ["py", "js", "css"])
 def test_no_file_is_long(suffix):
     paths = sorted(ROOT.rglob(f"*.{suffix}"))

@@ -315,7 +315,7 @@ def test_a_missing_package_is_named(verb, small, path, monkeypatch):
     shutil.rmtree(path, ignore_errors=True)
     for module in ("safetensors", "safetensors.numpy"):
         monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(ImportError, match=r'pip install "sklearn_mpsae\[share\]"'):
+    with pytest.raises(ImportError, match=r"pip install 'sklearn_mpsae\[share\]'"):
         verb(est, path)
 
 

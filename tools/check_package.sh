@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds the sdist and the wheel, and uses the wheel where this repository is not: only with
-# what it needs, then typed, then through its optional extras.
+# what it needs, then typed, then with two extras; all of it without torch.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 scratch=$(mktemp -d)
@@ -28,19 +28,23 @@ cd "$scratch"  # so that nothing is imported from the repository
 
 echo "+ the examples of the docstrings of MPSparseAutoencoder"
 "$scratch/clean/bin/python" -W error - << 'PYTHON'
-import doctest, site, sys
+import doctest, importlib.util, site, sys
 import sklearn_mpsae
 from sklearn_mpsae.estimators import _mp
 
 assert any(sklearn_mpsae.__file__.startswith(path) for path in site.getsitepackages())
 assert sklearn_mpsae.__version__ != "0+unknown"
 failed, attempted = doctest.testmod(_mp)
+assert importlib.util.find_spec("torch") is None
 print(f"sklearn_mpsae {sklearn_mpsae.__version__}: {attempted} examples, {failed} failed")
 sys.exit(failed or not attempted)
 PYTHON
 
 echo "+ a typed program, checked by mypy --strict and run"
-"$scratch/clean/bin/pip" install -q -c "$repository/constraints.txt" "$wheel[compare]" mypy
+"$scratch/clean/bin/pip" install -q -c "$repository/constraints.txt" "$wheel[compare,share]" mypy
 cp "$repository/tests/typed_client.py" .
 "$scratch/clean/bin/mypy" --strict --python-executable "$scratch/clean/bin/python" typed_client.py
 "$scratch/clean/bin/python" typed_client.py
+
+echo "+ all that needs no torch"
+"$scratch/clean/bin/python" "$repository/tests/torchless.py" > sums.json

@@ -1,4 +1,4 @@
-"""One door to every coder that `compare` knows: this package's and scikit-learn's."""
+"""One interface to every coder that `compare` supports: this package's, scikit-learn's."""
 
 from __future__ import annotations
 

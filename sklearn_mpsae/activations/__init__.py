@@ -1,13 +1,14 @@
 """From a network's activations to features, and back into the network.
 
 `ModuleActivations` gives the rows of a layer of any torch module to the estimators, and
-`spliced` puts an estimator's reconstruction in the place of a layer's output. torch is
-imported when one of these names is first used.
+`spliced` puts an estimator's reconstruction in the place of a layer's output. torch,
+which all of them need, is imported when one of these names is first used.
 """
 
 from typing import TYPE_CHECKING
 
 from .._lazy import lazy
+from .._optional import torch_for
 
 if TYPE_CHECKING:
     from ._collect import Activations, ModuleActivations
@@ -36,4 +37,4 @@ __all__ = [
     "spliced",
 ]
 
-__getattr__, __dir__ = lazy(__name__, _MODULE_OF)
+__getattr__, __dir__ = lazy(__name__, _MODULE_OF, torch_for)

@@ -185,7 +185,7 @@ def _feature_axis(x, layer, name):
 
 
 def as_mask(mask, shape, what, name):
-    """A mask as booleans, of the shape of the positions; those it does not speak of follow."""
+    """A mask as booleans, of the shape of the positions; it holds for all on further axes."""
     mask = torch.as_tensor(mask)
     if mask.dtype != torch.bool:
         if not bool(((mask == 0) | (mask == 1)).all()):

@@ -137,7 +137,7 @@ class Reader:
             position = tuple(part.positions()[bad[0], 1:].tolist())
             raise ValueError(
                 f"{called(name, self.at)} has NaN or infinity in batch {number} at position "
-                f"{position} (the first such): mend the batch, or leave such positions out by "
+                f"{position} (the first such): correct the batch, or exclude such positions by "
                 "`mask`."
             )
         return part

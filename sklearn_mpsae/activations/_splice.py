@@ -335,7 +335,7 @@ class _Splice:
                 at = tuple(where.nonzero()[at[0]].tolist())
             raise ValueError(
                 f"{called(self.name, self.at)} has NaN or infinity at position {at} (the first "
-                "such): mend the input, or leave such positions out by `positions`."
+                "such): correct the input, or exclude such positions by `positions`."
             )
 
 

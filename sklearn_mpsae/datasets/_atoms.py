@@ -63,7 +63,7 @@ def spread_atoms(atoms, max_cosine):
     raise ValueError(
         f"{n_atoms} atoms in {n_features} dimensions could not be spread to cosines of at most "
         f"max_cosine={max_cosine}: {bound:.3g} is the least there is (Welch's bound), and "
-        f"about {2 * bound:.3g} within easy reach. Raise max_cosine or n_features."
+        f"about {2 * bound:.3g} can be reached. Raise max_cosine or n_features."
     )
 
 

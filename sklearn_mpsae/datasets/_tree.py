@@ -18,7 +18,7 @@ class Tree(NamedTuple):
     exclusive: np.ndarray
 
     def levels(self):
-        """The number of ancestors of each feature; -1 for those that hang on a cycle."""
+        """The number of ancestors of each feature; -1 where they form a cycle."""
         levels = np.full(len(self.parents), -1)
         reached = np.flatnonzero(self.parents == -1)
         level = 0
@@ -32,7 +32,7 @@ class Tree(NamedTuple):
         """Arrays of the features that have the same parent, or none."""
         return [np.flatnonzero(self.parents == p) for p in np.unique(self.parents)]
 
-    def rivals(self):
+    def groups_of_one_draw(self):
         """Lists of features that one draw decides on, those of parents before children's."""
         groups = {}
         for feature in np.argsort(self.levels(), kind="stable"):
@@ -84,9 +84,9 @@ def checked_tree(tree):
     cyclic = np.flatnonzero(tree.levels() < 0)
     if len(cyclic):
         raise ValueError(
-            f"tree['parents'] is no tree: from feature {cyclic[0]}, parents lead round a cycle."
+            f"tree['parents'] is not a tree: the parents of feature {cyclic[0]} form a cycle."
         )
-    for group in tree.rivals():
+    for group in tree.groups_of_one_draw():
         total = tree.probabilities[group].sum()
         if total > 1 + 1e-9:
             raise ValueError(
@@ -99,7 +99,7 @@ def checked_tree(tree):
 def fire(tree, n_samples, random_state):
     """Draw which features fire in which rows: two arrays of equal length, rows and features."""
     where = {-1: np.arange(n_samples)}
-    for group in tree.rivals():
+    for group in tree.groups_of_one_draw():
         # One uniform number for each row in question; each feature has its interval.
         rows = where[tree.parents[group[0]]]
         drawn = random_state.random_sample(len(rows))

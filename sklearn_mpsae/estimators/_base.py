@@ -1,4 +1,4 @@
-"""The scikit-learn door: what every estimator of the package does. No arithmetic."""
+"""scikit-learn's interface: what every estimator of the package does. No arithmetic."""
 
 from __future__ import annotations
 
@@ -101,6 +101,8 @@ class BaseSparseAutoencoder(BaseEncoder):
             Where `checkpoint` cannot be read or written, before the training.
         RuntimeError
             With ``distributed=True``, where another process is lost.
+        ImportError
+            If a parameter needs torch, and torch is not installed.
         FloatingPointError
             If the loss stops being finite. After any error the estimator is as it was.
 

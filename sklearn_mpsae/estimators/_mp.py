@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from .._array_api import Fitted
 from .._compat import Interval, StrOptions
 from .._docs import shared_docs
+from .._optional import torch_for
 from ..learning.frame import default_whitening
 from ..learning.sparsity import own_sparsity
 from ..models.pursuit import MatchingPursuit
@@ -38,11 +39,11 @@ class FittedPursuit:
 class MPSparseAutoencoder(FittedPursuit, BaseSparseAutoencoder):
     """Sparse autoencoder with matching pursuit as its encoder (MP-SAE).
 
-    Codes are found one atom at a time: each step takes the atom that correlates best with
-    what the earlier ones left of the row, and subtracts its part [1]_, [2]_. The dictionary
-    is trained by gradient descent through all these steps. Unlike a shallow encoder, which
-    sees the row only once, a pursuit can tell correlated atoms apart, and each atom lowers
-    the error.
+    The encoder selects one atom at a time: each step takes the atom that correlates best
+    with the current residual, and subtracts its contribution [1]_, [2]_. The dictionary is
+    trained by gradient descent through all these steps. A shallow encoder correlates all
+    atoms with the row only once. A pursuit can distinguish correlated atoms, and each
+    selected atom lowers the error.
 
     Parameters
     ----------
@@ -50,20 +51,20 @@ class MPSparseAutoencoder(FittedPursuit, BaseSparseAutoencoder):
     n_nonzero_coefs : int, float or "auto", default=None
         The largest number of non-zero codes of a row, or with ``sparsity="average"`` their
         average number, which need not be whole. None for a tenth of the features, but at
-        least 1 and at most 64: longer codes are hard to read, and take more time. More than
-        there are atoms is used as that many, with a warning. "auto", with
+        least 1 and at most 64: longer codes are hard to read, and take more time. A number
+        larger than that of the atoms is reduced to it, with a warning. "auto", with
         ``sparsity="average"``: the number that the rows have of themselves, where they are
         sums of features that stand out from what is left; see the Notes. `fit` then takes
         three to eight times as long, and sets `n_nonzero_coefs_`.
     sparsity : {{"row", "average"}}, default="row"
-        How rows share the codes. "row": each takes up to `n_nonzero_coefs`. "average": each
-        takes as many as it needs, namely stops before an atom whose code would be at most
-        `threshold_`, and training sets that so that rows have `n_nonzero_coefs` codes on
-        average. Rows that were not learnt from may have others, on small data about 10 to
-        20% more; `transform` and `score` warn where the average is surely off by more than a
-        tenth. Where the data have true atoms and their number differs between rows, this
-        finds them best (see :doc:`/study/superposition`). After `fit`, "average" may be set to
-        "row"; "row" has no threshold to be set to "average" with.
+        What limits the codes of a row. "row": each row has up to `n_nonzero_coefs`.
+        "average": each row stops before an atom whose code would be at most `threshold_`;
+        training sets this threshold so that rows have `n_nonzero_coefs` codes on average.
+        Held-out rows may have another average, on small data 10 to 20% more; `transform` and
+        `score` warn where it is surely off by more than a tenth. If the data have true atoms,
+        and their number differs between rows, "average" recovers them best (see
+        :doc:`/study/superposition`). After `fit`, "average" may be changed to "row". The
+        reverse raises an error, because there is no threshold.
     tol : float, default=0.0
         A row takes no further atom once its squared residual is at most `tol` times its
         squared norm, both without the intercept and in the metric of `whitening`; so it does
@@ -72,52 +73,53 @@ class MPSparseAutoencoder(FittedPursuit, BaseSparseAutoencoder):
         A row takes no further atom once its squared residual is at most `atol`, in squared
         units of the data (without the intercept, in the metric of `whitening`): with
         ``whitening=0`` what scikit-learn's OMP calls `tol`, and the square of SAELens's
-        ``residual_threshold``. As there, it is looked at after each
-        atom: a row that is smaller than that has one code. SPAMS looks at its `eps` before
-        each: there such a row has none.
+        ``residual_threshold``. As in these, it is checked
+        after each atom: a row whose squared norm is below it has one code. SPAMS checks its
+        `eps` before each atom: there such a row has none.
     stop_on_repeat : bool, default=False
-        Whether a row ends with an atom that it has already: the code of that atom is
-        updated, and is the last. For matching pursuit; an orthogonal one takes no atom
+        Whether a row stops when the same atom is selected again: its code is updated, and no
+        further atom is selected. For matching pursuit; an orthogonal pursuit selects no atom
         twice.
     transform_algorithm : {{"mp", "omp", "ols"}}, default="mp"
         The pursuit of `transform`. "mp": matching pursuit, the encoder that is trained; its
-        codes are nested, and an atom may be taken again. "omp": orthogonal matching
+        codes are nested, and an atom may be selected again. "omp": orthogonal matching
         pursuit, which refits all codes with each atom (by non-negative least squares under
-        `positive_code`). "ols": orthogonal least squares, which also takes the atom that
-        leaves the least error after the refit; a little slower, and often a little better.
+        `positive_code`). "ols": orthogonal least squares, which also selects the atom that
+        gives the least error after the refit; a little slower, and often a little better.
         With "omp" and "ols" `fit` also refines the dictionary on such codes, during the
         last part of the training.
     transform_n_nonzero_coefs : int, default=None
-        The sparsity of `transform`, where it is to differ from the one trained with: the
-        largest number of codes of a row, whatever `sparsity` is. It can be set after `fit`.
+        The largest number of codes of a row in `transform`, with either `sparsity`. It can be
+        set after `fit`. None for that of the training.
     positive_code : bool, default=True
         Whether codes must not be negative, as in the papers.
     precision : {{"full", "bfloat16"}}, default="full"
         How `fit` chooses atoms by matching pursuit. "full": by products in X's dtype.
         "bfloat16": by products in bfloat16, whose values are then computed in X's dtype;
         faster from some thousand atoms up, where the processor or GPU multiplies bfloat16
-        (see :doc:`/scaling` for by how much, and what it changes). `transform` always
-        chooses in full.
+        (see :doc:`/scaling` for by how much, and what it changes). Needs torch on the CPU
+        too. `transform` always chooses in full.
     path_weight : float, default=0.0
-        The share of the training's loss that lies on the prefixes of each row's codes,
-        from 0 to 1: with k codes the mean squared error after 1, 2, ... k of them. The rest
-        lies on all codes together. With a share, one fit serves every smaller number of
-        codes too (`transform_n_nonzero_coefs`).
+        The weight, from 0 to 1, of the prefixes of each row's codes in the training loss:
+        with k codes their term is the mean squared error after 1, 2, ... k codes. The error
+        of all codes together has the rest of the weight. With 0.5, one fit can be used with
+        every smaller number of codes too (`transform_n_nonzero_coefs`).
     whitening : float, default=None
-        How far rows are whitened where atoms are chosen and learnt, from 0 (not at all) to 1:
+        How strongly rows are whitened for selecting and training atoms, from 0 (not) to 1:
         rows and atoms are multiplied by `metric_`, proportional to
         ``(w C / m + (1 - w) I) ** (-1/2)`` for the covariance C of the rows (their second
         moment with ``intercept="zero"``) and the mean m of its eigenvalues. Directions of
-        small variance then count for more. `components_`, codes and scores are of the data's
-        own space, whatever it is; `tol`, `atol` and `threshold_` hold in the metric. None for
-        0.1, or 0 with more than 2,048 features, where the metric takes long; there are 8,192
-        at most. `partial_fit` makes it from the first rows that vary: 512, or twice as many as
-        there are features.
+        small variance then have more weight. `components_`, codes and scores are in the
+        data's own space at any setting; `tol`, `atol` and `threshold_` hold in the metric.
+        None for 0.1, or for 0 with more than 2,048 features, where the metric takes long to
+        compute; more than 8,192 features raise an error. `partial_fit` computes the metric
+        from the first rows that vary: 512, or twice as many as there are features.
     {training}
     dead_atoms : {{"revive", "keep"}}, default="revive"
-        What to do with atoms that no row uses any more. "revive": point them at what the
-        others leave of a badly reconstructed row: with ``sparsity="row"`` without its least
-        code, which for one code a row is the row itself. "keep": nothing.
+        What to do with atoms that no row uses any more. "revive": replace each by the
+        residual of a badly reconstructed row; with ``sparsity="row"`` the row's smallest code
+        is left out of this residual, so with one code per row it is the row itself. "keep":
+        nothing.
     dead_after : int, default=100
         The number of steps without use after which an atom is dead. A fit of fewer steps
         replaces none.
@@ -127,13 +129,13 @@ class MPSparseAutoencoder(FittedPursuit, BaseSparseAutoencoder):
     ----------
     {attributes}
     threshold_ : float
-        What the code of a further atom must exceed, in units of the data and in the metric
+        The code of each further atom must exceed it. In units of the data and in the metric
         of `whitening`; 0 unless ``sparsity="average"``.
     n_nonzero_coefs_ : float
         The average number of codes that was chosen. Only after ``n_nonzero_coefs="auto"``.
     metric_ : ndarray of shape (n_features, n_features)
-        What `whitening` says, scaled such that rows have as much energy as without. Only
-        where `whitening` is not 0.
+        The matrix of `whitening`, scaled such that rows keep their energy. Only if
+        `whitening` is not 0.
 
     See Also
     --------
@@ -144,11 +146,11 @@ class MPSparseAutoencoder(FittedPursuit, BaseSparseAutoencoder):
     Notes
     -----
     A batch is multiplied with the dictionary once, as by a shallow encoder; each atom then
-    updates the correlations from the dictionary's Gram matrix, row by row, in cache. Where
-    that would cost more than working on residuals (few rows), or not fit (many atoms), a
-    cost model takes those, or multiplies rows of the Gram matrix as atoms are chosen.
-    The gradient is the exact derivative of the unrolled pursuit; nothing of the unrolling
-    is stored, so a batch takes memory for its rows and codes only.
+    updates the correlations from the dictionary's Gram matrix, row by row, in cache. If the
+    residuals would take less time (few rows), or if the Gram matrix does not fit in memory
+    (many atoms), a cost model selects the residuals, or computes rows of the Gram matrix for
+    the selected atoms only. The gradient is the exact derivative of the unrolled pursuit.
+    The intermediate steps are not stored, so a batch takes memory for its rows and codes only.
 
     ``n_nonzero_coefs="auto"`` looks for the threshold that divides the codes of a row into
     two kinds: at the right one, the first refused code is smallest beside the last taken
@@ -258,6 +260,12 @@ class MPSparseAutoencoder(FittedPursuit, BaseSparseAutoencoder):
         if self.whitening is None:
             return default_whitening(n_features)
         return float(self.whitening)
+
+    def _settings(self, n_features, before=None):
+        if self.precision == "bfloat16":
+            # Now, before rows are read for the first step.
+            torch_for("precision='bfloat16'", "Or set precision='full'.")
+        return super()._settings(n_features, before)
 
     def _model_to_train(self):
         check_path_weight(self)

@@ -38,7 +38,7 @@ class _NotOffered:
 
     def __get__(self, estimator, owner):
         raise AttributeError(
-            f"{owner.__name__} learns by fit alone: give its n_nonzero_coefs_ to an "
+            f"{owner.__name__} has no partial_fit: give its n_nonzero_coefs_ to an "
             "MPSparseAutoencoder for streams and checkpoints."
         )
 
@@ -47,26 +47,26 @@ class _NotOffered:
 class MPSparseAutoencoderCV(FittedPursuit, BaseEncoder):
     """Matching pursuit autoencoder that chooses its sparsity by cross-validation.
 
-    Codes of a matching pursuit are nested: those for fewer atoms are the first ones of those
-    for more. So each fold learns one dictionary, for the largest number of codes, and encodes
-    its held-out rows once, which gives their error at every sparsity. Then the dictionary is
-    learnt again from all rows, with the number of codes that was chosen.
+    Codes of a matching pursuit are nested: the code with fewer atoms is the beginning of the
+    code with more. So each fold learns one dictionary, for the largest number of codes, and
+    encodes its held-out rows once, which gives their error at every sparsity. Then the
+    dictionary is learnt again from all rows, with the chosen number of codes.
 
-    Held-out rows too are reconstructed better with every further atom, so the best score is
-    that of the largest number. What is chosen is the smallest that explains enough, as with
-    ``PCA(n_components=0.9)``.
+    The reconstruction of held-out rows improves with every further atom, so the best score
+    is that of the largest number. Therefore the smallest number that explains enough is
+    chosen, as with ``PCA(n_components=0.9)``.
 
     Parameters
     ----------
     {n_components}
     n_nonzero_coefs : int or array-like of int, default=None
         The numbers of non-zero codes to choose from: an array, or for an int all up to it.
-        None for a tenth of the features, from 10 to 64. More than there are atoms are taken as
-        that many, with a warning.
+        None for a tenth of the features, from 10 to 64. Numbers larger than that of the atoms
+        are reduced to it, with a warning.
     target_score : float, default=0.9
-        Choose the smallest number whose mean score on held-out rows is at least this, or the
-        largest, with a warning, where none is. None for the one with the best mean score,
-        which needs a `scoring` that does not rise with each code.
+        Choose the smallest number whose mean score on held-out rows is at least this. If no
+        number reaches it, the largest is chosen, with a warning. None for the number with the
+        best mean score, which needs a `scoring` that does not rise with each code.
     scoring : callable, default=None
         ``scoring(estimator, X) -> float`` of held-out rows, larger is better, called for each
         number of codes. None for the explained variance R², which takes one encode for all.
@@ -79,8 +79,8 @@ class MPSparseAutoencoderCV(FittedPursuit, BaseEncoder):
         As for `MPSparseAutoencoder`, in all fits. With ``transform_algorithm="omp"`` or
         "ols" codes are not nested, and held-out rows are encoded for each number of codes.
     transform_n_nonzero_coefs : int, default=None
-        The sparsity of `transform`, where it is to differ from `n_nonzero_coefs_`; it can be
-        set after `fit`.
+        The largest number of codes of a row in `transform`. It can be set after `fit`. None
+        for `n_nonzero_coefs_`.
     positive_code, precision, path_weight, whitening, intercept : object
         As for `MPSparseAutoencoder`, in all fits.
     max_iter, batch_size, learning_rate, dict_init, dead_atoms : object
@@ -95,7 +95,7 @@ class MPSparseAutoencoderCV(FittedPursuit, BaseEncoder):
     n_nonzero_coefs_ : int
         The number that was chosen.
     candidates_ : ndarray of shape (n_candidates,), int
-        The numbers there were to choose from, rising.
+        The numbers to choose from, in ascending order.
     cv_scores_ : ndarray of shape (n_folds, n_candidates)
         The score of each fold's held-out rows at each of them.
     best_score_ : float
@@ -116,17 +116,17 @@ class MPSparseAutoencoderCV(FittedPursuit, BaseEncoder):
 
     Notes
     -----
-    A share of explained variance, 0.7 to 0.9 by custom, is the plainest of the rules for the
-    number of principal components [1]_, and says what one gets. Rules that need no target
-    did worse here (see :doc:`/benchmarks`). The smallest number within one standard error
-    of the best was always the largest candidate: folds hardly differ. What the extended
-    Bayesian information criterion took changed with the largest candidate, from 9 to 2 codes
-    for rows of 8 atoms; for orthogonal codes of digits it took all there were.
+    A share of explained variance, usually 0.7 to 0.9, is the simplest rule for the number of
+    principal components [1]_. Rules that need no target did worse here (see
+    :doc:`/benchmarks`). The smallest number within one standard error of the best was always
+    the largest candidate, because folds hardly differ. The choice of the extended Bayesian
+    information criterion depended on the largest candidate: from 9 to 2 codes for rows of 8
+    atoms. For orthogonal codes of digits it chose the largest candidate.
 
     The dictionaries of the folds are trained for the largest number and with a `path_weight`
-    of at least 0.5 (with matching pursuit), and are a little worse at small ones than
-    dictionaries trained for those. So the choice is on the safe side, and closer the fewer
-    candidates there are beyond it.
+    of at least 0.5 (with matching pursuit). At small numbers they are a little worse than
+    dictionaries trained for those numbers. So the chosen number may be a little too large,
+    the less so the closer it is to the largest candidate.
 
     References
     ----------

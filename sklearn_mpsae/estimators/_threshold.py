@@ -14,10 +14,9 @@ from ._shallow import BaseAverageSAE
 class ReLUSAE(BaseAverageSAE):
     """Sparse autoencoder with a ReLU encoder and an L1 penalty.
 
-    The classic: outputs of a linear encoder above zero are the codes, and the sum of the
-    codes is penalised [1]_. The weight of the penalty is not a parameter: a controller
-    adapts it at each step, so that rows come to have `n_nonzero_coefs` codes on average,
-    as many as those of the other estimators.
+    The codes are the outputs of a linear encoder above zero, and the loss penalises the sum
+    of the codes [1]_. The weight of the penalty is not a parameter: training adapts it at
+    each step, so that rows have `n_nonzero_coefs` codes on average.
 
     Parameters
     ----------
@@ -46,10 +45,10 @@ class ReLUSAE(BaseAverageSAE):
     Notes
     -----
     The logarithm of the penalty moves by 0.1 times that of the ratio of a batch's L0 to the
-    one asked for, by more in the first steps, and by less at learning rates below 0.3, which
+    requested one, by more in the first steps, and by less at learning rates below 0.3, which
     the weights follow more slowly. It is at most the root mean squared norm of the rows.
     Where the training steps still have more than a tenth too many codes, `encoder_intercept_`
-    is the trained bias less what leaves the number asked for.
+    is the trained bias minus a shift that gives the requested number.
 
     References
     ----------
@@ -78,8 +77,8 @@ class ReLUSAE(BaseAverageSAE):
 class JumpReLUSAE(BaseAverageSAE):
     """Sparse autoencoder with a JumpReLU encoder.
 
-    Outputs of a linear encoder become codes where they exceed their atom's own threshold,
-    which is learnt with a straight-through estimator [1]_, so that rows have
+    The codes are the outputs of a linear encoder above a threshold. Each atom has its own
+    threshold, which is trained with a straight-through estimator [1]_, so that rows have
     `n_nonzero_coefs` codes on average.
 
     Parameters
@@ -113,7 +112,7 @@ class JumpReLUSAE(BaseAverageSAE):
     of an atom's gains, less the mean gain of all such outputs for each of them. That mean
     is the Lagrange multiplier of the constraint on L0: where [1]_ weighs a penalty, here
     the constraint itself is kept, by c, whose logarithm moves by 0.05 times that of the
-    ratio of a batch's L0 to the one asked for, by more in the first steps; `threshold_` has
+    ratio of a batch's L0 to the requested one, by more in the first steps; `threshold_` has
     its mean over the last ones.
 
     References

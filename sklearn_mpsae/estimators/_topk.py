@@ -18,9 +18,9 @@ from ._shallow import BaseAverageSAE, BaseShallowSAE
 class TopKSAE(BaseShallowSAE):
     """Sparse autoencoder with a TopK encoder.
 
-    A linear encoder of its own, not tied to the dictionary, looks at the row once; the k
-    largest of its outputs are the codes [1]_. The baseline that `MPSparseAutoencoder` is
-    compared with, under the same names.
+    The codes are the k largest outputs of a linear encoder, whose weights are not tied to
+    the dictionary [1]_. It is the usual baseline for `MPSparseAutoencoder`, and has the same
+    interface.
 
     Parameters
     ----------
@@ -101,10 +101,10 @@ class BatchTopKSAE(BaseAverageSAE):
     """Sparse autoencoder with a BatchTopK encoder.
 
     As `TopKSAE`, but a training step keeps the largest outputs of its batch, k per row on
-    average: rows that need more codes take them from rows that need fewer [1]_. The
-    threshold of `transform` lies midway between the smallest output that is kept and the
-    largest that is not, averaged over the last steps: the codes of a row depend on that row
-    alone.
+    average, so rows may have different numbers of codes [1]_. `transform` keeps the outputs
+    above a threshold, so that the codes of a row do not depend on other rows. The threshold
+    is midway between the smallest output that is kept and the largest that is not, averaged
+    over the last training steps.
 
     Parameters
     ----------
@@ -156,9 +156,9 @@ class BatchTopKSAE(BaseAverageSAE):
 class MatryoshkaSAE(BatchTopKSAE):
     """Sparse autoencoder of nested dictionaries, with a BatchTopK encoder.
 
-    Each prefix of the dictionary has to reconstruct the data by itself, so the first atoms
-    take up what is general and leave what is particular to later ones [1]_. The loss is
-    the mean of the prefixes' squared errors.
+    The loss is the mean squared error over several prefixes of the dictionary. Each prefix
+    is trained to reconstruct the data by itself, so the first atoms learn general features
+    and later ones learn special features [1]_.
 
     Parameters
     ----------

@@ -63,17 +63,18 @@ def explore(
 
     The page is one HTML file, which needs neither a server nor a network. It has a table of
     all atoms, to search and to sort: how many samples use each, its mean code, its
-    coherence with the others, when a pursuit picks it, its share of the energy, and what is
-    lost without it. For each atom it shows its strongest samples, the histogram of its
-    codes, the atoms most like it, and those that are picked before and after it.
+    cosine with the most similar or opposite atom, the step at which a pursuit selects it, its
+    share of the energy, and the rise of the error without it. For each atom it shows its
+    strongest samples, some with middling and with weak codes, the histogram of its codes, the
+    most similar atoms, and those that are selected before and after it.
 
     Parameters
     ----------
     estimator : estimator of this package
         It must be fitted. Of a pipeline, pass the last step, and X as that step gets it.
     X : array-like, CSR or NpyFiles of shape (n_samples, n_features)
-        The samples to encode; the page speaks of these only. They need not be those of the
-        training.
+        The samples to encode; all numbers of the page are of these. They need not be the
+        training rows.
     path : path-like
         The file to write, its name ending in .html or .htm. A file of that name is
         replaced, once the new one is complete.
@@ -108,7 +109,8 @@ default="words"
         strongest samples, their ``codes`` and, if there are texts or tokens, their
         ``texts``, in which a token stands within << and >>; it returns the label, or None.
     n_examples : int, default=12
-        How many of its strongest samples are shown of each atom.
+        How many of its strongest samples are shown of each atom. A third as many are shown
+        with codes near the median, and as many with codes near the lowest tenth.
     n_related : int, default=8
         How many atoms are named as its neighbours, and as picked before and after it.
     title : str, default=None
@@ -155,11 +157,11 @@ default="words"
     label.
 
     Samples that several atoms show are in the file once. It is kept below about 30 MB (with
-    up to some 20,000 atoms) by leaving out pictures of samples, those first that are
-    nobody's strongest, and the page says so; pictures have at most 64 pixels a side.
+    up to some 20,000 atoms) by leaving out pictures of samples, first those that are no
+    atom's strongest sample, and the page says so. Pictures have at most 64 pixels a side.
 
-    The file shows what is passed: think of whose samples they are before sharing it. Texts
-    cannot run script in it, whatever they contain.
+    The file contains the samples that are passed, so check that you may share them. Texts
+    cannot run scripts in it, whatever they contain.
 
     Examples
     --------
@@ -204,18 +206,18 @@ default="words"
             n_examples=n_examples,
             n_related=min(n_related, len(estimator.components_) - 1),
         )
-        samples, examples = by_importance(facts.top_rows)
+        samples, examples = by_importance(facts.examples.rows)
         pictures = pictures_of(source, images, image_shape, facts.value_range)
         atoms = atom_pictures(estimator.components_, image_shape)
         arrays = _arrays(facts, samples, examples)
         if tokens is not None:
-            codes = context_codes(facts.uses, tokens, facts.top_rows, facts.n_samples)
+            codes = context_codes(facts.uses, tokens, facts.examples.rows, facts.n_samples)
             arrays["context_codes"] = codes
         if atoms is None:
             arrays |= largest_weights(estimator.components_)
             if pictures is None and texts is None and tokens is None:
                 features, center = arrays["features"], estimator.intercept_
-                arrays |= profiles_of(source, center, features, facts.top_rows)
+                arrays |= profiles_of(source, center, features, facts.examples.rows)
         header = {
             "title": title,
             "estimator": type(estimator).__name__,
@@ -224,6 +226,7 @@ default="words"
             "ordered": facts.ordered,
             "r2": None if np.isnan(facts.r2) else facts.r2,
             "l0": facts.l0,
+            "groups": facts.examples.groups,
             "names": names,
             "picture": pictures and pictures.look(),
             "atom_shape": None if atoms is None else atoms.shape[1:],
@@ -297,7 +300,8 @@ def _labels(atom_labels, facts, texts, tokens, arrays):
     elif texts is not None:
         labels = words_of_texts(texts, facts.top_rows)
     elif tokens is not None:
-        labels = words_of_tokens(tokens, arrays["context_codes"], facts.top_rows)
+        codes = arrays["context_codes"][:, : facts.examples.groups[0]]
+        labels = words_of_tokens(tokens, codes, facts.top_rows)
     else:
         labels = None
     return None if labels is None else [_cut(label, _LABEL_LENGTH) for label in labels]
@@ -312,7 +316,7 @@ def _arrays(facts, samples, examples):
     arrays = {
         "samples": samples,
         "examples": examples,
-        "example_codes": facts.top_codes,
+        "example_codes": facts.examples.codes,
         "neighbors": facts.neighbors.atoms,
         "cosines": facts.neighbors.cosines,
     }

@@ -21,6 +21,10 @@ from ..rows.moments import Moments
 # The bars of an atom's histogram.
 N_BINS = 24
 
+# Beside an atom's strongest samples, for each three of them one of the middling ones is shown
+# and one of the weak ones: an atom can be clear for the strongest only.
+_STRONGEST_FOR_ONE = 3
+
 # Places of a row beyond these count as one in what is expected by chance, so that a row with
 # very many codes costs no memory for each atom.
 _MOST_PLACES = 256
@@ -44,6 +48,20 @@ class Similar(NamedTuple):
 
     atoms: np.ndarray
     cosines: np.ndarray
+
+
+class Examples(NamedTuple):
+    """For each atom, rows that use it. Arrays (n_components, n_shown).
+
+    The columns are of groups: the strongest, then the middling, then the weak, each by the
+    magnitude of its codes, the largest first.
+    """
+
+    rows: np.ndarray
+    """-1 where there are too few."""
+    codes: np.ndarray
+    groups: tuple[int, int, int]
+    """How many columns each group has."""
 
 
 class Related(NamedTuple):
@@ -82,9 +100,7 @@ class Facts:
     """The fall of R² without it."""
     coherence: np.ndarray
     """The largest |cosine| with another atom."""
-    top_rows: np.ndarray
-    """The rows with the largest codes, (n_components, n_examples), -1 where too few."""
-    top_codes: np.ndarray
+    examples: Examples
     code_range: np.ndarray
     """The ends of the histogram, (n_components, 2)."""
     histogram: np.ndarray
@@ -93,6 +109,16 @@ class Facts:
     relations: dict[str, Related]
     """Atoms that rows take "before" and "after" the atom, or "with" it: see `related_by`."""
     uses: Uses
+
+    @property
+    def top_rows(self) -> np.ndarray:
+        """The rows with the largest codes, (n_components, n_examples), -1 where too few."""
+        return self.examples.rows[:, : self.examples.groups[0]]
+
+    @property
+    def top_codes(self) -> np.ndarray:
+        """Their codes."""
+        return self.examples.codes[:, : self.examples.groups[0]]
 
 
 def facts_of(estimator, source, *, ordered: bool, n_examples: int, n_related: int) -> Facts:
@@ -111,7 +137,6 @@ def facts_of(estimator, source, *, ordered: bool, n_examples: int, n_related: in
 
     energy = total(uses.values**2)
     rise, error = total(uses.rises), total(rows.errors[uses.rows])
-    top_rows, top_codes = strongest(uses, n_atoms, n_examples)
     code_range, histogram = histograms(uses, n_atoms)
     neighbors = most_coherent(W, n_related)
     return Facts(
@@ -127,8 +152,7 @@ def facts_of(estimator, source, *, ordered: bool, n_examples: int, n_related: in
         removal=_ratio(rise, error),
         r2_loss=_ratio(rise, variance),
         coherence=np.abs(neighbors.cosines[:, 0]) if n_atoms > 1 else np.array([np.nan]),
-        top_rows=top_rows,
-        top_codes=top_codes,
+        examples=examples_of(uses, usage, n_examples),
         code_range=code_range,
         histogram=histogram,
         neighbors=neighbors,
@@ -201,13 +225,38 @@ def uses_of(codes: Codes) -> tuple[np.ndarray, ...]:
 
 
 # --------------------------------------------------------------- from the uses, per atom
-def strongest(uses: Uses, n_atoms: int, n_examples: int) -> tuple[np.ndarray, np.ndarray]:
-    """The rows with the codes of largest magnitude and these codes, the largest first."""
-    best, place = _best(uses.atoms, np.abs(uses.values), uses.rows, n_examples)
-    rows = np.full((n_atoms, n_examples), -1)
-    codes = np.zeros((n_atoms, n_examples))
-    rows[place], codes[place] = uses.rows[best], uses.values[best]
-    return rows, codes
+def examples_of(uses: Uses, usage: np.ndarray, n_examples: int) -> Examples:
+    """The rows whose codes are largest, near the median, and near the lowest tenth.
+
+    By magnitude, and each row once: where few rows use an atom, those that are not among the
+    strongest are the middling and the weak ones.
+    """
+    n = -(-n_examples // _STRONGEST_FOR_ONE)
+    rest = np.maximum(usage - n_examples, 0)
+    n_weak = np.minimum(n, -(-rest // 2))
+    n_middling = np.minimum(n, rest - n_weak)
+    # The ranks at which the groups start; the strongest code has rank 0.
+    weak = np.minimum(9 * usage // 10 - n // 2, usage - n_weak)
+    weak = np.maximum(weak, n_examples + n_middling)
+    middling = np.maximum(usage // 2 - n // 2, n_examples)
+    middling = np.minimum(middling, weak - n_middling)
+    groups = [
+        (np.zeros_like(usage), np.minimum(usage, n_examples), n_examples),
+        (middling, n_middling, n),
+        (weak, n_weak, n),
+    ]
+    order = np.lexsort((uses.rows, -np.abs(uses.values), uses.atoms))
+    first = np.cumsum(usage) - usage
+    rows = np.full((len(usage), n_examples + 2 * n), -1)
+    codes = np.zeros(rows.shape)
+    column = 0
+    for start, length, width in groups:
+        atoms, places = np.nonzero(np.arange(width) < length[:, None])
+        found = order[(first + start)[atoms] + places]
+        rows[atoms, column + places] = uses.rows[found]
+        codes[atoms, column + places] = uses.values[found]
+        column += width
+    return Examples(rows, codes, (n_examples, n, n))
 
 
 def _best(atoms, scores, ties, n):

@@ -61,7 +61,7 @@ def write_page(
         How many of them there are.
     """
     atoms = b"" if atom_images is None else zlib.compress(atom_images.tobytes())
-    # The number of pictures takes no room in the header to speak of.
+    # The number of pictures takes a few bytes in the header, which are not counted.
     room = _FILE_BYTES / _BASE64 - len(atoms) - len(_facts(header, arrays))
     samples, n_pictures = b"", 0
     if sample_images is not None:

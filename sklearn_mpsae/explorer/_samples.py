@@ -18,24 +18,24 @@ _N_WEIGHTS = 16
 _SIDE = 64
 
 # Those of many atoms are reduced until they have so many pixels in all. They have fewer
-# shades, too, which nobody tells apart at that size, and which deflate well.
+# shades, too, which look the same at that size, and which deflate well.
 _ATOM_PIXELS = 1 << 24
 _MANY_ATOM_PIXELS = 1 << 22
 _SHADES, _FEW_SHADES = 127, 15
 
 
-def by_importance(top_rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def by_importance(shown: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The rows to show, each once, the strongest of all atoms first.
 
-    Returns the rows, and `top_rows` as positions among them.
+    Returns the rows, and `shown` as positions among them.
     """
-    by_rank = top_rows.T.ravel()
+    by_rank = shown.T.ravel()
     rows, first, which = np.unique(by_rank, return_index=True, return_inverse=True)
     order = np.argsort(first)
     order = order[rows[order] >= 0]
     position = np.full(len(rows), -1)
     position[order] = np.arange(len(order))
-    return rows[order], position[which].reshape(top_rows.T.shape).T
+    return rows[order], position[which].reshape(shown.T.shape).T
 
 
 # ------------------------------------------------------------------------- pictures
@@ -133,20 +133,20 @@ def largest_weights(W: np.ndarray) -> dict[str, np.ndarray]:
     return {"features": features, "weights": np.take_along_axis(W, features, 1)}
 
 
-def profiles_of(source, center, features, top_rows) -> dict[str, np.ndarray]:
-    """The strongest samples' values of each atom's features, less the mean.
+def profiles_of(source, center, features, shown) -> dict[str, np.ndarray]:
+    """The shown samples' values of each atom's features, less the mean.
 
-    As int8 of shape (n_components, n_examples, n_features shown), where 127 is the largest
+    As int8 of shape (n_components, n_shown, n_features shown), where 127 is the largest
     magnitude of all of the atom's; and these magnitudes.
     """
-    profiles = np.zeros((*top_rows.shape, features.shape[1]), dtype=np.int8)
+    profiles = np.zeros((*shown.shape, features.shape[1]), dtype=np.int8)
     scales = np.zeros(len(features))
-    for block in batches(len(features), top_rows.shape[1] * source.n_features):
-        rows, which = np.unique(top_rows[block], return_inverse=True)
+    for block in batches(len(features), shown.shape[1] * source.n_features):
+        rows, which = np.unique(shown[block], return_inverse=True)
         X = take(source, rows.clip(min=0)) - center
-        which = which.reshape(top_rows[block].shape)
+        which = which.reshape(shown[block].shape)
         values = X[which[:, :, None], features[block][:, None, :]]
-        values[top_rows[block] < 0] = 0
+        values[shown[block] < 0] = 0
         scales[block] = np.abs(values).max(axis=(1, 2))
         unit = np.where(scales[block] > 0, scales[block] / 127, 1)
         profiles[block] = np.rint(values / unit[:, None, None])

@@ -83,19 +83,19 @@ def _cut(text, length):
     return text if length is None or len(text) <= length else text[: length - 1] + "…"
 
 
-def context_codes(uses, tokens: Tokens, top_rows: np.ndarray, n_rows: int) -> np.ndarray:
-    """Each atom's codes in the contexts of its strongest samples.
+def context_codes(uses, tokens: Tokens, shown: np.ndarray, n_rows: int) -> np.ndarray:
+    """Each atom's codes in the contexts of the samples that are shown of it.
 
-    As int8 of shape (n_components, n_examples, n_tokens), where 127 is the largest magnitude
+    As int8 of shape (n_components, n_shown, n_tokens), where 127 is the largest magnitude
     of all of the atom's.
     """
     keys = uses.atoms.astype(np.int64) * n_rows + uses.rows
     order = np.argsort(keys)
     keys, values = keys[order], uses.values[order]
-    shape = (*top_rows.shape, BEFORE + 1 + AFTER)
+    shape = (*shown.shape, BEFORE + 1 + AFTER)
     codes = np.zeros(shape, dtype=np.int8)
-    for block in batches(len(top_rows), shape[1] * shape[2]) if len(keys) else ():
-        rows = tokens.rows(tokens.windows(top_rows[block]))
+    for block in batches(len(shown), shape[1] * shape[2]) if len(keys) else ():
+        rows = tokens.rows(tokens.windows(shown[block]))
         atoms = np.arange(block.start, block.stop)[:, None, None]
         wanted = np.where(rows >= 0, atoms * n_rows + rows, -1)
         at = np.searchsorted(keys, wanted).clip(max=len(keys) - 1)

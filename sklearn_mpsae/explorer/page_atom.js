@@ -56,7 +56,7 @@ function factsOf(atom, used) {
     const { name, title, about, value, show } = columnOf(key);
     const term = make("dt", "", name);
     term.title = `${title}. ${about}`;
-    const detail = within(make("dd", "", show(value(atom))), make("small", "", note));
+    const detail = within(make("dd", "", show(value(atom), atom)), make("small", "", note));
     list.append(within(make("div"), term, detail));
   };
   add("usage", `${count(facts.usage[atom])} of ${plural(facts.n_samples, "sample")}`);
@@ -69,7 +69,8 @@ function factsOf(atom, used) {
       (Number.isFinite(loss) ? `; R²\u00a0${loss > 0 ? "−" : "+"}${short(Math.abs(loss))}` : ""));
   }
   const nearest = part("neighbors", atom)[0];
-  add("coherence", nearest >= 0 ? `with atom ${nearest}` : "there is no other atom");
+  const relation = isOpposite(signedCoherence(atom)) ? "opposite of" : "with";
+  add("coherence", nearest >= 0 ? `${relation} atom ${nearest}` : "there is no other atom");
   const box = make("div", "facts");
   if (facts.atom_shape) box.append(atomPicture(atom, "large"));
   box.append(list);
@@ -99,30 +100,47 @@ function weightsOf(atom) {
   return list;
 }
 
-// -------------------------------------------------------------------- strongest samples
+// --------------------------------------------------------------------- samples of groups
+/** The samples with the largest codes, with middling and with weak ones: see examples_of. */
 function samplesOf(atom) {
-  const examples = part("examples", atom);
-  const codes = part("example_codes", atom);
-  const shown = Array.from(examples, (sample, rank) => ({ sample, rank, code: codes[rank] }))
-    .filter(({ sample }) => sample >= 0);
   const n = facts.usage[atom];
-  const heading = section("Strongest samples",
-    shown.length < n
+  const titles = [
+    ["Strongest samples", n > facts.groups[0]
       ? `Of the ${count(n)} samples that use it, those with the largest codes.`
-      : "All samples that use it, by the size of their codes.");
+      : "All samples that use it, by the size of their codes."],
+    ["Middling samples", "With codes near the median of its codes."],
+    ["Weak samples", "With codes near the lowest tenth: of its samples, nine in ten have larger codes."],
+  ];
+  let first = 0;
+  return facts.groups.flatMap((width, group) => {
+    const shown = examplesOf(atom).slice(first, (first += width)).filter(({ sample }) => sample >= 0);
+    return shown.length ? groupOf(atom, shown, ...titles[group]) : [];
+  });
+}
+
+/** All that is shown of an atom: samples, -1 where there are too few, with their codes. */
+function examplesOf(atom) {
+  const codes = part("example_codes", atom);
+  return Array.from(part("examples", atom), (sample, place) => ({ sample, place, code: codes[place] }));
+}
+
+function groupOf(atom, shown, title, explanation) {
+  const heading = section(title, explanation);
   if (facts.picture) {
     const tiles = make("div", "tiles");
     shown.forEach((example) => tiles.append(pictureTile(example)));
     heading.push(tiles);
   }
   if (facts.profiles) {
-    heading[1].textContent += " Bars: their values, less the mean, of the features with the " +
-      "atom’s largest weights, in the order of these.";
+    if (shown[0].place === 0) {
+      heading[1].textContent += " Bars: their values, less the mean, of the features with the " +
+        "atom’s largest weights, in the order of these.";
+    }
     const tiles = make("div", "tiles profiles");
     shown.forEach((example) => tiles.append(profileTile(atom, example)));
     heading.push(tiles);
   }
-  if (facts.contexts) heading[1].textContent += " Tokens are coloured by their codes.";
+  if (facts.contexts && shown[0].place === 0) heading[1].textContent += " Tokens are coloured by their codes.";
   if (facts.texts || facts.contexts) heading.push(textList(atom, shown));
   return heading;
 }
@@ -158,7 +176,7 @@ function pictureTile(example) {
 
 function profileTile(atom, example) {
   const width = facts.features.width;
-  const values = part("profiles", atom).subarray(example.rank * width, (example.rank + 1) * width);
+  const values = part("profiles", atom).subarray(example.place * width, (example.place + 1) * width);
   const features = part("features", atom);
   const unit = facts.profile_scale[atom] / 127;
   const chart = draw("svg", { viewBox: `0 -25 ${width} 50`, preserveAspectRatio: "none", height: 50,
@@ -178,8 +196,8 @@ function profileTile(atom, example) {
 
 function textList(atom, shown) {
   const list = make("ol", "texts");
-  const most = Math.abs(shown[0].code);
-  for (const { sample, code, rank } of shown) {
+  const most = Math.abs(part("example_codes", atom)[0]);
+  for (const { sample, code, place } of shown) {
     const bar = make("i");
     bar.style.setProperty("--part", Math.abs(code) / most);
     const side = within(make("div", "code", short(code)), bar);
@@ -189,7 +207,7 @@ function textList(atom, shown) {
     const text = make("div", "text");
     text.dir = "auto";
     if (sample < facts.texts?.length) marked(text, facts.texts[sample], sample);
-    else if (sample < facts.contexts?.length) writeContext(text, atom, sample, rank);
+    else if (sample < facts.contexts?.length) writeContext(text, atom, sample, place);
     else within(text, make("span", "muted", `${nameOf(sample)}: its text is not in this file`));
     list.append(within(make("li"), side, text, label));
   }
@@ -197,12 +215,12 @@ function textList(atom, shown) {
 }
 
 /** Write a token within its context, each token on the colour of its code. */
-function writeContext(element, atom, sample, rank) {
+function writeContext(element, atom, sample, place) {
   element.classList.add("context");
   const [own, tokens] = facts.contexts[sample];
   const width = facts.context_codes.width / facts.examples.width;
   // Codes are of the tokens from so many on before the sample's own.
-  const first = rank * width + facts.tokens_before - own;
+  const first = place * width + facts.tokens_before - own;
   const codes = part("context_codes", atom);
   tokens.forEach((token, i) => {
     const code = codes[first + i];
@@ -290,10 +308,13 @@ function relatedTo(atom, name, title, about) {
 function neighborsOf(atom) {
   const cosines = part("cosines", atom);
   const list = otherAtoms(part("neighbors", atom), (other, i) => ({
-    length: Math.abs(cosines[i]), minus: cosines[i] < 0, text: fixed(cosines[i], 2),
-    hint: `Cosine with atom ${other}: ${fixed(cosines[i], 3)}`,
+    length: Math.abs(cosines[i]), minus: cosines[i] < 0,
+    text: `${isOpposite(cosines[i]) ? "opposite " : ""}${fixed(cosines[i], 2)}`,
+    hint: `${isOpposite(cosines[i]) ? "Opposite. " : ""}Cosine with atom ${atom}: ${fixed(cosines[i], 3)}`,
   }));
-  return list ? [...section("Most similar atoms", "By their cosine with this atom."), list] : [];
+  const about = "By the size of their cosine with this atom." +
+    (cosines.some((cosine) => cosine < 0) ? " Grey bars are below zero: their weights have the other sign." : "");
+  return list ? [...section("Most similar atoms", about), list] : [];
 }
 
 /** The number of an atom, and a word on what it is about where there is no picture. */

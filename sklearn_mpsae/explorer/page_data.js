@@ -161,7 +161,7 @@ function theColumns() {
   const step = facts.ordered
     ? ["Picked", "Step at which it is picked", "The step of the pursuit at which the atom is " +
         "picked, on average over the samples that use it: 1 is the first step. Early atoms " +
-        "say what a sample mostly is, late ones refine it."]
+        "explain most of a sample, late ones refine it."]
     : ["Rank", "Rank of its code", "The rank of the atom's code by size within a sample, on " +
         "average over the samples that use it: 1 is the largest code."];
   return [
@@ -174,10 +174,10 @@ function theColumns() {
     { key: "mean_code", name: "Mean code", title: "Mean size of its code", minor: true,
       about: "The mean size of the atom's code, over the samples that use it.",
       value: (a) => facts.mean_code[a], show: short, down: true },
-    { key: "coherence", name: "Coherence", title: "Likeness to the most similar atom",
-      about: "The largest |cosine| between the atom and another one: near 0 it is alone in its " +
-        "direction, at 1 it is there twice.",
-      value: (a) => facts.coherence[a], show: (x) => fixed(x, 2), bar: true, down: true },
+    { key: "coherence", name: "Coherence", title: "Cosine with the most similar atom",
+      about: "The cosine with the atom that has the largest |cosine|, by which the table sorts: " +
+        "near 0 no other atom has its direction, near 1 another one has the same, near −1 the opposite.",
+      value: (a) => facts.coherence[a], show: (x, a) => fixed(signedCoherence(a), 2), bar: true, down: true },
     { key: "mean_step", name: step[0], title: step[1], about: step[2],
       value: (a) => facts.mean_step[a], show: (x) => fixed(x, 1), down: false },
     { key: "energy", name: "Energy", title: "Share of the energy of all codes", minor: true,
@@ -189,6 +189,12 @@ function theColumns() {
       value: (a) => facts.removal[a], show: signed, down: true },
   ];
 }
+
+/** The cosine of the largest magnitude with another atom, NaN where there is no other one. */
+const signedCoherence = (atom) => part("cosines", atom)[0] ?? NaN;
+
+// An angle of more than 143 degrees: most of the one atom is the other with the other sign.
+const isOpposite = (cosine) => cosine <= -0.8;
 
 const columnOf = (key) => columns.find((column) => column.key === key);
 
@@ -258,7 +264,7 @@ function refresh() {
   const all = facts.usage.length;
   $("found").textContent =
     order.length === 0
-      ? `No atom matches. Search looks in ${facts.atom_labels ? "the label and " : ""}the strongest samples of each atom.`
+      ? "No atom matches."
       : `${order.length === all ? "" : `${count(order.length)} of `}${plural(all, "atom")}` +
         (matches.atoms && sorting.byMatch ? ", best match first" : "");
   for (const cell of $("head").children) {

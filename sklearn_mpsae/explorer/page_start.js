@@ -5,11 +5,8 @@ function describePage() {
     estimator === facts.title ? null : estimator, plural(usage.length, "atom"), plural(n, "sample"),
     `${fixed(l0, 1)} atoms a sample`, r2 === null ? null : `R² ${fixed(r2, 3)}`,
   ].filter(Boolean).join(" · ");
-  const searched = [
-    facts.atom_labels ? "labels" : null,
-    facts.texts || facts.contexts ? "the samples’ texts" : facts.labels ? "the samples’ labels" : null,
-  ].filter(Boolean).join(", ") || (facts.names ? "features" : "");
-  $("search").placeholder = searched ? `Search ${searched}, or an atom’s number` : "An atom’s number";
+  $("search").placeholder = hasWords() ? "Search text, or an atom’s number" : "An atom’s number";
+  $("covers").textContent = whatSearchCovers();
 
   const list = make("dl");
   for (const { name, title, about } of columns) {
@@ -24,12 +21,33 @@ function describePage() {
   $("about-text").append(keys);
 }
 
+const hasWords = () =>
+  facts.atom_labels || facts.texts || facts.contexts || facts.labels || (facts.names && facts.features);
+
+/** What of the samples and atoms the search looks in; not in samples that no atom shows. */
+function whatSearchCovers() {
+  const n = facts.samples.length;
+  const texts = (facts.texts ?? facts.contexts)?.length;
+  const shown = `${count(n)} of ${plural(facts.n_samples, "sample")}: those that the page shows`;
+  const covered = [
+    texts === undefined ? null : `${facts.texts ? "texts" : "contexts"}${texts < n ? ` (of ${count(texts)})` : ""}`,
+    facts.labels ? "labels" : null,
+  ].filter(Boolean).join(" and ");
+  return "Search covers " + [
+    covered ? `the ${covered} of ${shown}` : null,
+    facts.atom_labels ? "the atoms’ labels" : null,
+    facts.names && facts.features ? `the names of each atom’s ${count(facts.features.width)} largest weights` : null,
+    "the atoms’ numbers",
+  ].filter(Boolean).join("; ") + ".";
+}
+
 /** What the file has and has not. */
 function notes() {
   const said = [];
   const n = facts.samples.length;
   said.push(`All numbers are of the ${plural(facts.n_samples, "sample")} that were passed; the ` +
-    `${facts.examples.width} with the largest codes are shown of each atom, ${plural(n, "sample")} in all.`);
+    `${facts.groups[0]} with the largest codes are shown of each atom, ${facts.groups[1]} with middling and ` +
+    `${facts.groups[2]} with weak ones, ${plural(n, "sample")} in all.`);
   const picture = facts.picture;
   if (picture) {
     if (facts.n_pictures < n) {

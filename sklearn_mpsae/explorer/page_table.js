@@ -12,7 +12,8 @@ function hintOf(atom) {
     const [own, tokens] = facts.contexts[strongest];
     return `“${tokens.slice(Math.max(0, own - 2), own + 3).join("").trim()}”`;
   }
-  return facts.names ? facts.names[part("features", atom)[0]] : "";
+  if (!facts.names) return "";
+  return `${part("weights", atom)[0] < 0 ? "−" : "+"}${facts.names[part("features", atom)[0]]}`;
 }
 
 const rows = []; // drawn rows, used again as the table scrolls
@@ -82,7 +83,7 @@ function fillRow(row, at) {
   columns.forEach((column, i) => {
     const cell = row.cells[i];
     const value = column.value(atom);
-    cell.text.textContent = column.show ? column.show(value) : value;
+    cell.text.textContent = column.show ? column.show(value, atom) : value;
     if (cell.bar) cell.bar.style.setProperty("--part", Math.max(0, value / largest[column.key] || 0));
     if (cell.hint) cell.hint.textContent = hintOf(atom);
     if (cell.thumb) paintAtom(cell.thumb, atom);
@@ -199,6 +200,6 @@ function search() {
   find();
   refresh();
   if (!location.hash) follow();
-  else if (chosen >= 0) showAtom(); // the words found are marked
+  if (chosen >= 0) showAtom(); // the words found are marked
 }
 

@@ -16,6 +16,8 @@ from datetime import timedelta
 
 import numpy as np
 
+from .._optional import torch_for
+
 # How long a rank waits for one that is alive but silent. One that has died is noticed at
 # once: its connections close.
 _PATIENCE = timedelta(minutes=10)
@@ -108,6 +110,8 @@ def open_ranks(distributed: bool):
     ------
     RuntimeError
         Where this process was not launched as one of several, or another one is lost.
+    ImportError
+        Where torch is not installed.
     """
     if not distributed:
         yield Alone()
@@ -135,6 +139,7 @@ def _together():
 
 def _join():
     """Take part in the default process group, made from the environment if there is none."""
+    torch_for("distributed=True")
     import torch.distributed as dist
 
     if not dist.is_available():

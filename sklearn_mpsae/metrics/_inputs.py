@@ -35,7 +35,7 @@ def checked_dictionary(dictionary, name="dictionary") -> np.ndarray:
     zero = np.flatnonzero(np.linalg.norm(W, axis=1) == 0)
     if len(zero):
         raise ValueError(
-            f"{name} has rows of zeros (first: row {zero[0]}), which point nowhere: leave "
+            f"{name} has rows of zeros (first: row {zero[0]}), which have no direction: leave "
             "these atoms out, and their columns of the codes."
         )
     check_unit(W, name)

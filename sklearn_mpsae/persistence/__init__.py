@@ -1,6 +1,7 @@
 """Saving and sharing fitted estimators: files without pickle, SAELens, torch, ONNX, hub.
 
-Optional packages are imported by the functions that need them; loading needs no torch.
+Optional packages are imported by the functions that need them: torch by `to_torch_module`
+only.
 """
 
 from typing import TYPE_CHECKING

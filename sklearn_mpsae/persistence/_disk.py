@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from .._files import reason, replacing
-from ._optional import needed
+from .._optional import needed
 
 # The safetensors package refuses longer headers; what is here as JSON is no longer either.
 _MOST_JSON = 100_000_000

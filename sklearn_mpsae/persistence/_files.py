@@ -60,7 +60,7 @@ def save(estimator: Any, path: str | os.PathLike[str]) -> Path:
     of the saved one. Two things are left out: the parameter `checkpoint`, a file of this
     machine, and callbacks.
 
-    Needs ``pip install "sklearn_mpsae[share]"``.
+    Needs ``pip install 'sklearn_mpsae[share]'``.
 
     Parameters
     ----------
@@ -136,7 +136,7 @@ def load(path: str | os.PathLike[str]) -> Any:
     checksum. A model that computes on a device which this machine lacks is loaded as it is:
     set ``device="auto"`` afterwards.
 
-    Needs ``pip install "sklearn_mpsae[share]"``.
+    Needs ``pip install 'sklearn_mpsae[share]'``.
 
     Parameters
     ----------

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from .._array_api import on_numpy
+from .._optional import needed
 from ._files import CONFIG, WEIGHTS, load, save
-from ._optional import needed
 
 
 @on_numpy
@@ -26,7 +26,7 @@ def push_to_hub(
     Two files are uploaded, those that `save` writes to a folder; others that the repository
     has stay as they are.
 
-    Needs ``pip install "sklearn_mpsae[share]"``.
+    Needs ``pip install 'sklearn_mpsae[share]'``.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ def load_from_hub(
     Only config.json and model.safetensors are downloaded, both of one commit, into the cache
     of `huggingface_hub`, and `load` checks them: nothing of a repository can run code.
 
-    Needs ``pip install "sklearn_mpsae[share]"``.
+    Needs ``pip install 'sklearn_mpsae[share]'``.
 
     Parameters
     ----------

@@ -11,9 +11,9 @@ import numpy as np
 
 from .._array_api import on_numpy
 from .._files import replacing
+from .._optional import needed
 from ..models.coder import PursuitCoder
 from ._names import coder_of
-from ._optional import needed
 
 # Operators of 2022, and the file format of that time: onnxruntime 1.14 and later read them.
 _OPSET, _IR = 18, 8
@@ -108,7 +108,7 @@ def to_onnx(
     the default domain only (opset 18), and a pursuit is a loop, so that its size does not
     grow with the number of codes.
 
-    Needs ``pip install "sklearn_mpsae[onnx]"``.
+    Needs ``pip install 'sklearn_mpsae[onnx]'``.
 
     Parameters
     ----------

@@ -52,7 +52,7 @@ def export_saelens(estimator: Any, folder: str | os.PathLike[str]) -> Path:
     so too; where `transform_n_nonzero_coefs` is set, the last two and `ReLUSAE` are "topk".
     `intercept_` is its ``b_dec``. Where codes would differ, nothing is written.
 
-    Needs ``pip install "sklearn_mpsae[share]"``, but not SAELens.
+    Needs ``pip install 'sklearn_mpsae[share]'``, but not SAELens.
 
     Parameters
     ----------

@@ -63,7 +63,7 @@ def import_saelens(folder: str | os.PathLike[str]) -> Any:
     average, `n_nonzero_coefs` is None: set it before that. The `penalty_` of a `ReLUSAE` is
     0, since SAELens does not save it.
 
-    Needs ``pip install "sklearn_mpsae[share]"``, but not SAELens.
+    Needs ``pip install 'sklearn_mpsae[share]'``, but not SAELens.
 
     Parameters
     ----------

@@ -16,7 +16,7 @@ from ._base import BaseDisplay, legend, line_style
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Columns that do not speak for themselves.
+# Labels of columns whose names do not say what they are.
 _LABELS = {
     "l0": "Mean number of atoms per row (L0)",
     "r2": "R²",

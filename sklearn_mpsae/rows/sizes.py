@@ -51,5 +51,5 @@ def check_finite(X: np.ndarray, first_row: int) -> None:
     if len(bad):
         raise ValueError(
             f"Row {first_row + bad[0]} of X contains NaN or infinity in {X.dtype} (the first "
-            "such row): remove or mend it."
+            "such row): remove or correct it."
         )

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..._optional import has_torch, torch_for
+
 if TYPE_CHECKING:
     from .verbs import Kernels
 
@@ -29,8 +31,8 @@ def open_kernels(device: str, dtype: np.dtype) -> Kernels:
     Parameters
     ----------
     device : str
-        "cpu", "auto" (a CUDA device or Apple GPU that can compute in `dtype`, else the
-        CPU) or any device string of torch.
+        "cpu", "auto" (a CUDA device or Apple GPU that can compute in `dtype`, if torch is
+        installed, else the CPU) or any device string of torch.
     dtype : numpy dtype
         float32 or float64.
 
@@ -38,6 +40,8 @@ def open_kernels(device: str, dtype: np.dtype) -> Kernels:
     ------
     ValueError
         Where the device is unknown, absent, or cannot compute in `dtype`.
+    ImportError
+        Where it is neither "cpu" nor "auto", and torch is not installed.
     """
     if device == "auto":
         device = _best_device(dtype)
@@ -45,13 +49,14 @@ def open_kernels(device: str, dtype: np.dtype) -> Kernels:
         from .native import NativeKernels
 
         return NativeKernels()
+    torch_for(f"device={device!r}", "Or use device='cpu' or device='auto'.")
     from .tensor import TensorKernels
 
     return TensorKernels(device, dtype)
 
 
 def _best_device(dtype) -> str:
-    if not _may_have_accelerator():
+    if not _may_have_accelerator() or not has_torch():
         return "cpu"
     import torch
 

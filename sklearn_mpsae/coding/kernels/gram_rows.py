@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..._optional import torch_for
 from . import loops
 from .products import correlations
 
@@ -134,9 +135,9 @@ class CoarseGramRows(GramRows):
 
 def products():
     """A @ B.T in bfloat16, by torch on one thread; into `out`, and transposed into another."""
-    import torch
     from threadpoolctl import ThreadpoolController
 
+    torch = torch_for("precision='bfloat16'")
     # torch takes as many threads as OpenMP allows the thread that calls it.
     openmp = ThreadpoolController().select(user_api="openmp")
     fast = _has_bfloat16()

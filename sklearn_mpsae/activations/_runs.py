@@ -1,0 +1,242 @@
+"""A torch module run over batches, with other activations of one of its layers."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..persistence import to_torch_module
+from ..rows.batches import opened
+from ._layers import (
+    as_mask,
+    called_twice,
+    features_last,
+    hooks_honoured,
+    located,
+    never_called,
+    on_call,
+    put,
+    taken,
+)
+from ._reader import Reader, as_evaluated, device_of, moved, naming_batch, run
+from ._splice import spliced
+
+
+def losses_of(estimator, *where):
+    """The losses of a `DownstreamLoss`, by name.
+
+    where : the arguments of `_Runs`
+    """
+    encoder = _encoder_of(estimator)
+    runs = _Runs(*where)
+    if hasattr(runs.batches, "__next__"):
+        raise ValueError(
+            "batches is an iterator, which can be gone through only once: pass a list, a "
+            "DataLoader, or a function that returns an iterator."
+        )
+    clean, mean, dtype = runs.clean()
+    if encoder is not estimator:
+        encoder.to(runs.device, dtype if dtype == torch.float64 else torch.float32)
+    # The splice comes last: the others count the positions.
+    ways = {
+        "mean_ablated": lambda mask: runs.replaced(mask, mean),
+        "zero_ablated": lambda mask: runs.replaced(mask, torch.zeros_like(mean)),
+        "spliced": lambda mask: runs.spliced(encoder, positions=mask),
+    }
+    means = {name: _Mean() for name in ways}
+    for number, batch, kept in runs.each():
+        for name, way in ways.items():
+            with torch.no_grad(), runs.working(number):
+                with way(kept):
+                    output = runs.output(batch)
+                runs.add(means[name], output, batch, kept, name)
+    return {"clean": clean} | {name: each.value() for name, each in means.items()}
+
+
+def attribution_of(estimator, *where):
+    """What each atom adds to the number that a module's output gives, to first order.
+
+    where : the arguments of `_Runs`, the number in the place of a loss
+    """
+    runs = _Runs(*where)
+    encoder, codes, mean = estimator, None, _Mean()
+
+    def leaf(found):
+        nonlocal codes
+        codes = found.detach().requires_grad_()
+        return codes
+
+    for number, batch, kept in runs.each():
+        with torch.enable_grad(), runs.working(number):
+            # What the first splice has made of the estimator serves all.
+            with runs.spliced(encoder, positions=kept, keep_error=True, edit=leaf) as encoder:
+                output = runs.output(batch)
+            gradient = _gradient(runs.loss(output, batch), codes)
+            parts = (gradient * codes.detach()).reshape(-1, gradient.shape[-1])
+            mean.add(parts.sum(dim=0, dtype=_widest(parts)).cpu().numpy(), len(parts))
+    return mean.value()
+
+
+def _gradient(value, codes):
+    if not isinstance(value, torch.Tensor) or value.numel() != 1:
+        got = tuple(value.shape) if isinstance(value, torch.Tensor) else type(value).__name__
+        raise ValueError(f"scalar must give a tensor of one number, got {got}.")
+    gradient = None
+    if value.requires_grad:
+        (gradient,) = torch.autograd.grad(value.reshape(()), codes, allow_unused=True)
+    if gradient is None:
+        raise ValueError(
+            "scalar does not depend on the layer: take it from the module's output, without "
+            "detach() or item()."
+        )
+    if not bool(torch.isfinite(gradient).all()):
+        raise ValueError("The gradient of scalar has NaN or infinity.")
+    return gradient
+
+
+def _widest(x):
+    # Apple's GPUs have no float64.
+    return x.dtype if x.device.type == "mps" else torch.float64
+
+
+def _encoder_of(estimator):
+    if isinstance(estimator, nn.Module):
+        return estimator
+    return to_torch_module(estimator).requires_grad_(False)
+
+
+# --------------------------------------------------------------------------- #
+# Running the module
+# --------------------------------------------------------------------------- #
+class _Mean:
+    """A mean of losses, of batches that weigh as much as they have positions."""
+
+    def __init__(self):
+        self.total, self.n = 0.0, 0
+
+    def add(self, mean, n):
+        self.total, self.n = self.total + n * mean, self.n + n
+
+    def value(self):
+        if not self.n:
+            raise ValueError("batches keeps no positions: it is empty, or all of it is masked.")
+        return self.total / self.n
+
+
+class _Runs:
+    """Runs a module over batches, with other activations of a layer."""
+
+    def __init__(self, module, layer, batches, loss, at, mask, feature_axis, call):
+        self._reader = Reader(module, [layer], batches, at, mask, feature_axis, call, False)
+        ((self.name, self.layer),) = self._reader.layers
+        self.module, self.at, self.feature_axis = module, at, feature_axis
+        self.batches = batches
+        self.device, self.loss, self.call = device_of(module), loss, call
+        # How many positions were kept of the activations that were seen last.
+        self._n = 0
+
+    def each(self):
+        """Yield the number of each batch that keeps some position, the batch and its mask."""
+        items, _ = opened(self.batches)
+        for number, batch in enumerate(items):
+            batch = moved(batch, self.device)
+            mask = self._reader.mask_of(batch)
+            if mask is not None:
+                mask = as_mask(mask, torch.as_tensor(mask).shape, "mask", self.name)
+            if mask is None or bool(mask.any()):
+                yield number, batch, mask
+
+    @contextmanager
+    def working(self, number):
+        """The module in eval mode, and what it raises with the number of the batch."""
+        with naming_batch(number), as_evaluated(self.module):
+            yield
+
+    def output(self, batch):
+        return run(self.module, batch, self.call)
+
+    def spliced(self, estimator, **options):
+        where = {"at": self.at, "feature_axis": self.feature_axis}
+        return spliced(self.module, self.layer, estimator, **where, **options)
+
+    @contextmanager
+    def on_activations(self, mask, function):
+        """Have a function see the activations (..., n_features), and which of them are kept.
+
+        Unless it gives None, what it gives takes their place.
+        """
+        seen = []
+
+        def hook(value):
+            if seen:
+                raise called_twice(self.name)
+            seen.append(True)
+            path = located(value, self.name, self.at)
+            x, axis = features_last(
+                taken(value, path), self.layer, self.name, self.feature_axis
+            )
+            kept = x.new_ones(x.shape[:-1], dtype=torch.bool)
+            if mask is not None:
+                kept = as_mask(mask, x.shape[:-1], "mask", self.name).to(x.device)
+            self._n = int(kept.sum())
+            new = function(x, kept)
+            return None if new is None else put(value, path, new.movedim(-1, axis).contiguous())
+
+        with hooks_honoured():
+            handle = on_call(self.layer, self.at, hook)
+            try:
+                yield
+            finally:
+                handle.remove()
+        if not seen:
+            raise never_called(self.name)
+
+    def replaced(self, mask, row):
+        """The activations that are kept replaced by a row."""
+        return self.on_activations(
+            mask, lambda x, kept: torch.where(kept[..., None], row.to(x), x)
+        )
+
+    def clean(self):
+        """The loss as it is, the mean of the activations, and their dtype."""
+        loss, rows, dtype = _Mean(), _Mean(), None
+
+        def see(x, kept):
+            nonlocal dtype
+            dtype = x.dtype
+            rows.add(x[kept].to(_widest(x)).mean(dim=0), self._n)
+
+        for number, batch, mask in self.each():
+            with torch.no_grad(), self.working(number):
+                with self.on_activations(mask, see):
+                    output = self.output(batch)
+                self.add(loss, output, batch, mask, "clean")
+        return loss.value(), rows.value(), dtype
+
+    def add(self, mean, output, batch, mask, name):
+        """Count a batch's loss."""
+        found, n = self.loss(output, batch), self._n
+        if isinstance(found, tuple):
+            total, n = found[0], int(found[1])
+            if n == 0:
+                return
+            found = total / n
+        value = torch.as_tensor(found)
+        if mask is not None and value.shape == mask.shape:
+            value = value[mask.to(value.device)]
+            n = value.numel()
+        elif mask is not None and value.numel() != 1:
+            raise ValueError(
+                f"loss gave a tensor of shape {tuple(value.shape)}, and the mask has "
+                f"{tuple(mask.shape)}: give the loss at each position, or the mean of those "
+                "that are kept."
+            )
+        elif value.numel() != 1:
+            n = value.numel()
+        value = float(value.detach().to(_widest(value)).mean())
+        if not np.isfinite(value):
+            raise ValueError(f"loss gave {value} ({name.replace('_', '-')}).")
+        mean.add(value, n)

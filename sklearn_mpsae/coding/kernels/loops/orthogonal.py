@@ -22,6 +22,7 @@ import numpy as np
 
 from ..compiled import jit
 from .pursuit import LANES, best_atom, sweep
+from .refits import solve_upper, step_towards
 
 # An atom with less than so many roundings of its energy outside a span lies in the span: a
 # coherence of 1 - 1e-5 (float32) still counts as another direction.
@@ -146,19 +147,6 @@ def _extend(c, G, i, t, Q, L, b, units, room, gain, top, positive):
 
 
 @jit
-def _solve_upper(L, b, t, z):
-    """Solve L[:t, :t].T @ z = b[:t] for z[:t].
-
-    L, b, z : (k, k), (k,), (k,)
-    """
-    for row in range(t - 1, -1, -1):
-        total = b[row]
-        for s in range(row + 1, t):
-            total -= L[s, row] * z[s]
-        z[row] = total / L[row, row]
-
-
-@jit
 def _arrays(G, k, by_refit):
     """What a row needs, for all rows: (Q, L, b), (own, nothing, units, room, gain, top)."""
     p = len(G)
@@ -196,7 +184,7 @@ def orthogonal_rows(C, G, energy, enough, least, k, by_refit, indices, values):
             indices[r, size] = i
             remaining -= np.float64(b[size]) * b[size]
             size += 1
-        _solve_upper(L, b, size, values[r])
+        solve_upper(L, b, size, values[r])
 
 
 @jit
@@ -231,26 +219,10 @@ def orthogonal_rows_positive(C, G, energy, enough, least, k, by_refit, indices, 
             code[size] = 0
             size += 1
             while True:
-                _solve_upper(L, b, size, z)
-                step = c.dtype.type(1)
-                blocking = -1
-                for s in range(size):
-                    if z[s] <= 0:
-                        ratio = code[s] / (code[s] - z[s]) if code[s] > 0 else c.dtype.type(0)
-                        if blocking < 0 or ratio < step:
-                            step = ratio
-                            blocking = s
-                for s in range(size):
-                    code[s] += step * (z[s] - code[s])
-                if blocking < 0:
+                solve_upper(L, b, size, z)
+                kept = step_towards(z, size, support, code)
+                if kept == size:
                     break
-                code[blocking] = 0
-                kept = 0
-                for s in range(size):
-                    if code[s] > 0:
-                        support[kept] = support[s]
-                        code[kept] = code[s]
-                        kept += 1
                 size = kept
                 for j in range(p):
                     c[j] = start[j]

@@ -26,10 +26,13 @@ from .refits import solve_upper, step_towards
 
 # An atom with less than so many roundings of its energy outside a span lies in the span: a
 # coherence of 1 - 1e-5 (float32) still counts as another direction.
-_DEPENDENT = 32
+DEPENDENT = 32
+
+# What `_take` answers where the Gram matrix does not tell how an atom goes on.
+_UNSURE = -2
 
 # The rounding errors of a row's correlations are up to so many of its norm and its values.
-_NOISE = 4
+NOISE = 4
 
 
 @jit
@@ -51,12 +54,12 @@ def _tops(gain, top):
 
 
 @jit
-def _subtract(c, q, v, units, room, gain, top, positive):
+def subtract(c, q, v, units, room, gain, top, positive):
     """Subtract v * q from c, and prepare the choice of the next atom.
 
     c, q : (p,) correlations, changed in place, and what v counts
-    units : (2,) the number that makes a row's norm 1, and then the rounding errors of its
-        correlations
+    units : (3,) the number that makes a row's norm 1, then the rounding errors of its
+        correlations, and `room` up to which an atom counts as in the span
     room : (p,), see above, of the span without q, updated; inf for an atom that lies in it.
         Empty where atoms are chosen by their correlations alone.
     gain : (p,) written: the share of the row's energy that each atom surely takes, at least.
@@ -69,8 +72,7 @@ def _subtract(c, q, v, units, room, gain, top, positive):
         return
     # Values are known to eps / room: an atom needs some, and of gains that are about the same
     # that of the atom with the most room is the largest.
-    inside = c.dtype.type(np.sqrt(np.finfo(c.dtype).eps))
-    scale, noise = units[0], units[1]
+    scale, noise, inside = units
     zero = c.dtype.type(0)
     never = c.dtype.type(np.inf)
     # The maxima have a pass of their own: one over more arrays is not vectorised.
@@ -87,6 +89,35 @@ def _subtract(c, q, v, units, room, gain, top, positive):
 
 
 @jit
+def start_units(units, energy):
+    """Of a row with this squared norm and no atoms; see `subtract`."""
+    eps = np.finfo(units.dtype).eps
+    units[0] = 1 / np.sqrt(energy) if energy > 0 else 0
+    units[1] = NOISE * eps
+    units[2] = np.sqrt(eps)
+
+
+@jit
+def grow_noise(units, b, pivot):
+    """Count what the subtraction of b * q adds: q is known to eps / pivot."""
+    units[1] += NOISE * np.finfo(units.dtype).eps * units[0] * abs(b / pivot)
+
+
+@jit
+def passed_over(c, room, units, least, positive):
+    """Whether atoms were passed over as in the span that correlate beyond rounding.
+
+    c, room, units, positive : as in `subtract`
+    least : what a squared correlation must exceed
+    """
+    largest = c.dtype.type(0)
+    for j in range(len(room)):
+        x = c[j] if positive else abs(c[j])
+        largest = x if x > largest else largest
+    return largest * units[0] > units[1] and np.float64(largest) * largest > least
+
+
+@jit
 def _begin(c, energy, own, nothing, units, room, gain, top, positive):
     """Prepare the choice of a row's first atom.
 
@@ -95,38 +126,57 @@ def _begin(c, energy, own, nothing, units, room, gain, top, positive):
     """
     for j in range(len(room)):
         room[j] = own[j]
-    units[0] = 1 / np.sqrt(energy) if energy > 0 else 0
-    units[1] = _NOISE * np.finfo(c.dtype).eps
-    _subtract(c, nothing, c.dtype.type(0), units, room, gain, top, positive)
+    start_units(units, energy)
+    subtract(c, nothing, c.dtype.type(0), units, room, gain, top, positive)
 
 
 @jit
 def _take(c, G, t, Q, L, b, units, room, gain, top, least, positive):
-    """Add the best atom as the t-th and return it; -1 where there is none to take."""
+    """Add the best atom as the t-th and return it.
+
+    -1 where there is none to take. _UNSURE where there is one so near the span of the
+    earlier ones that the roundings of G are in half of the digits of what it adds.
+    """
     i = best_atom(gain, top, True) if len(room) else best_atom(c, top, positive)
-    if i < 0 or np.float64(c[i]) * c[i] <= least:
+    if i < 0:
+        return _UNSURE if passed_over(c, room, units, least, positive) else -1
+    if np.float64(c[i]) * c[i] <= least:
         return -1
-    return i if _extend(c, G, i, t, Q, L, b, units, room, gain, top, positive) else -1
+    outside = _outside(G, i, t, Q, L)
+    eps = np.finfo(c.dtype).eps
+    if outside <= np.sqrt(eps) * G[i, i]:
+        small = abs(c[i]) * units[0] <= units[1]
+        return -1 if small and outside <= DEPENDENT * eps * G[i, i] else _UNSURE
+    _extend(c, G, i, t, outside, Q, L, b, units, room, gain, top, positive)
+    return i
 
 
 @jit
-def _extend(c, G, i, t, Q, L, b, units, room, gain, top, positive):
-    """Add atom i as the t-th; False where it lies in the span of the earlier ones.
+def _outside(G, i, t, Q, L):
+    """The part of the energy of atom i that lies outside the span of the first t atoms.
 
-    c : (p,) correlations of the residual, updated
-    G : (p, p) Gram matrix
-    Q, L, b : (k, p), (k, k), (k,), as above; their t-th rows are written
-    units, room, gain, top : see `_subtract`
+    The t-th row of L is written.
     """
-    q = Q[t]
-    g = G[i]
-    square = np.float64(g[i])
+    square = np.float64(G[i, i])
     for s in range(t):
         L[t, s] = Q[s, i]
         square -= np.float64(L[t, s]) * L[t, s]
-    if square <= _DEPENDENT * np.finfo(c.dtype).eps * g[i]:
-        return False
-    pivot = c.dtype.type(np.sqrt(square))
+    return square
+
+
+@jit
+def _extend(c, G, i, t, outside, Q, L, b, units, room, gain, top, positive):
+    """Add atom i as the t-th.
+
+    c : (p,) correlations of the residual, updated
+    G : (p, p) Gram matrix
+    outside : from `_outside`
+    Q, L, b : (k, p), (k, k), (k,), as above; their t-th rows are written
+    units, room, gain, top : see `subtract`
+    """
+    q = Q[t]
+    g = G[i]
+    pivot = c.dtype.type(np.sqrt(outside))
     L[t, t] = pivot
     for j in range(len(q)):
         q[j] = g[j]
@@ -138,12 +188,10 @@ def _extend(c, G, i, t, Q, L, b, units, room, gain, top, positive):
     for j in range(len(q)):
         q[j] /= pivot
     b[t] = c[i] / pivot
+    grow_noise(units, b[t], pivot)
     if len(room):
         room[i] = np.inf
-        # q is known to eps / pivot, and counts b times.
-        units[1] += _NOISE * np.finfo(c.dtype).eps * units[0] * abs(b[t] / pivot)
-    _subtract(c, q, b[t], units, room, gain, top, positive)
-    return True
+    subtract(c, q, b[t], units, room, gain, top, positive)
 
 
 @jit
@@ -160,16 +208,17 @@ def _arrays(G, k, by_refit):
     Q = np.empty((k, p), G.dtype)
     L = np.zeros((k, k), G.dtype)
     b = np.empty(k, G.dtype)
-    units = np.empty(2, G.dtype)
+    units = np.empty(3, G.dtype)
     return (Q, L, b), (own, np.zeros(p, G.dtype), units, room, gain, top)
 
 
 @jit
-def orthogonal_rows(C, G, energy, enough, least, k, by_refit, indices, values):
+def orthogonal_rows(C, G, energy, enough, least, k, by_refit, indices, values, unsure):
     """Orthogonal matching pursuit; the arguments of `pursue_rows`, with atoms of unit norm.
 
     by_refit : whether to take the atom that lowers the error most, else the one that
         correlates best
+    unsure : (n,) bool, False; written: True for rows of which G does not tell the codes
     """
     (Q, L, b), (own, nothing, units, room, gain, top) = _arrays(G, k, by_refit)
     for r in range(len(C)):
@@ -180,6 +229,7 @@ def orthogonal_rows(C, G, energy, enough, least, k, by_refit, indices, values):
         while size < k and remaining > enough[r]:
             i = _take(c, G, size, Q, L, b, units, room, gain, top, least[r], False)
             if i < 0:
+                unsure[r] = i == _UNSURE
                 break
             indices[r, size] = i
             remaining -= np.float64(b[size]) * b[size]
@@ -188,7 +238,7 @@ def orthogonal_rows(C, G, energy, enough, least, k, by_refit, indices, values):
 
 
 @jit
-def orthogonal_rows_positive(C, G, energy, enough, least, k, by_refit, indices, values):
+def orthogonal_rows_positive(C, G, energy, enough, least, k, by_refit, indices, values, unsure):
     """Lawson and Hanson's non-negative least squares, stopped at k atoms.
 
     As OMP, but where the refit would make a code negative, the atoms that reach zero
@@ -214,6 +264,7 @@ def orthogonal_rows_positive(C, G, energy, enough, least, k, by_refit, indices, 
                 break
             i = _take(c, G, size, Q, L, b, units, room, gain, top, least[r], True)
             if i < 0:
+                unsure[r] = i == _UNSURE
                 break
             support[size] = i
             code[size] = 0
@@ -229,7 +280,8 @@ def orthogonal_rows_positive(C, G, energy, enough, least, k, by_refit, indices, 
                 _begin(c, energy[r], own, nothing, units, room, gain, top, True)
                 for s in range(size):
                     i = support[s]
-                    _extend(c, G, i, s, Q, L, b, units, room, gain, top, True)
+                    outside = _outside(G, i, s, Q, L)
+                    _extend(c, G, i, s, outside, Q, L, b, units, room, gain, top, True)
             remaining = energy[r]
             for s in range(size):
                 remaining -= np.float64(b[s]) * b[s]

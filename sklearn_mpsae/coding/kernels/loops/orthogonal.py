@@ -28,6 +28,9 @@ from .refits import solve_upper, step_towards
 # coherence of 1 - 1e-5 (float32) still counts as another direction.
 DEPENDENT = 32
 
+# So many entries of a vector stay in a core's first cache while others are subtracted.
+_TILE = 4096
+
 # What `_take` answers where the Gram matrix does not tell how an atom goes on.
 _UNSURE = -2
 
@@ -165,6 +168,26 @@ def _outside(G, i, t, Q, L):
 
 
 @jit
+def _orthogonalise(Q, g, l, t, start, stop):
+    """Q[t] = (g - sum_s l[s] Q[s]) / l[t], from start to stop.
+
+    Q, g, l : (k, p), (p,), (k,)
+    """
+    # Slices of one row each: those of the whole matrix are not vectorised.
+    q = Q[t, start:stop]
+    g = g[start:stop]
+    for j in range(len(q)):
+        q[j] = g[j]
+    for s in range(t):
+        qs = Q[s, start:stop]
+        ls = l[s]
+        for j in range(len(q)):
+            q[j] -= ls * qs[j]
+    for j in range(len(q)):
+        q[j] /= l[t]
+
+
+@jit
 def _extend(c, G, i, t, outside, Q, L, b, units, room, gain, top, positive):
     """Add atom i as the t-th.
 
@@ -174,24 +197,15 @@ def _extend(c, G, i, t, outside, Q, L, b, units, room, gain, top, positive):
     Q, L, b : (k, p), (k, k), (k,), as above; their t-th rows are written
     units, room, gain, top : see `subtract`
     """
-    q = Q[t]
-    g = G[i]
     pivot = c.dtype.type(np.sqrt(outside))
     L[t, t] = pivot
-    for j in range(len(q)):
-        q[j] = g[j]
-    for s in range(t):
-        qs = Q[s]
-        ls = L[t, s]
-        for j in range(len(q)):
-            q[j] -= ls * qs[j]
-    for j in range(len(q)):
-        q[j] /= pivot
+    for start in range(0, len(c), _TILE):
+        _orthogonalise(Q, G[i], L[t], t, start, min(start + _TILE, len(c)))
     b[t] = c[i] / pivot
     grow_noise(units, b[t], pivot)
     if len(room):
         room[i] = np.inf
-    subtract(c, q, b[t], units, room, gain, top, positive)
+    subtract(c, Q[t], b[t], units, room, gain, top, positive)
 
 
 @jit

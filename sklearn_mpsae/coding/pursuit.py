@@ -270,7 +270,13 @@ def orthogonal_matching_pursuit(
     -----
     What is left of a row x correlates with none of its atoms by more than
     ``4 * eps * (|x| + sum of |values|)`` (tested: :doc:`/trust`). Squared residuals are
-    known to some ``k * eps`` of the row's: a smaller `tol` or `atol` has no meaning.
+    known to some ``k * eps`` of the row's: a smaller `tol` or `atol` has no meaning. A row
+    ends with an atom of which no more than ``32 * eps`` of its energy lies outside the span
+    of the row's others.
+
+    A Gram matrix of the atoms is formed where that saves time, and takes 8 GiB at most. Rows
+    whose atoms are so nearly dependent that it does not tell them apart are coded without
+    it, on orthonormal bases of their atoms.
 
     References
     ----------
@@ -335,7 +341,8 @@ def orthogonal_least_squares(
     energy outside the span of the chosen ones, the squared error falls by ``c**2 / m``.
     Both are updated with each atom, so that no refit is tried out. An atom is passed over
     if its m is at most ``sqrt(eps)``, when it counts as in the span, or if its correlation is
-    no more than ``4 * eps * (|x| + sum of |values|)``, which may be rounding. Where two atoms
+    no more than ``4 * eps * (|x| + sum of |values|)``, which may be rounding. Once no other
+    atom is left to take, an m of more than ``64 * eps`` is enough. Where two atoms
     are as good to within ``sqrt(eps) / m``, the one with the larger m is taken, whose value
     is known better. Each step is else the best one; after several the error may still be
     above that of `orthogonal_matching_pursuit`, though on average it is below.

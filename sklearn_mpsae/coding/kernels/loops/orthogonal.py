@@ -168,10 +168,10 @@ def _outside(G, i, t, Q, L):
 
 
 @jit
-def _orthogonalise(Q, g, l, t, start, stop):
-    """Q[t] = (g - sum_s l[s] Q[s]) / l[t], from start to stop.
+def _orthogonalise(Q, g, along, t, start, stop):
+    """Q[t] = (g - sum_s along[s] Q[s]) / along[t], from start to stop.
 
-    Q, g, l : (k, p), (p,), (k,)
+    Q, g, along : (k, p), (p,), (k,)
     """
     # Slices of one row each: those of the whole matrix are not vectorised.
     q = Q[t, start:stop]
@@ -180,11 +180,11 @@ def _orthogonalise(Q, g, l, t, start, stop):
         q[j] = g[j]
     for s in range(t):
         qs = Q[s, start:stop]
-        ls = l[s]
+        length = along[s]
         for j in range(len(q)):
-            q[j] -= ls * qs[j]
+            q[j] -= length * qs[j]
     for j in range(len(q)):
-        q[j] /= l[t]
+        q[j] /= along[t]
 
 
 @jit

@@ -176,6 +176,7 @@ def _orthogonalise(Q, g, along, t, start, stop):
     # Slices of one row each: those of the whole matrix are not vectorised.
     q = Q[t, start:stop]
     g = g[start:stop]
+    pivot = along[t]
     for j in range(len(q)):
         q[j] = g[j]
     for s in range(t):
@@ -184,7 +185,7 @@ def _orthogonalise(Q, g, along, t, start, stop):
         for j in range(len(q)):
             q[j] -= length * qs[j]
     for j in range(len(q)):
-        q[j] /= along[t]
+        q[j] /= pivot
 
 
 @jit

@@ -107,8 +107,9 @@ def _on_residuals(X, W, k, stop, by_refit):
         gain = gains(C, room, energy, sizes, False, inside) if by_refit else None
         if by_refit:
             over = passed_over(C, gain, energy, sizes, least)
-            inside = torch.where(over[:, None], 2 * dependent(X), inside)
-            gain = gains(C, room, energy, sizes, False, inside)
+            if over.any():
+                inside = torch.where(over[:, None], 2 * dependent(X), inside)
+                gain = gains(C, room, energy, sizes, False, inside)
         i, _, running = pick(C, remaining, enough, least, False, running, gain)
         u = W[i]
         L[:, t, :t] = 0

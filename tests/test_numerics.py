@@ -134,8 +134,10 @@ def left_of(X, W, indices, values):
     [
         (False, 30, 40, 1e-8),  # scikit-learn from a Gram matrix: 4e-5, from X: 3e-3
         (False, 100, 40, 1e-7),  # from a Gram matrix: 2, from X: 0.09
+        (False, 200, 40, 1e-6),  # orthogonalised once: 8e-6
         (True, 30, 40, 3e-5),
         (True, 100, 20, 1e-2),
+        (True, 100, 40, 1e-6),
     ],
 )
 def test_nearly_equal_atoms_are_told_apart_in_float32(kernels, path, by_refit, share, k, most):

@@ -20,10 +20,10 @@ def rows_at_once(W, k, by_refit):
     return max(1, min(_MOST_ROWS, SPAN_BYTES // (numbers * W.itemsize)))
 
 
-def orthogonal_codes(X, W, k, remaining, stops, positive, by_refit, own, indices, values):
+def orthogonal_codes(X, W, k, energy, stops, positive, by_refit, own, indices, values):
     """Write the codes of some rows; see `Kernels.orthogonal_pursuit`.
 
-    remaining : (n,) float64, squared norms of the rows; overwritten
+    energy : (n,) float64, squared norms of the rows
     stops : `enough` and `least` of `loops.pursue_rows`
     own : (p,) squared norms of the atoms, in X's dtype; read if `by_refit`
     indices, values : (n, k) zeros
@@ -37,8 +37,9 @@ def orthogonal_codes(X, W, k, remaining, stops, positive, by_refit, own, indices
     C = np.empty((n if by_refit else 0, p), X.dtype)
     room = np.tile(own, (len(C), 1)) if by_refit else C
     units = np.empty((n, 3), X.dtype)
-    for row, energy in zip(units, remaining, strict=True):
-        loops.start_units(row, energy)
+    for row, its_energy in zip(units, energy, strict=True):
+        loops.start_units(row, its_energy)
+    remaining = energy.copy()
     rows = np.flatnonzero(remaining > stops[0])
     Q = np.empty((len(rows), p), X.dtype)
     # One step may go to atoms nearer to the span. Where atoms may leave, each pick lowers the
@@ -54,7 +55,7 @@ def orthogonal_codes(X, W, k, remaining, stops, positive, by_refit, own, indices
         correlations(V, W, Q[: len(rows)])
         loops.span_rows(
             *(rows, Q[: len(rows)], X, W, R, U, L, b, sizes, going, fresh),
-            *(C, room, units, remaining, *stops, positive, indices, values),
+            *(C, room, units, energy, remaining, *stops, positive, indices, values),
         )
         rows = rows[going[rows]]
         if by_refit:

@@ -108,6 +108,8 @@ def _on_residuals(X, W, k, stop, by_refit):
         if by_refit:
             over = passed_over(C, gain, energy, sizes, least)
             if over.any():
+                C = torch.where(over[:, None], R @ W.T, C)
+                sizes = torch.where(over, 0, sizes)
                 inside = torch.where(over[:, None], 2 * dependent(X), inside)
                 gain = gains(C, room, energy, sizes, False, inside)
         i, _, running = pick(C, remaining, enough, least, False, running, gain)
@@ -129,7 +131,8 @@ def _on_residuals(X, W, k, stop, by_refit):
             C -= b[:, t, None] * q
             room -= q**2
             room[rows[running], i[running]] = 0
-            sizes += (b[:, t] / pivot).abs()
+            usual = inside[:, 0] > 2 * dependent(X)
+            sizes += (b[:, t] / torch.where(usual, pivot, 1)).abs()
         else:
             C = R @ W.T
         remaining = energies_of(R)

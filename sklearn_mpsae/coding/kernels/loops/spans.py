@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..compiled import jit
-from .orthogonal import DEPENDENT, grow_noise, passed_over, subtract
+from .orthogonal import DEPENDENT, grow_noise, passed_over, start_units, subtract
 from .pursuit import LANES, best_atom
 from .refits import solve_upper, step_towards
 
@@ -124,6 +124,7 @@ def span_rows(
     C,
     room,
     units,
+    energy,
     remaining,
     enough,
     least,
@@ -145,6 +146,7 @@ def span_rows(
     fresh : (n,) bool, updated: whether C and `room` of a row are to be computed anew
     C, room, units : (n, p), (n, p), (n, 3), updated: see `subtract`. No rows of C and of room
         where atoms are chosen by their correlations alone.
+    energy : (n,) float64, squared norms of the rows
     remaining, enough, least : see `pursue_rows`; the first is updated
     indices, values : (n, k) int32 and X's dtype, updated; values only if `positive`
     """
@@ -154,6 +156,7 @@ def span_rows(
     z = np.empty(b.shape[1], X.dtype)
     nothing = np.zeros(p if by_refit else 0, X.dtype)
     gain = np.empty(len(nothing), X.dtype)
+    one = X.dtype.type(1)
     nearest = X.dtype.type(2 * DEPENDENT * np.finfo(X.dtype).eps)
     for m in range(len(rows)):
         r = rows[m]
@@ -173,9 +176,11 @@ def span_rows(
         subtract(c, q, v, units[r], space, gain, top, positive)
         i = best_atom(gain, top, True) if by_refit else best_atom(c, top, positive)
         if i < 0 and units[r, 2] > nearest:
-            # Here atoms nearer to the span than a Gram matrix tells are still known.
-            units[r, 2] = nearest
+            # Atoms nearer to the span than a Gram matrix tells are known here, and so are
+            # smaller correlations, once they are computed anew.
             fresh[r] = going[r] = passed_over(c, space, units[r], least[r], positive)
+            start_units(units[r], energy[r])
+            units[r, 2] = nearest
         if i < 0 or np.float64(c[i]) * c[i] <= least[r]:
             continue
         if not _join(W[i], size, U[r], L[r]):
@@ -185,7 +190,8 @@ def span_rows(
         size += 1
         fresh[r] = False
         if by_refit:
-            grow_noise(units[r], b[r, size - 1], L[r, size - 1, size - 1])
+            pivot = L[r, size - 1, size - 1] if units[r, 2] > nearest else one
+            grow_noise(units[r], b[r, size - 1], pivot)
             space[i] = np.inf
         if positive:
             values[r, size - 1] = 0

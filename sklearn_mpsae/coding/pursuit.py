@@ -345,8 +345,9 @@ def orthogonal_least_squares(
     atom is left to take, an m of more than ``64 * eps`` is enough, and a correlation of more
     than ``4 * eps * (|x| + sum of |b|)`` with b the products of x and the row's basis; with
     `positive` on a GPU it is not. Where two atoms are as good to within ``sqrt(eps) / m``, the
-    one with the larger m is taken, whose value is known better. Each step is else the best one; after several the error may still be
-    above that of `orthogonal_matching_pursuit`, though on average it is below.
+    one with the larger m is taken, whose value is known better. Each step is else the best one;
+    after several the error may still be above that of `orthogonal_matching_pursuit`, though
+    on average it is below.
 
     In d dimensions any d-th atom leaves nothing, and rounding decides which it is: for exact
     codes with as many atoms as features take another pursuit.

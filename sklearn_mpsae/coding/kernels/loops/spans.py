@@ -102,10 +102,23 @@ def _refit_nonnegative(x, W, support, code, size, U, L, b, R, z):
 
 
 @jit
-def _best(c, q, v, units, room, gain, top, positive):
-    """The best atom once v * q is subtracted from c, -1 for none; see `subtract`."""
-    subtract(c, q, v, units, room, gain, top, positive)
-    return best_atom(gain, top, True) if len(room) else best_atom(c, top, positive)
+def _choose(c, q, last, fresh, units, room, nothing, gain, top, positive):
+    """The best atom of a row, -1 for none; c and `room` are brought up to date.
+
+    q, last, fresh : the row's part of Q, its last entry of b, and its part of `fresh`
+    nothing : (p,) zeros
+    c, units, room, gain, top : see `subtract`; c is q if `room` is empty
+    """
+    zero = c.dtype.type(0)
+    if not len(room):
+        subtract(c, c, zero, units, room, gain, top, positive)
+        return best_atom(c, top, positive)
+    if fresh:
+        c[:] = q
+        subtract(c, nothing, zero, units, room, gain, top, positive)
+    else:
+        subtract(c, q, last, units, room, gain, top, positive)
+    return best_atom(gain, top, True)
 
 
 @jit
@@ -162,19 +175,11 @@ def span_rows(
         r = rows[m]
         size = sizes[r]
         going[r] = False
-        c = q = Q[m]
-        v = c.dtype.type(0)
-        space = nothing
-        if by_refit:
-            c = C[r]
-            space = room[r]
-            if fresh[r]:
-                c[:] = q
-                q = nothing
-            else:
-                v = b[r, size - 1]
-        subtract(c, q, v, units[r], space, gain, top, positive)
-        i = best_atom(gain, top, True) if by_refit else best_atom(c, top, positive)
+        c = C[r] if by_refit else Q[m]
+        space = room[r] if by_refit else nothing
+        i = _choose(
+            *(c, Q[m], b[r, size - 1], fresh[r], units[r], space, nothing, gain, top, positive)
+        )
         if i < 0 and units[r, 2] > nearest:
             # Atoms nearer to the span than a Gram matrix tells are known here, and so are
             # smaller correlations, once they are computed anew.

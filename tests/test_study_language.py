@@ -16,6 +16,7 @@ def parts(monkeypatch):
     """The modules of the study, by name."""
     monkeypatch.syspath_prepend(str(STUDY))
     import language_measures
+    import language_minilm
     import language_model
     import language_rows
 
@@ -23,6 +24,7 @@ def parts(monkeypatch):
         "model": language_model,
         "rows": language_rows,
         "measures": language_measures,
+        "minilm": language_minilm,
     }
 
 
@@ -181,3 +183,40 @@ def test_labels_of_atoms_that_words_say_nothing_of_are_poor(parts, rng):
     codes, other = (rng.random((4000, 50)) < 0.1 for _ in range(2))
     found = parts["measures"].labels(train, codes * 1.0, test, other * 1.0)
     assert abs(np.nanmean(found.balanced_accuracy) - 0.5) < 0.01
+
+
+# ------------------------------------------------------------------- a sentence transformer
+class Sentences(torch.nn.Module):
+    """Looks like a model of transformers."""
+
+    def forward(self, input_ids, attention_mask):
+        hidden = torch.nn.functional.one_hot(input_ids, 6).float()
+        return type("Output", (), {"last_hidden_state": hidden})
+
+
+@pytest.fixture
+def batch():
+    tokens = torch.tensor([[1, 3, 4, 2], [1, 3, 2, 0]])
+    return {"input_ids": tokens, "attention_mask": (tokens != 0).long()}
+
+
+def test_rows_are_of_tokens_of_the_text_alone(parts, batch):
+    inner = parts["minilm"].is_inner(batch)
+    assert inner.tolist() == [[False, True, True, False], [False, True, False, False]]
+
+
+def test_an_embedding_is_the_mean_of_a_gloss_s_own_tokens(parts, batch):
+    found = parts["minilm"].embeddings(Sentences()(**batch), batch)
+    torch.testing.assert_close(found[1], torch.tensor([0, 1, 1, 1, 0, 0]) / 3**0.5)
+
+
+def test_the_loss_of_an_embedding_is_how_far_it_turns(parts, batch):
+    model = Sentences()
+    turned = parts["minilm"].Turned(model, [batch])
+    output = model(**batch)
+    total, n = turned(output, batch)
+    assert float(total) == pytest.approx(0, abs=1e-6)
+    assert n == 2
+    output.last_hidden_state[1, 1] = 0  # two tokens of three are left
+    total, _ = turned(output, batch)
+    assert float(total) == pytest.approx(1 - (2 / 3) ** 0.5)

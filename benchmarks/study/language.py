@@ -12,6 +12,7 @@ from itertools import combinations
 from pathlib import Path
 
 import language_measures as lm
+import language_minilm
 import numpy as np
 import pandas as pd
 from common import FROZEN, LOOKS, Report, arguments, memory, random_dictionary, spread
@@ -51,6 +52,9 @@ MEASURES = {
     "stability": ("stability", True),
     "dead_fraction": ("dead atoms", False),
 }
+EXPANSION = 4  # atoms for each feature of a row
+# What is fitted where there is no time for all.
+FEW = ("MP", "MP (average)", "TopK", "BatchTopK")
 QUANTILES = (0.99, 0.9, 0.75, 0.5, 0.25, 0.1)
 
 
@@ -62,7 +66,6 @@ class Setting:
         self.model = Settings()
         if quick:
             self.model = Settings(n_words=200, context=24, width=32, n_heads=2, n_epochs=1)
-        self.expansion = 4
         self.swept, self.levels = ((2,), (2, 6)) if quick else ((8, 32), (8, 32, 100))
         self.middle = self.levels[1]
         self.seeds = range(2 if quick else 3)
@@ -74,11 +77,11 @@ class Setting:
         self.others = (1,) if quick else (1, 3, 4)
         sizes = (2_000, 1_000, 300) if quick else (150_000, 20_000, 10_000)
         self._rows = (2_000 if quick else None), sizes
+        self._minilm = (300, 300, 20) if quick else (6_500, 500, 300)
         self._folder, self._cache = str(Path(args.data or ".")), args.cache
 
-    @property
-    def n_components(self) -> int:
-        return self.expansion * self.model.width
+    def minilm(self, weights: str) -> language_minilm.Source:
+        return language_minilm.Source(weights, self._folder, *self._minilm)
 
     def source(self, block: int) -> Source:
         most_glosses, sizes = self._rows
@@ -86,12 +89,12 @@ class Setting:
 
 
 def main() -> None:
-    args = arguments(__doc__)
+    args = arguments(__doc__, more_arguments)
     setting = Setting(args)
     report = Report("language", args)
     data = load(setting.source(setting.block))
     describe(setting, data, report)
-    study = Study(setting, data, setting.block, args)
+    study = Study(setting, setting.source(setting.block), lm, args)
     rates = sweep(study, report)
     rows = study.results(rates, setting.levels, setting.seeds)
     rows = pd.concat([rows, study.results({RANDOM: {}}, setting.levels, range(1))])
@@ -101,14 +104,24 @@ def main() -> None:
     figure(rows, report)
     report.table("examples", examples(setting, rows, data))
     other_blocks(setting, rates, rows, args, report)
+    if args.minilm is not None:
+        minilm(setting, rates, args, report)
     report.save()
 
 
+def more_arguments(parser) -> None:
+    parser.add_argument(
+        "--minilm",
+        help="folder with all-MiniLM-L6-v2's model.safetensors and the files beside it, to "
+        "measure its tokens too; needs transformers",
+    )
+
+
 # ------------------------------------------------------------------------ the estimators
-def estimators(setting: Setting) -> dict:
+def estimators(setting: Setting, n_features: int) -> dict:
     """All estimators, by name."""
-    options = {"n_components": setting.n_components, "max_iter": setting.epochs}
-    shape = setting.n_components, setting.model.width
+    shape = EXPANSION * n_features, n_features
+    options = {"n_components": shape[0], "max_iter": setting.epochs}
     return {
         "MP": MPSparseAutoencoder(**options),
         "MP (average)": MPSparseAutoencoder(sparsity="average", **options),
@@ -124,11 +137,13 @@ def estimators(setting: Setting) -> dict:
 
 
 class Study:
-    """Fits and measures on the rows of one block."""
+    """Fits to the rows of a source, and what a module's `measured` says of them."""
 
-    def __init__(self, setting: Setting, data: Loaded, block: int, args) -> None:
-        self.setting, self.source = setting, setting.source(block)
+    def __init__(self, setting: Setting, source, module, args) -> None:
+        self.setting, self.source, self.module = setting, source, module
         self.memory, self.jobs = memory(args), args.jobs
+        data = module.load(source)
+        self.n_features = data.train.X.shape[1]
         self._everything = {
             "X": data.train.X,
             "X_test": data.test.X,
@@ -156,7 +171,7 @@ class Study:
             ],
             ignore_index=True,
         )
-        cached = self.memory.cache(lm.measured)
+        cached = self.memory.cache(self.module.measured)
         found = Parallel(self.jobs)(delayed(cached)(fit, self.source) for fit in rows.fitted)
         rows = rows.join(pd.DataFrame(found))
         rows["f1"] = [np.nanmean(each.f1) for each in rows.labels]
@@ -164,9 +179,12 @@ class Study:
         rows["judged"] = [np.isfinite(each.f1).mean() for each in rows.labels]
         return rows
 
+    def estimators(self) -> dict:
+        return estimators(self.setting, self.n_features)
+
     def _at(self, rates: dict, level: int) -> dict:
         """Models at the rates of the first level swept that is no smaller, or of the last."""
-        models = {name: estimators(self.setting)[name] for name in rates}
+        models = {name: self.estimators()[name] for name in rates}
         for name, by_level in rates.items():
             if by_level:
                 swept = next((other for other in by_level if other >= level), max(by_level))
@@ -179,7 +197,7 @@ def sweep(study: Study, report: Report) -> dict:
 
     Rates that miss the number of codes asked for are out: they would buy R² with codes.
     """
-    models = estimators(study.setting)
+    models = study.estimators()
     del models[RANDOM]
     # Under its own name at each rate, so that the best one's fit is not repeated below.
     rows = pd.concat(
@@ -218,7 +236,7 @@ def describe(setting: Setting, data: Loaded, report: Report) -> None:
         f"frequent each token is: {found['unigram']:.3f}. Trained in {found['minutes']:.0f} "
         f"minutes. Of the words {unknown:.1%} are `<unk>`.\n\n"
         f"{len(data.train.X):,} rows to learn from and {len(data.test.X):,} held-out ones of "
-        f"{data.train.X.shape[1]} numbers, after block {setting.block}; {setting.n_components} "
+        f"{model.width} numbers, after block {setting.block}; {EXPANSION * model.width} "
         f"atoms; cross-entropy measured on {n_words:,} held-out words.",
     )
 
@@ -354,14 +372,14 @@ def examples(setting: Setting, rows: pd.DataFrame, data: Loaded) -> pd.DataFrame
 
 def other_blocks(setting: Setting, rates: dict, rows: pd.DataFrame, args, report) -> None:
     """R² and cross-entropy after the other blocks, of one seed."""
-    chosen = {name: rates[name] for name in ("MP", "MP (average)", "TopK", "BatchTopK")}
+    chosen = {name: rates[name] for name in FEW}
     lines = []
     for block in sorted((setting.block, *setting.others)):
         if block == setting.block:
             part = rows[(rows.n_nonzero_coefs == setting.middle) & (rows.seed == 0)]
         else:
-            data = load(setting.source(block))
-            part = Study(setting, data, block, args).results(chosen, [setting.middle], range(1))
+            study = Study(setting, setting.source(block), lm, args)
+            part = study.results(chosen, [setting.middle], range(1))
         part = part.set_index("estimator")
         lines.append(
             {"after block": block}
@@ -369,6 +387,31 @@ def other_blocks(setting: Setting, rates: dict, rows: pd.DataFrame, args, report
             | {f"{name}: recovered": f"{part.recovered[name]:.3f}" for name in chosen}
         )
     report.table("blocks", pd.DataFrame(lines))
+
+
+def minilm(setting: Setting, rates: dict, args, report: Report) -> None:
+    """The same measures on the tokens of a sentence transformer, at one L0."""
+    study = Study(setting, setting.minilm(args.minilm), language_minilm, args)
+    rows = study.results({name: rates[name] for name in FEW}, [setting.middle], setting.seeds)
+    columns = {key: label for key, (label, _) in MEASURES.items() if key != "stability"}
+    columns["recovered"] = "embedding recovered"
+    groups = rows.groupby("estimator", sort=False)
+    lines = [
+        {"estimator": name, "L0": spread(part.l0, 2)}
+        | {label: spread(part[key]) for key, label in columns.items()}
+        | {"stability": spread(pairs(part))}
+        for name, part in groups
+    ]
+    turned = rows.losses.iloc[0].mean_ablated
+    data = language_minilm.load(study.source)
+    report.table(
+        "minilm",
+        # Estimators in columns: there are fewer of them.
+        pd.DataFrame(lines).set_index("estimator").T.reset_index(names="measure"),
+        f"{len(data.train.X):,} rows to learn from, {len(data.test.X):,} held out, "
+        f"{EXPANSION * study.n_features:,} atoms, L0 = {setting.middle}. The mean of all rows "
+        f"instead of the layer's turns embeddings by 1 - cosine = {turned:.3f}:",
+    )
 
 
 if __name__ == "__main__":

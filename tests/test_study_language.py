@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy import sparse
 
 STUDY = Path(__file__).parents[1] / "benchmarks" / "study"
 TRANSFORMER = {"n_words": 12, "context": 10, "width": 8, "n_heads": 2, "n_epochs": 1}
@@ -19,12 +20,14 @@ def parts(monkeypatch):
     import language_minilm
     import language_model
     import language_rows
+    import language_strong
 
     return {
         "model": language_model,
         "rows": language_rows,
         "measures": language_measures,
         "minilm": language_minilm,
+        "strong": language_strong,
     }
 
 
@@ -183,6 +186,14 @@ def test_labels_of_atoms_that_words_say_nothing_of_are_poor(parts, rng):
     codes, other = (rng.random((4000, 50)) < 0.1 for _ in range(2))
     found = parts["measures"].labels(train, codes * 1.0, test, other * 1.0)
     assert abs(np.nanmean(found.balanced_accuracy) - 0.5) < 0.01
+
+
+def test_strong_uses_are_a_share_of_each_atom_s_own(parts):
+    codes = sparse.csr_array(np.array([[1.0, 50, 0], [2, 0, 0], [3, 60, 0], [4, 0, 0]]))
+    least = parts["strong"].thresholds(codes)
+    kept = parts["strong"].above(codes, least).toarray()
+    assert kept.tolist() == [[0, 0, 0], [0, 0, 0], [0, 60, 0], [4, 0, 0]]
+    assert least[2] == np.inf
 
 
 # ------------------------------------------------------------------- a sentence transformer

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import language_measures as lm
 import language_minilm
+import language_strong
 import numpy as np
 import pandas as pd
 from common import FROZEN, LOOKS, Report, arguments, memory, random_dictionary, spread
@@ -41,6 +42,7 @@ STYLE = LOOKS | {
 MEASURES = {
     "r2": ("R²", True),
     "recovered": ("cross-entropy recovered", True),
+    "lost": ("cross-entropy lost, nats", False),
     "speech 1": ("probe, part of speech, 1 atom", True),
     "speech 5": ("probe, part of speech, 5 atoms", True),
     "speech all": ("probe, part of speech, all atoms", True),
@@ -101,6 +103,7 @@ def main() -> None:
     by_level(setting, rows, report)
     report.table("answers", answers(setting, rows))
     reference(study, report)
+    strong_uses(study, rows, report)
     figure(rows, report)
     report.table("examples", examples(setting, rows, data))
     other_blocks(setting, rates, rows, args, report)
@@ -174,6 +177,7 @@ class Study:
         cached = self.memory.cache(self.module.measured)
         found = Parallel(self.jobs)(delayed(cached)(fit, self.source) for fit in rows.fitted)
         rows = rows.join(pd.DataFrame(found))
+        rows["lost"] = [each.spliced - each.clean for each in rows.losses]
         rows["f1"] = [np.nanmean(each.f1) for each in rows.labels]
         rows["balanced"] = [np.nanmean(each.balanced_accuracy) for each in rows.labels]
         rows["judged"] = [np.isfinite(each.f1).mean() for each in rows.labels]
@@ -243,7 +247,7 @@ def describe(setting: Setting, data: Loaded, report: Report) -> None:
 
 def by_level(setting: Setting, rows: pd.DataFrame, report: Report) -> None:
     """Mean and spread over seeds of each measure, by estimator and L0."""
-    shown = {"l0": 2, "r2": 4, "recovered": 4, "dead_fraction": 3, "coherence": 3}
+    shown = {"l0": 2, "r2": 4, "recovered": 4, "lost": 4, "dead_fraction": 3, "coherence": 3}
     shown |= {"f1": 3, "balanced": 3, "judged": 3}
     for key, digits in shown.items():
         report.table(key, table(rows, key, digits))
@@ -334,6 +338,33 @@ def reference(study: Study, report: Report) -> None:
     report.table("reference", pd.DataFrame(lines))
 
 
+def strong_uses(study: Study, rows: pd.DataFrame, report: Report) -> None:
+    """Labels of the strongest uses at the middle L0, and how evenly atoms are used."""
+    cached = study.memory.cache(language_strong.measured)
+    lines = []
+    middle = rows[rows.n_nonzero_coefs == study.setting.middle]
+    for name, part in middle.groupby("estimator", sort=False):
+        found = [cached(fit, study.source) for fit in part.fitted]
+        f1, accuracy = (
+            pd.Series([np.nanmean(getattr(each["labels"], key)) for each in found])
+            for key in ("f1", "balanced_accuracy")
+        )
+        used = np.mean([each["used"] for each in found], axis=0)
+        judged = np.mean([np.isfinite(each["labels"].f1).mean() for each in found])
+        lines.append(
+            {
+                "estimator": name,
+                "F1": spread(f1),
+                "balanced accuracy": spread(accuracy),
+                "judged": f"{judged:.3f}",
+                "rows that use an atom: 10%": f"{used[0]:.3f}",
+                "median": f"{used[1]:.3f}",
+                "90%": f"{used[2]:.3f}",
+            }
+        )
+    report.table("strong", pd.DataFrame(lines), f"At L0 = {study.setting.middle}:")
+
+
 def figure(rows: pd.DataFrame, report: Report) -> None:
     """Measures against L0, with the range over seeds."""
     shown = ("r2", "recovered", "speech 5", "next 5", "f1", "balanced")
@@ -394,7 +425,7 @@ def minilm(setting: Setting, rates: dict, args, report: Report) -> None:
     study = Study(setting, setting.minilm(args.minilm), language_minilm, args)
     rows = study.results({name: rates[name] for name in FEW}, [setting.middle], setting.seeds)
     columns = {key: label for key, (label, _) in MEASURES.items() if key != "stability"}
-    columns["recovered"] = "embedding recovered"
+    columns |= {"recovered": "embedding recovered", "lost": "1 - cosine of embeddings"}
     groups = rows.groupby("estimator", sort=False)
     lines = [
         {"estimator": name, "L0": spread(part.l0, 2)}

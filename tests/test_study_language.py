@@ -8,6 +8,8 @@ import pytest
 import torch
 from scipy import sparse
 
+from sklearn_mpsae import MPSparseAutoencoder, TopKSAE
+
 STUDY = Path(__file__).parents[1] / "benchmarks" / "study"
 TRANSFORMER = {"n_words": 12, "context": 10, "width": 8, "n_heads": 2, "n_epochs": 1}
 
@@ -194,6 +196,18 @@ def test_strong_uses_are_a_share_of_each_atom_s_own(parts):
     kept = parts["strong"].above(codes, least).toarray()
     assert kept.tolist() == [[0, 0, 0], [0, 0, 0], [0, 60, 0], [4, 0, 0]]
     assert least[2] == np.inf
+
+
+def test_first_codes_are_those_of_the_pursuit_or_the_largest(parts, rng):
+    X = rng.standard_normal((50, 6)).astype(np.float32)
+    options = {"n_nonzero_coefs": 3, "max_iter": 1, "random_state": 0}
+    pursuit = MPSparseAutoencoder(9, **options).fit(X)
+    codes = parts["strong"].in_order(pursuit, X)
+    np.testing.assert_array_equal(codes.indices, pursuit.encode(X).indices)
+    shallow = TopKSAE(9, **options).fit(X)
+    codes = parts["strong"].in_order(shallow, X)
+    assert (np.diff(codes.values, axis=1) <= 0).all()
+    np.testing.assert_array_equal(codes.dense(), shallow.encode(X).dense())
 
 
 # ------------------------------------------------------------------- a sentence transformer

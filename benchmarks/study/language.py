@@ -104,6 +104,7 @@ def main() -> None:
     report.table("answers", answers(setting, rows))
     reference(study, report)
     strong_uses(study, rows, report)
+    first_codes(study, rows, report)
     figure(rows, report)
     report.table("examples", examples(setting, rows, data))
     other_blocks(setting, rates, rows, args, report)
@@ -363,6 +364,22 @@ def strong_uses(study: Study, rows: pd.DataFrame, report: Report) -> None:
             }
         )
     report.table("strong", pd.DataFrame(lines), f"At L0 = {study.setting.middle}:")
+
+
+def first_codes(study: Study, rows: pd.DataFrame, report: Report) -> None:
+    """Labels of the first codes of each row, at the first L0 of all."""
+    cached = study.memory.cache(language_strong.by_step)
+    level, lines = study.setting.levels[0], []
+    for name in ("MP", "TopK"):
+        part = rows[(rows.estimator == name) & (rows.n_nonzero_coefs == level)]
+        found = [cached(fit, study.source) for fit in part.fitted]
+        for key, label in {"f1": "F1", "balanced_accuracy": "balanced accuracy"}.items():
+            line = {"estimator": name, "labels": label}
+            for k in language_strong.STEPS:
+                values = pd.Series([np.nanmean(getattr(each[k], key)) for each in found])
+                line[f"first {k}"] = spread(values)
+            lines.append(line)
+    report.table("steps", pd.DataFrame(lines), f"At L0 = {level}:")
 
 
 def figure(rows: pd.DataFrame, report: Report) -> None:

@@ -1,6 +1,7 @@
-"""Labels of where atoms are used most, and how often each atom is used.
+"""Labels of where atoms are used most or first, and how often each atom is used.
 
-A pursuit ends with small corrections: are its atoms clearer where their codes are large?
+A pursuit ends with small corrections: are its atoms clearer where their codes are large, or
+where they are among the first of their row?
 """
 
 from __future__ import annotations
@@ -8,13 +9,18 @@ from __future__ import annotations
 from pathlib import Path
 
 import language_measures as lm
+import measures
 import numpy as np
 from common import code_digest
 from language_rows import Source
 from scipy import sparse
 
+from sklearn_mpsae import MPSparseAutoencoder
+from sklearn_mpsae.coding import Codes
+
 KEY = code_digest([Path(__file__), Path(lm.__file__)])
 SHARE = 0.25  # of each atom's uses on training rows
+STEPS = (1, 2, 4, 8)
 
 
 def measured(estimator, source: Source, key: str = KEY) -> dict:
@@ -41,3 +47,28 @@ def above(codes: sparse.csr_array, least: np.ndarray) -> sparse.csr_array:
     codes.data[codes.data < least[codes.indices]] = 0
     codes.eliminate_zeros()
     return codes
+
+
+def by_step(estimator, source: Source, key: str = KEY) -> dict[int, lm.Labels]:
+    """The labels of the first 1, 2, ... codes of each row."""
+    data = lm.load(source)
+    train = data.train.first(lm.LABELLED)
+    codes, test = (in_order(estimator, rows.X) for rows in (train, data.test))
+    return {
+        k: lm.labels(
+            train, measures.first(codes, k).csr(), data.test, measures.first(test, k).csr()
+        )
+        for k in STEPS
+    }
+
+
+def in_order(estimator, X) -> Codes:
+    """Codes as a pursuit has found them; those of other encoders with the largest first."""
+    codes = estimator.encode(X)
+    if isinstance(estimator, MPSparseAutoencoder):
+        return codes
+    order = np.argsort(-codes.values, axis=1, kind="stable")
+    indices, values = (
+        np.take_along_axis(part, order, axis=1) for part in (codes.indices, codes.values)
+    )
+    return Codes(indices, values, codes.n_components)

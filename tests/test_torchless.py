@@ -127,7 +127,7 @@ def test_what_was_fitted_in_bfloat16_transforms_without_torch(small, monkeypatch
 
 
 @pytest.mark.parametrize("installed", [True, False])
-def test_auto_asks_for_a_gpu_where_torch_is_installed(installed, monkeypatch):
+def test_auto_asks_for_a_gpu_where_torch_is_installed(installed, own_choice, monkeypatch):
     """Without torch it is the CPU, whatever the machine has."""
     torch = pytest.importorskip("torch")
     monkeypatch.setattr(kernels, "_may_have_accelerator", lambda: True)

@@ -49,7 +49,11 @@ left() { echo $((limit - SECONDS)); }
 # ------------------------------------------------------------------------ environment
 make_environment() {
     local python=${PYTHON:-python3} pip=("$VENV/bin/python" -m pip install -q)
-    [ -x "$VENV/bin/python" ] || "$python" -m venv "$VENV" || return
+    if [ ! -x "$VENV/bin/python" ]; then
+        "$python" -m venv "$VENV" || return
+        # Python 3.11 puts an old one there, which would hide the machine's.
+        "${pip[@]:0:3}" uninstall -q -y setuptools
+    fi
     # Not --system-site-packages: that skips the packages of a Python that is a venv itself.
     "$python" -c 'import site; print(*site.getsitepackages(), sep="\n")' \
         > "$("$VENV/bin/python" -c 'import site; print(site.getsitepackages()[0])')/machine.pth"

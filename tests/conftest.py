@@ -53,6 +53,12 @@ def own_choice(monkeypatch):
     monkeypatch.watch(kernels, "_best_device", _best_device)
 
 
+@pytest.fixture
+def on_cpu(monkeypatch):
+    """For tests of the NumPy kernels, also where there is a GPU."""
+    monkeypatch.watch(kernels, "_best_device", lambda dtype: "cpu")
+
+
 def pytest_report_header():
     return f"device='auto' is {DEVICE!r}" if DEVICE else None
 

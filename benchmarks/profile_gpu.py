@@ -6,7 +6,7 @@ many rows of NumPy, and includes their copy to the device and that of the codes 
 that Perfetto or a Chromium browser (chrome://tracing) shows.
 
     python benchmarks/profile_gpu.py
-    python benchmarks/profile_gpu.py --device cpu --small     # to see that it runs
+    python benchmarks/profile_gpu.py --device cpu:0 --small     # to see that it runs
 """
 
 import gzip

@@ -9,12 +9,14 @@ from pathlib import Path
 import conftest
 import numpy as np
 import pytest
+import torch
 
+from sklearn_mpsae import MPSparseAutoencoder
 from sklearn_mpsae.coding import kernels
 from sklearn_mpsae.coding.kernels import open_kernels
 
 SCRIPT = Path(__file__).parents[1] / "tools" / "check_gpu.sh"
-QUICK = ("--device", "cpu", "--quick")
+QUICK = ("--device", "cpu:0", "--quick")  # torch's kernels; "cpu" is of NumPy
 
 # Stands for Python: each run is written down, and ends as a file beside it says.
 STUB = """#!/bin/sh
@@ -84,17 +86,17 @@ def test_a_part_that_failed_is_told_and_runs_again_by_name(environment, check):
     done, runs = check("bench", *QUICK)
     assert done.returncode == 0
     assert len(runs) == 1
-    assert "--device cpu --small" in runs[0]
+    assert "--device cpu:0 --small" in runs[0]
 
 
 def test_results_of_other_options_or_sources_do_not_count(check, tmp_path):
     check(*QUICK)
-    _, runs = check("--device", "cpu:0", "--quick")
+    _, runs = check("--device", "cpu", "--quick")
     assert len(runs) == 3
     stamp = tmp_path / "out" / "stamp"
-    assert stamp.read_text().startswith("cpu:0 1 ")
-    stamp.write_text("cpu:0 1 of other sources")
-    _, runs = check("--device", "cpu:0", "--quick")
+    assert stamp.read_text().startswith("cpu 1 ")
+    stamp.write_text("cpu 1 of other sources")
+    _, runs = check("--device", "cpu", "--quick")
     assert len(runs) == 3
 
 
@@ -135,6 +137,41 @@ def test_a_little_of_each_part_runs_on_the_cpu(tmp_path):
     assert set(rows) == {"step", "step_bfloat16", "encode"}
     for name in rows:
         assert "aten::" in (tmp_path / f"profile_{name}.txt").read_text()
+
+
+# ---------------------------------------------------------------------- the benchmark
+@pytest.fixture
+def bench_gpu(monkeypatch):
+    for name in ("OMP", "OPENBLAS", "MKL", "NUMBA"):  # it sets them, for good
+        variable = f"{name}_NUM_THREADS"
+        monkeypatch.setenv(variable, os.environ.get(variable, "2"))
+    monkeypatch.syspath_prepend(str(SCRIPT.parents[1] / "benchmarks"))
+    import bench_gpu
+
+    return bench_gpu
+
+
+def test_a_side_without_room_on_the_device_is_left_out(bench_gpu, capsys):
+    def too_large():
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to\nallocate")
+
+    skipped = {}
+    found = bench_gpu.with_no_room({"large": too_large, "small": lambda: None}, skipped)
+    assert found == ["large"]
+    assert skipped == {"large": "OutOfMemoryError: CUDA out of memory. Tried to"}
+    assert "skipped: large" in capsys.readouterr().out
+
+
+def test_our_step_is_that_of_partial_fit(bench_gpu, monkeypatch):
+    made = []
+    trainer = bench_gpu.Trainer
+    monkeypatch.setattr(
+        bench_gpu, "Trainer", lambda *args: made.append(trainer(*args)) or made[-1]
+    )
+    step = bench_gpu.our_step(MPSparseAutoencoder(), 8, 16, 2, "cpu:0")
+    assert np.isfinite(step(bench_gpu.batches(40, 8, "cpu:0", 0)[0]))
+    assert made[0].parameters["intercept"].any()  # it is learnt
+    assert made[0].revive
 
 
 # --------------------------------------------------------------- the device of the tests

@@ -4,7 +4,7 @@
 #
 #   tools/check_gpu.sh                  # as many parts as fit in 8.5 minutes; again: the others
 #   tools/check_gpu.sh bench profile    # these parts, done before or not
-#   tools/check_gpu.sh --device cpu --quick    # a little of each, to see that it runs
+#   tools/check_gpu.sh --device cpu:0 --quick    # a little of each, to see that it runs
 #
 # --out names the folder of the results, else gpu-results; they are copied to $OUT, where that is
 # set. A part is left out if that folder has it, of the same sources and options. --minutes says how

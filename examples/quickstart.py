@@ -3,7 +3,7 @@
 
 Learn handwritten digits: search the sparsity, compare with scikit-learn, draw the atoms.
 
-``python examples/quickstart.py`` runs on scikit-learn's digits, in one to two minutes.
+``python examples/quickstart.py`` runs on scikit-learn's digits, in about a minute.
 ``--data mnist`` runs on all of MNIST, in ten minutes or more, and downloads it once.
 """
 

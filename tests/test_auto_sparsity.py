@@ -37,13 +37,20 @@ def test_it_is_found_where_features_are_more_than_dimensions():
     assert sae.n_nonzero_coefs_ == pytest.approx(3, rel=0.1)
 
 
-@pytest.mark.parametrize("kind", ["noise", "digits"])
+@pytest.mark.parametrize("kind", ["noise", "digits", "constant", "repeated"])
 def test_rows_without_such_a_number_are_refused(kind, digits, rng):
-    X = digits if kind == "digits" else rng.standard_normal((2000, 16))
+    noise = rng.standard_normal((2000, 16))
+    kinds = {"constant": np.ones((300, 4)), "repeated": noise[:3].repeat(100, axis=0)}
+    X = {"noise": noise, "digits": digits, **kinds}[kind]
     sae = MPSparseAutoencoder(64, **AUTO, max_iter=60, random_state=0)
     with pytest.raises(ValueError, match=r"finds no number of codes .* MPSparseAutoencoderCV"):
         sae.fit(X)
     assert not hasattr(sae, "components_")
+
+
+def test_few_rows_are_refused(tree):
+    with pytest.raises(ValueError, match=r"needs 100 rows or more .* there are 99"):
+        MPSparseAutoencoder(20, **AUTO).fit(tree[:99])
 
 
 def test_the_fit_is_that_with_the_number(fitted, tree):

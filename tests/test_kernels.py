@@ -249,7 +249,9 @@ def test_a_value_is_the_correlation_of_its_atom_with_what_is_left(kernels, rng, 
         ("blocked_pursuit", 5),
         ("coarse_pursuit", 5),
         ("orthogonal_pursuit", 1),
+        ("orthogonal_residual", 1),
         ("orthogonal_least_squares", 1),
+        ("least_squares_residual", 1),
     ],
 )
 def test_positive_codes_of_atoms_and_their_opposites_are_the_signed_ones(kernels, rng, verb, k):
@@ -261,11 +263,17 @@ def test_positive_codes_of_atoms_and_their_opposites_are_the_signed_ones(kernels
     both = np.concatenate([-W, W])
 
     def codes(W, positive):
-        gram = {"residual": (None,), "blocked_pursuit": (), "coarse_pursuit": ()}
-        name = "matching_pursuit" if verb == "residual" else verb
+        gram = {"blocked_pursuit": (), "coarse_pursuit": ()}
+        gram |= {name: (None,) for name in (verb,) if name.endswith("residual")}
+        name = {
+            "residual": "matching_pursuit",
+            "orthogonal_residual": "orthogonal_pursuit",
+            "orthogonal_least_squares": "orthogonal_pursuit",
+            "least_squares_residual": "orthogonal_pursuit",
+        }.get(verb, verb)
         stops = {"tol": 0, "threshold": 0, "positive": positive}
-        if verb == "orthogonal_least_squares":
-            name, stops["by_refit"] = "orthogonal_pursuit", True
+        if "least_squares" in verb:
+            stops["by_refit"] = True
         return call(kernels, name, X, W, *gram.get(verb, (W @ W.T,)), k, **stops)
 
     indices, values = codes(both, positive=True)
@@ -276,16 +284,22 @@ def test_positive_codes_of_atoms_and_their_opposites_are_the_signed_ones(kernels
 
 
 @SIGN
-@pytest.mark.parametrize("path", ["gram", "residual", "orthogonal", "by_refit"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("gram", "residual", "orthogonal", "by_refit"),
+        *("orthogonal residual", "by_refit residual"),
+    ],
+)
 def test_a_row_stops_where_its_correlations_drown_in_rounding(kernels, rng, positive, path):
     """Each row is a sum of three of 20 orthonormal atoms: no fourth one is worth a code."""
     W = np.linalg.qr(rng.standard_normal((20, 20)))[0]
     X = rng.random((50, 3)) @ W[:3] + W[:3].sum(axis=0)
-    orthogonal = path in ("orthogonal", "by_refit")
+    orthogonal = path.startswith(("orthogonal", "by_refit"))
     verb = "orthogonal_pursuit" if orthogonal else "matching_pursuit"
-    G = None if path == "residual" else W @ W.T
+    G = None if path.endswith("residual") else W @ W.T
     options = {"tol": 0, "threshold": 0, "positive": positive}
-    options |= {"by_refit": path == "by_refit"} if orthogonal else {}
+    options |= {"by_refit": path.startswith("by_refit")} if orthogonal else {}
     indices, values = call(kernels, verb, X, W, G, 8, **options)
     assert (np.count_nonzero(values, axis=1) == 3).all()
     np.testing.assert_allclose(dense(indices, values, 20) @ W, X, atol=1e-12)
@@ -294,14 +308,16 @@ def test_a_row_stops_where_its_correlations_drown_in_rounding(kernels, rng, posi
 @SIGN
 @pytest.mark.parametrize("flat", [False, True])
 @pytest.mark.parametrize("by_refit", [False, True], ids=["omp", "ols"])
+@pytest.mark.parametrize("path", ["gram", "residual"])
 def test_orthogonal_pursuit_ends_where_no_atom_is_independent(
-    kernels, rng, positive, flat, by_refit
+    kernels, rng, positive, flat, by_refit, path
 ):
     """More steps than dimensions; and atoms that lie in a plane, but for rounding."""
     W = unit_rows(rng.standard_normal((40, 3)) * (1, 1, 1e-8 if flat else 1))
     X = rng.standard_normal((30, 3))
     options = {"tol": 0, "threshold": 0, "positive": positive, "by_refit": by_refit}
-    indices, values = call(kernels, "orthogonal_pursuit", X, W, W @ W.T, 8, **options)
+    gram = W @ W.T if path == "gram" else None
+    indices, values = call(kernels, "orthogonal_pursuit", X, W, gram, 8, **options)
     assert not indices[values == 0].any()
     if flat and by_refit:
         return  # the second atom may tilt the plane, and the others then add to it

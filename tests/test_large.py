@@ -1,7 +1,6 @@
 """Large dictionaries: no p x p matrix where it does not fit, and choosing in bfloat16."""
 
 import tracemalloc
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,10 +9,15 @@ from sklearn.datasets import load_digits
 from threadpoolctl import threadpool_limits
 
 from sklearn_mpsae import MPSparseAutoencoder
-from sklearn_mpsae.coding import matching_pursuit, orthogonal_matching_pursuit, pursuit
-from sklearn_mpsae.coding.kernels import gram_rows, native, reference
+from sklearn_mpsae.coding import (
+    matching_pursuit,
+    orthogonal_least_squares,
+    orthogonal_matching_pursuit,
+    pursuit,
+)
+from sklearn_mpsae.coding.kernels import gram_rows, native, reference, residuals
 from sklearn_mpsae.coding.kernels.native import NativeKernels
-from sklearn_mpsae.coding.pursuit import cheapest_path, check_orthogonal
+from sklearn_mpsae.coding.pursuit import cheapest_path
 from sklearn_mpsae.coding.unit import unit_rows
 
 SIGN = pytest.mark.parametrize("positive", [True, False], ids=["positive", "signed"])
@@ -27,6 +31,8 @@ STOP = pytest.mark.parametrize(
     ],
     ids=["never", "tol", "threshold"],
 )
+ORTHOGONAL_PURSUITS = {"omp": orthogonal_matching_pursuit, "ols": orthogonal_least_squares}
+ORTHOGONAL = pytest.mark.parametrize("algorithm", ORTHOGONAL_PURSUITS)
 NEVER = {"tol": 0.0, "threshold": 0.0, "positive": True}
 
 
@@ -236,22 +242,92 @@ def test_many_atoms_train_without_their_gram_matrix(monkeypatch, path, precision
     assert codes.l0().max() <= 3
 
 
-def test_orthogonal_pursuit_of_too_many_atoms_says_what_to_do(monkeypatch):
+@pytest.mark.parametrize(
+    ("shape", "path"),
+    [
+        ((10_000, 1024, 784, 32, 4), "gram"),
+        ((100, 1024, 784, 32, 4), "gram"),
+        # One row pays for no Gram matrix, nor do few.
+        ((1, 1024, 784, 32, 4), "residual"),
+        ((1, 16_384, 64, 16, 8), "residual"),
+        ((256, 16_384, 64, 16, 4), "residual"),
+        # Few features: a product costs about as much as updates of correlations.
+        ((1000, 4096, 64, 32, 4), "gram"),
+        ((1000, 4096, 8, 8, 4), "residual"),
+        # 8 GiB, and more.
+        ((10**6, 46_340, 768, 16, 4), "gram"),
+        ((10**6, 46_341, 768, 16, 4), "residual"),
+        ((10**6, 32_768, 768, 16, 8), "gram"),
+        ((10**6, 32_769, 768, 16, 8), "residual"),
+    ],
+    ids=str,
+)
+@ORTHOGONAL
+def test_the_cost_model_takes_the_cheapest_path_of_an_orthogonal_pursuit(
+    shape, path, algorithm
+):
+    assert cheapest_path(*shape, algorithm) == path
+
+
+@SIGN
+@ORTHOGONAL
+def test_many_atoms_are_coded_orthogonally_without_their_gram_matrix(
+    monkeypatch, positive, algorithm
+):
+    """With p = 20,000 it would take 1.6 GB in float32, and the rows' bases 13 MB."""
+    X, W = problem(300, 20_000, 16, np.float32)
+    monkeypatch.setattr("sklearn_mpsae.coding.pursuit.ORTHOGONAL_BYTES", 1 << 30)
+    monkeypatch.setattr(NativeKernels, "gram", None)
+    pursuit = ORTHOGONAL_PURSUITS[algorithm]
+    tracemalloc.start()
+    codes = pursuit(X, W, 5, positive=positive, device="cpu")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 150e6
+    assert (codes.l0() == 5).all()
+
+
+@ORTHOGONAL
+def test_many_atoms_train_and_transform_orthogonally_without_their_gram_matrix(
+    monkeypatch, algorithm
+):
+    X, W = problem(40, 60, 8)
     monkeypatch.setattr("sklearn_mpsae.coding.pursuit.ORTHOGONAL_BYTES", 1000)
-    X, W = problem(20, 40, 8)
-    with pytest.raises(ValueError, match="use matching_pursuit, which does without"):
-        orthogonal_matching_pursuit(X, W, 3)
-    sae = MPSparseAutoencoder(40, n_nonzero_coefs=3, transform_algorithm="omp", device="cpu")
-    with pytest.raises(ValueError, match="transform_algorithm='mp'"):
-        sae.fit(X)
+    monkeypatch.setattr(NativeKernels, "gram", None)
+    sae = MPSparseAutoencoder(
+        60, n_nonzero_coefs=3, transform_algorithm=algorithm, max_iter=3, device="cpu",
+        dict_init=W, whitening=0, random_state=0,
+    )  # fmt: skip
+    pursuit = ORTHOGONAL_PURSUITS[algorithm]
+    codes = sae.fit(X).transform(X)
+    expected = pursuit(X - sae.intercept_, sae.components_, 3, positive=True, device="cpu")
+    np.testing.assert_allclose(codes, expected.dense(), atol=1e-12)
 
 
-@pytest.mark.parametrize(("dtype", "most"), [(np.float64, 32_768), (np.float32, 46_340)])
-def test_the_gram_matrix_of_an_orthogonal_pursuit_takes_8_gib_at_most(dtype, most):
-    kernels = SimpleNamespace(device="cpu")
-    check_orthogonal(kernels, np.broadcast_to(dtype(0), (most, 1)))
-    with pytest.raises(ValueError, match=f"needs the {most + 1} x .* more than the 8 GiB"):
-        check_orthogonal(kernels, np.broadcast_to(dtype(0), (most + 1, 1)))
+@pytest.mark.parametrize("by_refit", [False, True], ids=["omp", "ols"])
+def test_orthogonal_codes_do_not_depend_on_the_number_of_threads(by_refit):
+    X, W = problem(600, 2000, 64, np.float32)
+    codes = []
+    for n_threads in (1, 2, 3):
+        with threadpool_limits(n_threads, user_api="openmp"), NativeKernels() as kernels:
+            codes.append(kernels.orthogonal_pursuit(X, W, None, 8, **NEVER, by_refit=by_refit))
+    for other in codes[1:]:
+        np.testing.assert_array_equal(other[0], codes[0][0])
+        np.testing.assert_array_equal(other[1], codes[0][1])
+
+
+@pytest.mark.parametrize("by_refit", [False, True], ids=["omp", "ols"])
+@pytest.mark.parametrize("n_bytes", [1, 1 << 16])
+def test_little_memory_means_few_rows_at_once(monkeypatch, n_bytes, by_refit):
+    X, W = problem(50, 100, 16)
+    options = NEVER | {"by_refit": by_refit}
+    with NativeKernels() as kernels:
+        expected = kernels.orthogonal_pursuit(X, W, None, 6, **options)
+        monkeypatch.setattr(residuals, "SPAN_BYTES", n_bytes)
+        assert residuals.rows_at_once(W, 6, by_refit) < 50
+        codes = kernels.orthogonal_pursuit(X, W, None, 6, **options)
+    np.testing.assert_array_equal(codes[0], expected[0])
+    np.testing.assert_allclose(codes[1], expected[1], atol=1e-12)
 
 
 def test_bfloat16_trains_as_well_and_transforms_in_full():

@@ -32,6 +32,7 @@ PURSUITS = pytest.mark.parametrize(
     "pursuit", [matching_pursuit, orthogonal_matching_pursuit, orthogonal_least_squares]
 )
 BY_REFIT = pytest.mark.parametrize("by_refit", [False, True], ids=["omp", "ols"])
+DOMAIN = pytest.mark.parametrize("domain", ["gram", "residual"])
 SIGN = pytest.mark.parametrize("positive", [True, False], ids=["positive", "signed"])
 SHAPES = pytest.mark.parametrize(
     ("p", "d", "k"), [(5, 3, 3), (64, 16, 8), (100, 40, 12), (257, 32, 6)], ids=str
@@ -84,7 +85,7 @@ def stops_of(stop, d):
 @KERNELS
 @SIGN
 @SHAPES
-@pytest.mark.parametrize("domain", ["gram", "residual"])
+@DOMAIN
 @pytest.mark.parametrize("stop", REPEATS.values(), ids=REPEATS)
 def test_matching_pursuit_is_the_reference(make_kernels, positive, p, d, k, domain, stop):
     X, W = problem(p, d)
@@ -105,13 +106,16 @@ def test_matching_pursuit_is_the_reference(make_kernels, positive, p, d, k, doma
 @SHAPES
 @pytest.mark.parametrize("stop", STOPS.values(), ids=STOPS)
 @BY_REFIT
-def test_orthogonal_pursuit_is_the_reference(make_kernels, positive, p, d, k, stop, by_refit):
+@DOMAIN
+def test_orthogonal_pursuit_is_the_reference(
+    make_kernels, positive, p, d, k, stop, by_refit, domain
+):
     X, W = problem(p, d)
     stop = stops_of(stop, d)
     if by_refit:  # any d-th atom would leave nothing
         k = min(k, d - 1)
     options = stop | {"positive": positive, "by_refit": by_refit}
-    codes = run(make_kernels, "orthogonal_pursuit", X, W, "gram", k, **options)
+    codes = run(make_kernels, "orthogonal_pursuit", X, W, domain, k, **options)
     expected, supports = reference_codes(
         reference.orthogonal_matching_pursuit, X, W, k, **options
     )
@@ -121,12 +125,13 @@ def test_orthogonal_pursuit_is_the_reference(make_kernels, positive, p, d, k, st
 
 @KERNELS
 @BY_REFIT
-def test_positive_orthogonal_pursuit_of_atoms_that_correlate(make_kernels, by_refit):
+@DOMAIN
+def test_positive_orthogonal_pursuit_of_atoms_that_correlate(make_kernels, by_refit, domain):
     """Several values at once would turn negative: the first to get to zero leaves first."""
     X, W = problem(100, 20, n=300)
     X, W = X + 0.4, unit_rows(W + 0.4 / np.sqrt(20))
     options = {"tol": 0.0, "threshold": 0.0, "positive": True, "by_refit": by_refit}
-    codes = run(make_kernels, "orthogonal_pursuit", X, W, "gram", 15, **options)
+    codes = run(make_kernels, "orthogonal_pursuit", X, W, domain, 15, **options)
     pursuit = reference.orthogonal_matching_pursuit
     expected, _ = reference_codes(pursuit, X, W, 15, **options)
     np.testing.assert_allclose(codes.dense(), expected, atol=1e-9)

@@ -1,6 +1,7 @@
 """The study's scripts run, and its pages say what they found."""
 
 import ast
+import gzip
 import importlib
 import os
 import re
@@ -8,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -30,7 +32,7 @@ def report(common, tmp_path):
 
 @pytest.mark.parametrize(
     "part",
-    ["tree", "superposition", "mnist", "classical", "beyond", "synth"],
+    ["tree", "superposition", "mnist", "classical", "beyond", "language", "synth"],
 )
 def test_the_names_that_a_script_asks_for_are_there(part, common):
     """All that it imports; it runs in full below."""
@@ -39,7 +41,7 @@ def test_the_names_that_a_script_asks_for_are_there(part, common):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "part", ["tree", "superposition", "mnist", "classical", "beyond", "synth"]
+    "part", ["tree", "superposition", "mnist", "classical", "beyond", "language", "synth"]
 )
 def test_quick_version_runs_and_resumes(part, tmp_path):
     if part == "synth":
@@ -47,7 +49,11 @@ def test_quick_version_runs_and_resumes(part, tmp_path):
     data = os.environ.get("SKLEARN_MPSAE_DATA")
     if data is None and part in {"mnist", "classical", "beyond"}:
         pytest.skip("set SKLEARN_MPSAE_DATA to a folder with mnist.npz and minilm_nouns.npz")
+    if part == "language":
+        data = made_up_text(tmp_path)
     where = ["--cache", str(tmp_path / "cache"), "--out", str(tmp_path / "pages")]
+    if data is not None:
+        where += ["--data", str(data)]
     command = [sys.executable, str(STUDY / f"{part}.py"), "--quick", *where]
     subprocess.run(command, check=True, capture_output=True)
     page = (tmp_path / "pages" / f"{part}.md").read_text()
@@ -56,11 +62,25 @@ def test_quick_version_runs_and_resumes(part, tmp_path):
     assert list((tmp_path / "pages" / "images").glob(f"{part}_*.png"))
 
 
+def made_up_text(folder):
+    """A folder with a text for a language model: each word suggests the next one."""
+    rng = np.random.default_rng(0)
+    words = np.array([a + b + c for a in "bcdfgl" for b in "aeiou" for c in "nrst"])
+    lines = []
+    for _ in range(2000):
+        numbers = np.cumsum(rng.choice([1, 2, 7], rng.integers(4, 20))) + rng.integers(120)
+        file = rng.choice([0, 2, 10, 35])
+        lines.append(f"{file:02d}\tword\t{' '.join(words[numbers % 120])}")
+    path = folder / "wordnet_glosses.tsv.gz"
+    path.write_bytes(gzip.compress("\n".join(lines).encode()))
+    return folder
+
+
 def test_pages_have_every_table_their_script_writes():
     """A committed page is one that its script has filled."""
     pages = {*(STUDY.parents[1] / "docs" / "study").glob("*.md")}
     pages = [page for page in pages if page.stem not in ("README", "index")]
-    assert len(pages) == 6
+    assert len(pages) == 7
     for page in pages:
         text = page.read_text()
         assert "<!-- begin machine -->\nMade by `python benchmarks/study/" in text

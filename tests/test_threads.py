@@ -216,6 +216,7 @@ WORK = {
     "pursuit": lambda do, X, W, k, codes: do.matching_pursuit(X, W, W @ W.T, k, **STOPS),
     "residual": lambda do, X, W, k, codes: do.matching_pursuit(X, W, None, k, **STOPS),
     "orthogonal": lambda do, X, W, k, codes: do.orthogonal_pursuit(X, W, W @ W.T, k, **STOPS),
+    "spans": lambda do, X, W, k, codes: do.orthogonal_pursuit(X, W, None, k, **STOPS),
     "top_k": lambda do, X, W, k, codes: do.top_k(X, W, W[:, 0], k, positive=True),
     "above": lambda do, X, W, k, codes: do.above(X, W, W[:, 0], np.ones(len(W))),
     "batch_top_k": lambda do, X, W, k, codes: do.batch_top_k(X, W, W[:, 0], k),

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-PARTS = ("tree", "superposition", "mnist", "classical", "beyond", "synth")
+PARTS = ("tree", "superposition", "mnist", "classical", "beyond", "language", "synth")
 
 
 def main() -> None:

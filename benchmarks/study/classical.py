@@ -34,6 +34,7 @@ from sklearn_mpsae.datasets import (
     make_superposition,
 )
 
+PARTS = ("tree", "superposition", "digits", "mnist", "embeddings", "patches")
 MBDL, DL = "MiniBatchDictionaryLearning", "DictionaryLearning"
 MP = "MP (OMP codes)"
 NMF_ROWS = 5_000
@@ -81,21 +82,35 @@ class Setting:
 
 
 def main() -> None:
-    args = arguments(__doc__)
+    args = arguments(__doc__, _only)
     setting = Setting(args.quick)
     report = Report("classical", args)
     cells = Cells(args)
-    tree(setting, cells, report)
-    superposition(setting, cells, report)
-    summary = [
-        *digits(setting, cells, report),
-        *mnist(setting, args, cells, report),
-        *embedded(setting, args, cells, report),
-        *patches(args),
-    ]
-    report.table("summary", pd.DataFrame(summary))
+    for part in (tree, superposition):
+        if part.__name__ in args.only:
+            part(setting, cells, report)
+    # What each adds to the summary, which needs all.
+    of_real_data = {
+        "digits": lambda: digits(setting, cells, report),
+        "mnist": lambda: mnist(setting, args, cells, report),
+        "embeddings": lambda: embedded(setting, args, cells, report),
+        "patches": lambda: patches(args),
+    }
+    rows = [row for name, part in of_real_data.items() if name in args.only for row in part()]
+    if set(PARTS) == set(args.only):
+        report.table("summary", pd.DataFrame(rows))
     cells.close()
     report.save()
+
+
+def _only(parser) -> None:
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        choices=PARTS,
+        default=PARTS,
+        help="some of the tables: the others, and the summary, stay as they are",
+    )
 
 
 # ------------------------------------------------------------------------- learning

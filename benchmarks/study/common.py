@@ -122,7 +122,7 @@ def arguments(
     parser.add_argument(
         "--data",
         default=os.environ.get("SKLEARN_MPSAE_DATA"),
-        help="folder with mnist.npz and minilm_nouns.npz ($SKLEARN_MPSAE_DATA)",
+        help="folder with the data that the parts name ($SKLEARN_MPSAE_DATA)",
     )
     parser.add_argument(
         "--cache",
@@ -146,15 +146,20 @@ def memory(args: argparse.Namespace) -> joblib.Memory:
 
 @cache
 def _fingerprint() -> str:
-    """A hash of all that fits and measures, without its comments and docstrings.
+    """A hash of all that fits and measures.
 
     Once for each run: the code that runs is what was imported at its start.
     """
     package = Path(sklearn_mpsae.__file__).parent
+    sources = [*sorted(package.rglob("*.py")), Path(__file__).with_name("measures.py")]
+    return code_digest([path for path in sources if "plotting" not in path.parts])
+
+
+def code_digest(sources: list[Path]) -> str:
+    """A hash of the code of these files, without its comments and docstrings."""
     digest = hashlib.sha256()
-    for source in [*sorted(package.rglob("*.py")), Path(__file__).with_name("measures.py")]:
-        if "plotting" not in source.parts:
-            digest.update(ast.dump(_bare(ast.parse(source.read_text()))).encode())
+    for source in sources:
+        digest.update(ast.dump(_bare(ast.parse(source.read_text()))).encode())
     return digest.hexdigest()[:16]
 
 

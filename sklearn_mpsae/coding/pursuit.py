@@ -40,6 +40,18 @@ _DEMAND_COST = 0.5
 # way taken was within 1.3 of the fastest for 480 of them. benchmarks/bench_crossover.py
 # shows where it is not.
 
+# Of orthogonal pursuits, in the same unit (from 14 timings on one core of an AMD EPYC, n from
+# 1 to 4000, p from 128 to 16,384, d from 16 to 784 and k from 6 to 32, float32). On a Gram
+# matrix: an entry of it; for an atom of a row what each step costs, and each pair of steps.
+_GRAM_ENTRY = 80
+_ORTHOGONAL_SWEEP = 27
+_ORTHOGONAL_PAIR = 1.9
+
+# Without one: what each step costs for an atom of a row, beyond the product, and for a feature
+# of each vector of the row's basis.
+_SPAN_SWEEP = 24
+_SPAN_VECTOR = 13
+
 _CONSTRAINTS = {
     "n_nonzero_coefs": [Interval(Integral, 1, None, closed="left")],
     "tol": [Interval(Real, 0, 1, closed="left")],
@@ -59,9 +71,14 @@ _NAMES = {
 
 
 def cheapest_path(
-    n_samples: int, n_components: int, n_features: int, k: int, itemsize: int
+    n_samples: int,
+    n_components: int,
+    n_features: int,
+    k: int,
+    itemsize: int,
+    algorithm: str = "mp",
 ) -> str:
-    """How matching pursuit takes least time within its memory.
+    """How a pursuit takes least time within its memory; `algorithm` as for `pursue`.
 
     For n rows, p atoms and d features there are three ways, with costs in multiply-adds (and
     something for the start of each product, see `_PRODUCT_START`):
@@ -74,8 +91,12 @@ def cheapest_path(
     "blocked"
         The same with a row of the Gram matrix for each atom that is taken, as long as there
         is room for it: n p d + m p d + c n k p, with m from the number of picks.
+
+    An orthogonal pursuit has the first two, and sweeps more: see `_orthogonal_path`.
     """
     n, p, d = n_samples, n_components, n_features
+    if algorithm != "mp":
+        return _orthogonal_path(n, p, d, k, itemsize)
     product, sweeps = (n + _PRODUCT_START) * p * d, _SWEEP_COST * n * k * p
     fetched = _DEMAND_COST * _rows_on_demand(n * k, p, itemsize) + _FETCH_START * k
     costs = {
@@ -97,15 +118,19 @@ def _rows_on_demand(picks, p, itemsize):
     return room * picks / until_full
 
 
-def check_orthogonal(kernels, W, instead="use matching_pursuit"):
-    """Refuse an orthogonal pursuit whose Gram matrix has no room, before any work."""
-    p = len(W)
-    if kernels.device == "cpu" and p * p * W.dtype.itemsize > ORTHOGONAL_BYTES:
-        raise ValueError(
-            f"An orthogonal pursuit needs the {p} x {p} Gram matrix of its atoms, more "
-            f"than the {ORTHOGONAL_BYTES >> 30} GiB it may take: {instead}, which does "
-            "without, or fewer atoms."
-        )
+def _orthogonal_path(n, p, d, k, itemsize):
+    """Of an orthogonal pursuit, "gram" or "residual".
+
+    On a Gram matrix a step sweeps over the correlations of all atoms with the vectors of the
+    row's basis; without, it multiplies with the dictionary, and sweeps over these vectors.
+    """
+    if p * p * itemsize > ORTHOGONAL_BYTES:
+        return "residual"
+    steps, start = min(k, d), _PRODUCT_START * p * d
+    sweeps = _ORTHOGONAL_SWEEP * k + _ORTHOGONAL_PAIR * k * k / 2
+    gram = p * p * (d / 2 + _GRAM_ENTRY) + start + n * p * (d + sweeps)
+    step = p * (d + _SPAN_SWEEP) + _SPAN_VECTOR * steps * d
+    return "gram" if gram < steps * (start + n * step) else "residual"
 
 
 def pursue(
@@ -133,21 +158,19 @@ def pursue(
     # Compiled loops know neither every precision nor every kind of number.
     options = {"tol": float(tol), "atol": float(atol), "threshold": float(threshold)}
     options["positive"] = bool(positive)
-    if algorithm != "mp":
-        check_orthogonal(kernels, W)
-        if gram is None:
+    coarse, path = coarse and algorithm == "mp", None
+    if gram is None and not coarse:
+        path = cheapest_path(len(X), *W.shape, k, W.dtype.itemsize, algorithm)
+        if path == "gram":
             gram = kernels.gram(W)
+    if algorithm != "mp":
         by_refit = algorithm == "ols"
         return kernels.orthogonal_pursuit(X, W, gram, k, **options, by_refit=by_refit)
     options["once"] = bool(stop_on_repeat)
     if coarse:
         return kernels.coarse_pursuit(X, W, k, **options)
-    if gram is None:
-        path = cheapest_path(len(X), *W.shape, k, W.dtype.itemsize)
-        if path == "blocked":
-            return kernels.blocked_pursuit(X, W, k, **options)
-        if path == "gram":
-            gram = kernels.gram(W)
+    if path == "blocked":
+        return kernels.blocked_pursuit(X, W, k, **options)
     return kernels.matching_pursuit(X, W, gram, k, **options)
 
 
@@ -247,7 +270,13 @@ def orthogonal_matching_pursuit(
     -----
     What is left of a row x correlates with none of its atoms by more than
     ``4 * eps * (|x| + sum of |values|)`` (tested: :doc:`/trust`). Squared residuals are
-    known to some ``k * eps`` of the row's: a smaller `tol` or `atol` has no meaning.
+    known to some ``k * eps`` of the row's: a smaller `tol` or `atol` has no meaning. A row
+    ends with an atom of which no more than ``32 * eps`` of its energy lies outside the span
+    of the row's others.
+
+    A Gram matrix of the atoms is formed where that saves time, and takes 8 GiB at most. Rows
+    whose atoms are so nearly dependent that it does not tell them apart are coded without
+    it, on orthonormal bases of their atoms.
 
     References
     ----------
@@ -312,10 +341,13 @@ def orthogonal_least_squares(
     energy outside the span of the chosen ones, the squared error falls by ``c**2 / m``.
     Both are updated with each atom, so that no refit is tried out. An atom is passed over
     if its m is at most ``sqrt(eps)``, when it counts as in the span, or if its correlation is
-    no more than ``4 * eps * (|x| + sum of |values|)``, which may be rounding. Where two atoms
-    are as good to within ``sqrt(eps) / m``, the one with the larger m is taken, whose value
-    is known better. Each step is else the best one; after several the error may still be
-    above that of `orthogonal_matching_pursuit`, though on average it is below.
+    no more than ``4 * eps * (|x| + sum of |values|)``, which may be rounding. Once no other
+    atom is left to take, an m of more than ``64 * eps`` is enough, and a correlation of more
+    than ``4 * eps * (|x| + sum of |b|)`` with b the products of x and the row's basis; with
+    `positive` on a GPU it is not. Where two atoms are as good to within ``sqrt(eps) / m``, the
+    one with the larger m is taken, whose value is known better. Each step is else the best one;
+    after several the error may still be above that of `orthogonal_matching_pursuit`, though
+    on average it is below.
 
     In d dimensions any d-th atom leaves nothing, and rounding decides which it is: for exact
     codes with as many atoms as features take another pursuit.

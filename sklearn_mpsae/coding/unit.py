@@ -22,7 +22,10 @@ def with_norms(W: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def not_unit(W: np.ndarray) -> np.ndarray:
     """The indices of the rows of W that are not of unit norm."""
-    return np.flatnonzero(np.abs(np.linalg.norm(W, axis=1) - 1) > _TOLERANCE)
+    # Sums of squares take a third of the time, which counts beside the codes of one row. A
+    # square is off by twice as much as its root; norms are the judge of those near it.
+    near = np.flatnonzero(~(np.abs(np.einsum("nd,nd->n", W, W) - 1) <= _TOLERANCE))
+    return near[np.abs(np.linalg.norm(W[near], axis=1) - 1) > _TOLERANCE]
 
 
 def check_unit(W: np.ndarray, name: str = "dictionary") -> None:

@@ -29,7 +29,7 @@ from .state import Learnt
 # The signs are looked for between these multiples of the number of codes of the fit.
 _LOWEST, _HIGHEST, _N_CUTS = 0.4, 2.5, 60
 # Numbers of codes within this factor are the same: for the signs, and from fit to fit.
-_SAME_SIGN, _SAME_FIT = 1.25, 1.05
+_SAME_SIGN, _SAME_FIT = 1.25, 1.08
 # A code within this factor of the threshold is close to it; where more than this share of the
 # codes is, there are no two kinds. Of rows that are sums of features 0 to 0.19 are, of digits
 # 0.30 and more (benchmarks/bench_auto_k.py).
@@ -40,6 +40,7 @@ _ROUNDING = 0.01
 _N_ROWS = 5000
 # Codes of fewer rows than this are fitted too well: a fifth is held out for the signs.
 _FEW_ROWS = 10 * _N_ROWS
+_FEWEST_ROWS = 100
 _MOST_FITS = 7
 
 
@@ -69,7 +70,7 @@ def own_sparsity(
     Raises
     ------
     ValueError
-        If the signs do not agree on a number.
+        If the signs do not agree on a number, or there are too few rows for it.
     """
     k, apart, tried = float(settings.n_nonzero_coefs), 0, []
     source, rows = _divided(source)
@@ -110,6 +111,11 @@ def _divided(source):
     order, take = next(source.pools(np.random.RandomState(0)))
     if len(order) > _FEW_ROWS:
         return source, take(order[:_N_ROWS])
+    if len(order) < _FEWEST_ROWS:
+        raise ValueError(
+            f"n_nonzero_coefs='auto' needs {_FEWEST_ROWS} rows or more to tell a number, and "
+            f"there are {len(order)}: pass a number."
+        )
     n = len(order) // 5
     return ArrayRows(take(order[n:])), take(order[:n])
 

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from ..coding.pursuit import cheapest_path, check_orthogonal, pursue
+from ..coding.pursuit import cheapest_path, pursue
 
 # Pairs (indices, values), for some rows after the others: rows with many codes need not
 # make the arrays of all rows wide. Mostly there is one pair, for all rows.
@@ -109,9 +109,7 @@ class PursuitCoder(Coder):
 
     def open(self, kernels, n_rows):
         W, gram = kernels.asarray(self.atoms), None
-        if self.orthogonal:
-            check_orthogonal(kernels, W, INSTEAD)
-        if self.orthogonal or self._shares_gram(n_rows):
+        if self._shares_gram(n_rows):
             gram = kernels.gram(W)
         if self.metric is None:
             return lambda X: [self.codes(kernels, X, W, gram=gram)]
@@ -130,7 +128,7 @@ class PursuitCoder(Coder):
 
     def _shares_gram(self, n_rows):
         shape, itemsize = self.components.shape, self.components.itemsize
-        return cheapest_path(n_rows, *shape, self.k, itemsize) == "gram"
+        return cheapest_path(n_rows, *shape, self.k, itemsize, self.algorithm) == "gram"
 
     def codes(self, kernels, X, W, *, coarse=False, gram=None):
         """Codes of X with the atoms W, both of the kernels' kind; `gram` as for `pursue`."""
@@ -148,10 +146,6 @@ class PursuitCoder(Coder):
             coarse=coarse,
             gram=gram,
         )
-
-
-# What to do where an orthogonal pursuit has no room.
-INSTEAD = "set transform_algorithm='mp'"
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,10 +8,10 @@ from math import ceil
 import numpy as np
 
 from ..coding.codes import Codes
-from ..coding.pursuit import check_orthogonal, pursue
+from ..coding.pursuit import pursue
 from ..coding.unit import unit_rows, with_norms
 from .base import BatchResult, Model
-from .coder import INSTEAD, PursuitCoder
+from .coder import PursuitCoder
 from .steering import numbers_to_steer, settle_threshold, steer_l0
 
 # With average sparsity: how fast the threshold's logarithm follows the error of log L0, and
@@ -74,8 +74,6 @@ class MatchingPursuit(Model):
         # Orthogonal codes want atoms of unit norm, and minimise the error themselves: its
         # derivative by them is zero, so the gradient is that of the decoder alone.
         plan, numbers = step.plan, step.numbers
-        if self.orthogonal:
-            check_orthogonal(kernels, W, INSTEAD)  # now, not at the step that first needs it
         orthogonal = plan.refine and self.orthogonal
         k, threshold = ceil(plan.n_nonzero_coefs), 0.0
         if self.average:

@@ -9,8 +9,12 @@ import numpy as np
 # A Gram matrix beyond this is not formed, whatever it would save.
 GRAM_BYTES = 2 << 30
 
-# Orthogonal pursuit cannot do without one: beyond this it is refused on the CPU.
+# That of an orthogonal pursuit may be larger: without it, there are products with the whole
+# dictionary at each step, and no way between.
 ORTHOGONAL_BYTES = 8 << 30
+
+# What a thread of an orthogonal pursuit without one has for its rows.
+SPAN_BYTES = 1 << 26
 
 # Rows of a Gram matrix that are multiplied on demand, and the correlations of the rows of
 # X that wait for them.

@@ -45,17 +45,34 @@ def outside(selected, active, cross, own):
     return own - (along**2).sum(1)
 
 
-def gains(C, room, energy, sizes, positive):
+def noise_of(X, energy, sizes):
+    """What makes a row's norm 1, and then the rounding errors of its correlations: (n, 1).
+
+    sizes : (n,) sums of the magnitudes of the values
+    """
+    scale = torch.where(energy > 0, energy, 1).rsqrt().to(X.dtype)[:, None]
+    return scale, 4 * torch.finfo(X.dtype).eps * (1 + scale * sizes[:, None])
+
+
+def gains(C, room, energy, sizes, positive, inside=None):
     """The share of its row's energy that each atom surely takes, as in `loops/orthogonal.py`.
 
     room : (n, p), see there
-    sizes : (n,) sums of the magnitudes of the values
+    sizes : as for `noise_of`
+    inside : (n, 1), `room` up to which an atom counts as in the span; None for the usual
     """
-    scale = torch.where(energy > 0, energy, 1).rsqrt().to(C.dtype)[:, None]
-    noise = 4 * torch.finfo(C.dtype).eps * (1 + scale * sizes[:, None])
+    scale, noise = noise_of(C, energy, sizes)
     least = ((C if positive else C.abs()) * scale - noise).clamp(min=0)
-    inside = torch.finfo(C.dtype).eps ** 0.5
+    inside = torch.finfo(C.dtype).eps ** 0.5 if inside is None else inside
     return torch.where(room > inside, least**2 / (room + inside), 0)
+
+
+def passed_over(C, gain, energy, sizes, least):
+    """Rows of which no atom gains, though some correlate beyond rounding."""
+    scale, noise = noise_of(C, energy, sizes)
+    largest = C.abs().amax(1)
+    beyond = (largest * scale[:, 0] > noise[:, 0]) & (largest.to(least.dtype) ** 2 > least)
+    return beyond & (gain.amax(1) <= 0)
 
 
 def nonnegative_refit(selected, target, values, active):

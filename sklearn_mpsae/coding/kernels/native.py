@@ -9,6 +9,7 @@ from . import loops
 from .budget import DEMAND_BYTES, WAITING_BYTES, even_parts
 from .gram_rows import CoarseGramRows, GramRows
 from .products import correlations
+from .residuals import orthogonal_codes, rows_at_once
 from .stopping import Stop, matching_stop
 from .team import Team
 
@@ -108,9 +109,18 @@ class NativeKernels:
     def orthogonal_pursuit(
         self, X, W, G, k, *, tol, threshold, positive, atol=0.0, by_refit=False
     ):
-        loop = loops.orthogonal_rows_positive if positive else loops.orthogonal_rows
         stop = Stop(tol, threshold, atol)
-        return self._gram_pursuit(loop, X, W, G, k, k * k / 2, stop, by_refit)
+        if G is None:
+            return self._span_pursuit(X, W, k, stop, positive, by_refit)
+        loop = loops.orthogonal_rows_positive if positive else loops.orthogonal_rows
+        unsure = np.zeros(len(X), bool)
+        arguments = loop, X, W, G, k, k * k / 2, stop, by_refit
+        indices, values = self._gram_pursuit(*arguments, by_row=[unsure])
+        rows = np.flatnonzero(unsure)
+        if len(rows):
+            codes = self._span_pursuit(X[rows], W, k, stop, positive, by_refit)
+            indices[rows], values[rows] = codes
+        return indices, values
 
     def _ended(self, X, W, indices, values, atol):
         """Codes of a matching pursuit up to the one that comes within atol."""
@@ -122,7 +132,7 @@ class NativeKernels:
             )
         return indices, values
 
-    def _gram_pursuit(self, loop, X, W, G, k, sweeps, stop, *options):
+    def _gram_pursuit(self, loop, X, W, G, k, sweeps, stop, *options, by_row=()):
         """A pursuit by a compiled loop, which takes `sweeps` passes over p numbers a row."""
         n, p = len(X), len(W)
         indices, values = _empty_codes(n, k, X)
@@ -131,9 +141,26 @@ class NativeKernels:
             C = correlations(X[a:b], W)
             energy = _energies(X[a:b])
             stops = _stops(energy, stop, X)
-            loop(C, G, energy, *stops, k, *options, indices[a:b], values[a:b])
+            arrays = [x[a:b] for x in (indices, values, *by_row)]
+            loop(C, G, energy, *stops, k, *options, *arrays)
 
         self._team.run(work, n, p * (X.shape[1] + sweeps), chunk=_chunk(p, X))
+        return indices, values
+
+    def _span_pursuit(self, X, W, k, stop, positive, by_refit):
+        n, (p, d) = len(X), W.shape
+        indices, values = _empty_codes(n, k, X)
+        own = self.energies(W).astype(X.dtype) if by_refit else None
+
+        def work(a, b):
+            energy = _energies(X[a:b])
+            stops = _stops(energy, stop, X)
+            orthogonal_codes(
+                *(X[a:b], W, k, energy, stops, positive, by_refit, own),
+                *(indices[a:b], values[a:b]),
+            )
+
+        self._team.run(work, n, p * d * k, chunk=rows_at_once(W, k, by_refit))
         return indices, values
 
     def _residual_pursuit(self, X, W, k, stop, positive, once):

@@ -15,12 +15,18 @@ import torch
 
 from ..._warn import warn
 from .budget import GRAM_BYTES, even_parts
-from .least_squares import dependent, gains, independent, nonnegative_refit, outside
 from .stopping import Stop, matching_stop
-from .tensor_stops import ended, energies_of, eps_of, least_of, stops_of
-
-# Correlations of so many bytes at a time: large enough to fill a device.
-_CHUNK_BYTES = 1 << 28
+from .tensor_orthogonal import orthogonal_codes
+from .tensor_rows import (
+    empty_codes,
+    ended,
+    energies_of,
+    eps_of,
+    in_chunks,
+    least_of,
+    pick,
+    stops_of,
+)
 
 
 class TensorKernels:
@@ -72,13 +78,13 @@ class TensorKernels:
 
     def matching_pursuit(self, X, W, G, k, *, tol, threshold, positive, atol=0.0, once=False):
         stop = matching_stop(tol, threshold, atol, k, eps_of(X))
-        codes = self._in_chunks(self._pursue, X, W, G, k, stop, positive, once)
+        codes = in_chunks(self._pursue, len(W), X, W, G, k, stop, positive, once)
         return ended(X, W, *codes, atol)
 
     def blocked_pursuit(self, X, W, k, *, tol, threshold, positive, atol=0.0, once=False):
         G = _GramRows(W, _product)
         stop = matching_stop(tol, threshold, atol, k, eps_of(X))
-        codes = self._in_chunks(self._pursue, X, W, G, k, stop, positive, once)
+        codes = in_chunks(self._pursue, len(W), X, W, G, k, stop, positive, once)
         return ended(X, W, *codes, atol)
 
     def coarse_pursuit(self, X, W, k, *, tol, threshold, positive, atol=0.0, once=False):
@@ -88,8 +94,8 @@ class TensorKernels:
             G = _GramRows(W, _coarse_product)
         # Coarse correlations do not tell when a row comes within atol; `_ended` does.
         stop = Stop(tol, threshold)
-        indices, values = self._in_chunks(
-            self._pursue, X, W, G, k, stop, positive, once, _coarse_product
+        indices, values = in_chunks(
+            self._pursue, len(W), X, W, G, k, stop, positive, once, _coarse_product
         )
         codes = self._value(X, W, indices, values != 0, threshold, positive)
         return ended(X, W, *codes, atol)
@@ -97,14 +103,8 @@ class TensorKernels:
     def orthogonal_pursuit(
         self, X, W, G, k, *, tol, threshold, positive, atol=0.0, by_refit=False
     ):
-        pursue = self._orthogonal_positive if positive else self._orthogonal
-        return self._in_chunks(pursue, X, W, G, k, Stop(tol, threshold, atol), by_refit)
-
-    def _in_chunks(self, pursue, X, W, *args):
-        rows = max(1, _CHUNK_BYTES // (len(W) * X.element_size()))
-        parts = [pursue(X[a : a + rows], W, *args) for a in range(0, len(X), rows)]
-        indices, values = zip(*parts, strict=True)
-        return torch.cat(indices), torch.cat(values)
+        stop = Stop(tol, threshold, atol)
+        return orthogonal_codes(X, W, G, k, stop, positive, by_refit)
 
     def _pursue(self, X, W, G, k, stop, positive, once, product=None):
         """Matching pursuit on correlations, or on residuals where there is no G."""
@@ -116,12 +116,12 @@ class TensorKernels:
             stops = torch.stack([energy, enough, least], dim=1)
             arrays = C.contiguous(), G.contiguous(), stops, weights
             return self._fused.pursue(*arrays, k, positive=positive, once=once)
-        indices, values = _empty_codes(len(X), k, C)
+        indices, values = empty_codes(len(X), k, C)
         remaining = energy.clone()
         running = torch.ones_like(energy, dtype=torch.bool)
         R = X.clone() if G is None else None
         for t in range(k):
-            i, v, running = _pick(C, remaining, enough, least, positive, running)
+            i, v, running = pick(C, remaining, enough, least, positive, running)
             if once:
                 running = running & ~(indices[:, :t] == i[:, None]).any(1)
             indices[:, t], values[:, t] = i, v
@@ -133,95 +133,6 @@ class TensorKernels:
                 C = R @ W.T
             else:
                 C -= v[:, None] * G[i]
-        return indices, values
-
-    def _orthogonal(self, X, W, G, k, stop, by_refit):
-        """Gram-Schmidt in the Gram domain: see `loops/orthogonal.py`."""
-        n = len(X)
-        indices, _ = _empty_codes(n, k, X)
-        energy = energies_of(X)
-        enough, least = stops_of(energy, stop, X)
-        remaining = energy.clone()
-        running = torch.ones_like(energy, dtype=torch.bool)
-        C = X @ W.T
-        Q = X.new_zeros((k, n, len(W)))
-        L = torch.eye(k, dtype=X.dtype, device=X.device).repeat(n, 1, 1)
-        b = X.new_zeros((n, k))
-        rows = torch.arange(n, device=X.device)
-        room = G.diagonal().repeat(n, 1) if by_refit else None
-        sizes = torch.zeros_like(b[:, 0])
-        for t in range(k):
-            gain = gains(C, room, energy, sizes, False) if by_refit else None
-            i, v, running = _pick(C, remaining, enough, least, False, running, gain)
-            g = G[i]
-            along = Q[:t, rows, i]
-            own = g[rows, i]
-            # What `room` has outside of the span is outside of it here too.
-            square = room[rows, i] if by_refit else own - (along**2).sum(0)
-            running = running & (square > dependent(X) * own)
-            pivot = torch.where(running, square, 1).sqrt()
-            L[:, t, :t] = along.T
-            L[:, t, t] = pivot
-            b[:, t] = torch.where(running, v, 0) / pivot
-            q = (g - torch.einsum("tn,tnp->np", along, Q[:t])) / pivot[:, None]
-            Q[t] = torch.where(running[:, None], q, 0)
-            C -= b[:, t, None] * Q[t]
-            if by_refit:
-                room -= Q[t] ** 2
-                room[rows[running], i[running]] = 0
-                sizes += (b[:, t] / pivot).abs()
-            remaining -= b[:, t].to(remaining.dtype) ** 2
-            indices[:, t] = torch.where(running, i, 0)
-        values = torch.linalg.solve_triangular(L.mT, b[..., None], upper=True)[..., 0]
-        return indices, values
-
-    def _orthogonal_positive(self, X, W, G, k, stop, by_refit):
-        """Lawson and Hanson's active set stopped at k atoms: see `loops/orthogonal.py`."""
-        n = len(X)
-        indices, values = _empty_codes(n, k, X)
-        active = torch.zeros_like(values, dtype=torch.bool)
-        energy = energies_of(X)
-        enough, least = stops_of(energy, stop, X)
-        remaining = energy.clone()
-        running = torch.ones_like(energy, dtype=torch.bool)
-        start = X @ W.T
-        C = start
-        room = G.diagonal().repeat(n, 1) if by_refit else None
-        for _ in range(2 * k):
-            running = running & ~active.all(1)
-            gain = gains(C, room, energy, values.sum(1), True) if by_refit else None
-            i, _, running = _pick(C, remaining, enough, least, True, running, gain)
-            if not running.any():
-                break
-            rows = running.nonzero()[:, 0]
-            slot = (~active[rows]).to(torch.uint8).argmax(1)
-            indices[rows, slot] = i[rows]
-            active[rows, slot] = True
-            selected = G[indices[rows][:, :, None], indices[rows][:, None, :]]
-            target = start[rows[:, None], indices[rows]]
-            fine = independent(selected, active[rows], slot)
-            if by_refit:
-                fine[:] = True  # by `room`
-            active[rows[~fine], slot[~fine]] = False
-            running[rows[~fine]] = False
-            rows, selected, target = rows[fine], selected[fine], target[fine]
-            values[rows], active[rows] = nonnegative_refit(
-                selected, target, values[rows], active[rows]
-            )
-            atoms = G[indices[rows]]
-            fit = torch.einsum("nk,nkp->np", values[rows], atoms)
-            if by_refit:
-                room[rows] = outside(selected, active[rows], atoms, G.diagonal())
-            C = C.clone()
-            C[rows] = start[rows] - fit
-            own = fit.gather(1, indices[rows])
-            remaining[rows] = energy[rows] - (values[rows] * (2 * target - own)).sum(1).to(
-                energy.dtype
-            )
-        # Kept slots first, in the order in which they were taken.
-        order = active.to(torch.uint8).argsort(dim=1, descending=True, stable=True)
-        values = torch.where(active, values, 0).gather(1, order)
-        indices = torch.where(active, indices, 0).gather(1, order)
         return indices, values
 
     def top_k(self, X, W, bias, k, *, positive):
@@ -370,11 +281,6 @@ def _torch_dtype(dtype):
     return {"float32": torch.float32, "float64": torch.float64}[np.dtype(dtype).name]
 
 
-def _empty_codes(n, k, like):
-    indices = torch.zeros((n, k), dtype=torch.int64, device=like.device)
-    return indices, like.new_zeros((n, k))
-
-
 def _product(X, W):
     return X @ W.T
 
@@ -403,19 +309,3 @@ def _slots(C, floor):
     n_slots = max(1, int((C > 0).sum(1).max()))
     values, indices = torch.topk(C, n_slots, dim=1)
     return torch.where(values > 0, indices, 0), values
-
-
-def _pick(C, remaining, enough, least, positive, running, gain=None):
-    """The best atom of each running row, its correlation, and which rows still run.
-
-    gain : what the best atom has most of, and must have any of; else its correlation
-    """
-    scores = gain if gain is not None else C if positive else C.abs()
-    i = scores.argmax(1)
-    v = C.gather(1, i[:, None])[:, 0]
-    running = running & (remaining > enough) & (v.to(enough.dtype) ** 2 > least)
-    if gain is not None:
-        running = running & (gain.gather(1, i[:, None])[:, 0] > 0)
-    if positive:
-        running = running & (v > 0)
-    return torch.where(running, i, 0), torch.where(running, v, 0), running

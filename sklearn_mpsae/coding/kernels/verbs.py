@@ -103,7 +103,10 @@ class Kernels(Protocol):
     ) -> Codes:
         """Orthogonal matching pursuit; as `matching_pursuit`, with unit-norm atoms.
 
-        Energies are known to rounding errors of the row's, for `atol` too.
+        Energies are known to rounding errors of the row's, for `atol` too. Atoms and codes
+        are the same, to rounding, with and without a Gram matrix. Where an atom has no more
+        than ``sqrt(eps)`` of its energy outside the span of a row's earlier ones, G does not
+        tell how it goes on, and the row is coded without it (torch: unless `positive`).
 
         by_refit : choose the atom whose refit leaves the least error (orthogonal least
             squares), with `positive` among those of positive correlation, the refit being

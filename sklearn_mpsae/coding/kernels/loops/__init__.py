@@ -16,8 +16,9 @@ from .gradients import (
     scatter_columns,
 )
 from .matrices import add_moments, checksum_rows, energy_rows, mirror_lower
-from .orthogonal import orthogonal_rows, orthogonal_rows_positive
+from .orthogonal import orthogonal_rows, orthogonal_rows_positive, start_units
 from .pursuit import advance_rows, end_rows, pick_rows, pursue_rows, top_rows
+from .spans import refit_rows, span_rows
 
 __all__ = [
     "adam_rows",
@@ -36,7 +37,10 @@ __all__ = [
     "orthogonal_rows_positive",
     "pick_rows",
     "pursue_rows",
+    "refit_rows",
     "round_rows",
     "scatter_columns",
+    "span_rows",
+    "start_units",
     "top_rows",
 ]

@@ -22,13 +22,20 @@ import numpy as np
 
 from ..compiled import jit
 from .pursuit import LANES, best_atom, sweep
+from .refits import solve_upper, step_towards
 
 # An atom with less than so many roundings of its energy outside a span lies in the span: a
 # coherence of 1 - 1e-5 (float32) still counts as another direction.
-_DEPENDENT = 32
+DEPENDENT = 32
+
+# So many entries of a vector stay in a core's first cache while others are subtracted.
+_TILE = 4096
+
+# What `_take` answers where the Gram matrix does not tell how an atom goes on.
+_UNSURE = -2
 
 # The rounding errors of a row's correlations are up to so many of its norm and its values.
-_NOISE = 4
+NOISE = 4
 
 
 @jit
@@ -50,12 +57,12 @@ def _tops(gain, top):
 
 
 @jit
-def _subtract(c, q, v, units, room, gain, top, positive):
+def subtract(c, q, v, units, room, gain, top, positive):
     """Subtract v * q from c, and prepare the choice of the next atom.
 
     c, q : (p,) correlations, changed in place, and what v counts
-    units : (2,) the number that makes a row's norm 1, and then the rounding errors of its
-        correlations
+    units : (3,) the number that makes a row's norm 1, then the rounding errors of its
+        correlations, and `room` up to which an atom counts as in the span
     room : (p,), see above, of the span without q, updated; inf for an atom that lies in it.
         Empty where atoms are chosen by their correlations alone.
     gain : (p,) written: the share of the row's energy that each atom surely takes, at least.
@@ -68,8 +75,7 @@ def _subtract(c, q, v, units, room, gain, top, positive):
         return
     # Values are known to eps / room: an atom needs some, and of gains that are about the same
     # that of the atom with the most room is the largest.
-    inside = c.dtype.type(np.sqrt(np.finfo(c.dtype).eps))
-    scale, noise = units[0], units[1]
+    scale, noise, inside = units
     zero = c.dtype.type(0)
     never = c.dtype.type(np.inf)
     # The maxima have a pass of their own: one over more arrays is not vectorised.
@@ -86,6 +92,35 @@ def _subtract(c, q, v, units, room, gain, top, positive):
 
 
 @jit
+def start_units(units, energy):
+    """Of a row with this squared norm and no atoms; see `subtract`."""
+    eps = np.finfo(units.dtype).eps
+    units[0] = 1 / np.sqrt(energy) if energy > 0 else 0
+    units[1] = NOISE * eps
+    units[2] = np.sqrt(eps)
+
+
+@jit
+def grow_noise(units, b, pivot):
+    """Count what the subtraction of b * q adds: q is known to eps / pivot."""
+    units[1] += NOISE * np.finfo(units.dtype).eps * units[0] * abs(b / pivot)
+
+
+@jit
+def passed_over(c, room, units, least, positive):
+    """Whether atoms were passed over as in the span that correlate beyond rounding.
+
+    c, room, units, positive : as in `subtract`
+    least : what a squared correlation must exceed
+    """
+    largest = c.dtype.type(0)
+    for j in range(len(room)):
+        x = c[j] if positive else abs(c[j])
+        largest = x if x > largest else largest
+    return largest * units[0] > units[1] and np.float64(largest) * largest > least
+
+
+@jit
 def _begin(c, energy, own, nothing, units, room, gain, top, positive):
     """Prepare the choice of a row's first atom.
 
@@ -94,68 +129,84 @@ def _begin(c, energy, own, nothing, units, room, gain, top, positive):
     """
     for j in range(len(room)):
         room[j] = own[j]
-    units[0] = 1 / np.sqrt(energy) if energy > 0 else 0
-    units[1] = _NOISE * np.finfo(c.dtype).eps
-    _subtract(c, nothing, c.dtype.type(0), units, room, gain, top, positive)
+    start_units(units, energy)
+    subtract(c, nothing, c.dtype.type(0), units, room, gain, top, positive)
 
 
 @jit
 def _take(c, G, t, Q, L, b, units, room, gain, top, least, positive):
-    """Add the best atom as the t-th and return it; -1 where there is none to take."""
+    """Add the best atom as the t-th and return it.
+
+    -1 where there is none to take. _UNSURE where there is one so near the span of the
+    earlier ones that the roundings of G are in half of the digits of what it adds.
+    """
     i = best_atom(gain, top, True) if len(room) else best_atom(c, top, positive)
-    if i < 0 or np.float64(c[i]) * c[i] <= least:
+    if i < 0:
+        return _UNSURE if passed_over(c, room, units, least, positive) else -1
+    if np.float64(c[i]) * c[i] <= least:
         return -1
-    return i if _extend(c, G, i, t, Q, L, b, units, room, gain, top, positive) else -1
+    outside = _outside(G, i, t, Q, L)
+    eps = np.finfo(c.dtype).eps
+    if outside <= np.sqrt(eps) * G[i, i]:
+        small = abs(c[i]) * units[0] <= units[1]
+        return -1 if small and outside <= DEPENDENT * eps * G[i, i] else _UNSURE
+    _extend(c, G, i, t, outside, Q, L, b, units, room, gain, top, positive)
+    return i
 
 
 @jit
-def _extend(c, G, i, t, Q, L, b, units, room, gain, top, positive):
-    """Add atom i as the t-th; False where it lies in the span of the earlier ones.
+def _outside(G, i, t, Q, L):
+    """The part of the energy of atom i that lies outside the span of the first t atoms.
 
-    c : (p,) correlations of the residual, updated
-    G : (p, p) Gram matrix
-    Q, L, b : (k, p), (k, k), (k,), as above; their t-th rows are written
-    units, room, gain, top : see `_subtract`
+    The t-th row of L is written.
     """
-    q = Q[t]
-    g = G[i]
-    square = np.float64(g[i])
+    square = np.float64(G[i, i])
     for s in range(t):
         L[t, s] = Q[s, i]
         square -= np.float64(L[t, s]) * L[t, s]
-    if square <= _DEPENDENT * np.finfo(c.dtype).eps * g[i]:
-        return False
-    pivot = c.dtype.type(np.sqrt(square))
-    L[t, t] = pivot
-    for j in range(len(q)):
-        q[j] = g[j]
-    for s in range(t):
-        qs = Q[s]
-        ls = L[t, s]
-        for j in range(len(q)):
-            q[j] -= ls * qs[j]
-    for j in range(len(q)):
-        q[j] /= pivot
-    b[t] = c[i] / pivot
-    if len(room):
-        room[i] = np.inf
-        # q is known to eps / pivot, and counts b times.
-        units[1] += _NOISE * np.finfo(c.dtype).eps * units[0] * abs(b[t] / pivot)
-    _subtract(c, q, b[t], units, room, gain, top, positive)
-    return True
+    return square
 
 
 @jit
-def _solve_upper(L, b, t, z):
-    """Solve L[:t, :t].T @ z = b[:t] for z[:t].
+def _orthogonalise(Q, g, along, t, start, stop):
+    """Q[t] = (g - sum_s along[s] Q[s]) / along[t], from start to stop.
 
-    L, b, z : (k, k), (k,), (k,)
+    Q, g, along : (k, p), (p,), (k,)
     """
-    for row in range(t - 1, -1, -1):
-        total = b[row]
-        for s in range(row + 1, t):
-            total -= L[s, row] * z[s]
-        z[row] = total / L[row, row]
+    # Slices of one row each: those of the whole matrix are not vectorised.
+    q = Q[t, start:stop]
+    g = g[start:stop]
+    pivot = along[t]
+    for j in range(len(q)):
+        q[j] = g[j]
+    for s in range(t):
+        qs = Q[s, start:stop]
+        length = along[s]
+        for j in range(len(q)):
+            q[j] -= length * qs[j]
+    for j in range(len(q)):
+        q[j] /= pivot
+
+
+@jit
+def _extend(c, G, i, t, outside, Q, L, b, units, room, gain, top, positive):
+    """Add atom i as the t-th.
+
+    c : (p,) correlations of the residual, updated
+    G : (p, p) Gram matrix
+    outside : from `_outside`
+    Q, L, b : (k, p), (k, k), (k,), as above; their t-th rows are written
+    units, room, gain, top : see `subtract`
+    """
+    pivot = c.dtype.type(np.sqrt(outside))
+    L[t, t] = pivot
+    for start in range(0, len(c), _TILE):
+        _orthogonalise(Q, G[i], L[t], t, start, min(start + _TILE, len(c)))
+    b[t] = c[i] / pivot
+    grow_noise(units, b[t], pivot)
+    if len(room):
+        room[i] = np.inf
+    subtract(c, Q[t], b[t], units, room, gain, top, positive)
 
 
 @jit
@@ -172,16 +223,17 @@ def _arrays(G, k, by_refit):
     Q = np.empty((k, p), G.dtype)
     L = np.zeros((k, k), G.dtype)
     b = np.empty(k, G.dtype)
-    units = np.empty(2, G.dtype)
+    units = np.empty(3, G.dtype)
     return (Q, L, b), (own, np.zeros(p, G.dtype), units, room, gain, top)
 
 
 @jit
-def orthogonal_rows(C, G, energy, enough, least, k, by_refit, indices, values):
+def orthogonal_rows(C, G, energy, enough, least, k, by_refit, indices, values, unsure):
     """Orthogonal matching pursuit; the arguments of `pursue_rows`, with atoms of unit norm.
 
     by_refit : whether to take the atom that lowers the error most, else the one that
         correlates best
+    unsure : (n,) bool, False; written: True for rows of which G does not tell the codes
     """
     (Q, L, b), (own, nothing, units, room, gain, top) = _arrays(G, k, by_refit)
     for r in range(len(C)):
@@ -192,15 +244,16 @@ def orthogonal_rows(C, G, energy, enough, least, k, by_refit, indices, values):
         while size < k and remaining > enough[r]:
             i = _take(c, G, size, Q, L, b, units, room, gain, top, least[r], False)
             if i < 0:
+                unsure[r] = i == _UNSURE
                 break
             indices[r, size] = i
             remaining -= np.float64(b[size]) * b[size]
             size += 1
-        _solve_upper(L, b, size, values[r])
+        solve_upper(L, b, size, values[r])
 
 
 @jit
-def orthogonal_rows_positive(C, G, energy, enough, least, k, by_refit, indices, values):
+def orthogonal_rows_positive(C, G, energy, enough, least, k, by_refit, indices, values, unsure):
     """Lawson and Hanson's non-negative least squares, stopped at k atoms.
 
     As OMP, but where the refit would make a code negative, the atoms that reach zero
@@ -226,38 +279,24 @@ def orthogonal_rows_positive(C, G, energy, enough, least, k, by_refit, indices, 
                 break
             i = _take(c, G, size, Q, L, b, units, room, gain, top, least[r], True)
             if i < 0:
+                unsure[r] = i == _UNSURE
                 break
             support[size] = i
             code[size] = 0
             size += 1
             while True:
-                _solve_upper(L, b, size, z)
-                step = c.dtype.type(1)
-                blocking = -1
-                for s in range(size):
-                    if z[s] <= 0:
-                        ratio = code[s] / (code[s] - z[s]) if code[s] > 0 else c.dtype.type(0)
-                        if blocking < 0 or ratio < step:
-                            step = ratio
-                            blocking = s
-                for s in range(size):
-                    code[s] += step * (z[s] - code[s])
-                if blocking < 0:
+                solve_upper(L, b, size, z)
+                kept = step_towards(z, size, support, code)
+                if kept == size:
                     break
-                code[blocking] = 0
-                kept = 0
-                for s in range(size):
-                    if code[s] > 0:
-                        support[kept] = support[s]
-                        code[kept] = code[s]
-                        kept += 1
                 size = kept
                 for j in range(p):
                     c[j] = start[j]
                 _begin(c, energy[r], own, nothing, units, room, gain, top, True)
                 for s in range(size):
                     i = support[s]
-                    _extend(c, G, i, s, Q, L, b, units, room, gain, top, True)
+                    outside = _outside(G, i, s, Q, L)
+                    _extend(c, G, i, s, outside, Q, L, b, units, room, gain, top, True)
             remaining = energy[r]
             for s in range(size):
                 remaining -= np.float64(b[s]) * b[s]

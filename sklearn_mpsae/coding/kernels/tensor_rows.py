@@ -1,8 +1,19 @@
-"""Where rows of tensors stop, and their energies."""
+"""Rows of tensors: how many at a time, what they take, and where they stop."""
 
 from __future__ import annotations
 
 import torch
+
+# So many bytes of what rows need at a time: large enough to fill a device.
+_CHUNK_BYTES = 1 << 28
+
+
+def in_chunks(pursue, width, X, W, *args):
+    """The codes of some rows after the others, for each of which `width` numbers are kept."""
+    rows = max(1, _CHUNK_BYTES // (width * X.element_size()))
+    parts = [pursue(X[a : a + rows], W, *args) for a in range(0, len(X), rows)]
+    indices, values = zip(*parts, strict=True)
+    return torch.cat(indices), torch.cat(values)
 
 
 def energies_of(X):
@@ -41,3 +52,24 @@ def ended(X, W, indices, values, atol):
         left = left - values[:, t, None] * W[indices[:, t]]
         going = going & (energies_of(left) > atol)
     return torch.where(values != 0, indices, 0), values
+
+
+def empty_codes(n, k, like):
+    indices = torch.zeros((n, k), dtype=torch.int64, device=like.device)
+    return indices, like.new_zeros((n, k))
+
+
+def pick(C, remaining, enough, least, positive, running, gain=None):
+    """The best atom of each running row, its correlation, and which rows still run.
+
+    gain : what the best atom has most of, and must have any of; else its correlation
+    """
+    scores = gain if gain is not None else C if positive else C.abs()
+    i = scores.argmax(1)
+    v = C.gather(1, i[:, None])[:, 0]
+    running = running & (remaining > enough) & (v.to(enough.dtype) ** 2 > least)
+    if gain is not None:
+        running = running & (gain.gather(1, i[:, None])[:, 0] > 0)
+    if positive:
+        running = running & (v > 0)
+    return torch.where(running, i, 0), torch.where(running, v, 0), running

@@ -10,6 +10,8 @@ operations over the rate of a large product, and its bytes over the rate of a la
 both measured in this run: whichever is longer. Products are in float32 without TensorFloat32
 for all sides but that one, since that is what torch does unless told otherwise.
 
+A side that does not import, or has no room on the device, is left out and named.
+
     python benchmarks/bench_gpu.py
     python benchmarks/bench_gpu.py --device cpu --small     # to see that it runs
 """
@@ -20,6 +22,7 @@ import sys
 import time
 
 import harness
+import machine
 import numpy as np
 import torch
 from harness import Bar, ratio
@@ -29,8 +32,7 @@ from sklearn_mpsae.coding.kernels.tensor import TensorKernels
 from sklearn_mpsae.coding.unit import unit_rows
 from sklearn_mpsae.learning.distributed import Alone
 from sklearn_mpsae.learning.recipe import stream_plan
-from sklearn_mpsae.learning.settings import Settings
-from sklearn_mpsae.learning.state import TrainingState
+from sklearn_mpsae.learning.state import INTERCEPT, TrainingState
 from sklearn_mpsae.learning.trainer import Trainer
 
 N_BATCHES = 4
@@ -38,23 +40,32 @@ SMALL = {"rows": 256, "features": 64, "components": 512, "sparsity": 8, "rounds"
 
 
 def main():
-    args = arguments()
+    args = arguments(__doc__)
     shape = args.rows, args.features, args.components, args.sparsity
     calls, skipped = steps(*shape[1:], args.device, args.only)
     data = batches(args.rows, args.features, args.device, args.seed)
     timed = {name: on(data, step, args.device) for name, step in calls.items()}
+    for name in with_no_room(timed, skipped):
+        del timed[name], calls[name]
     seconds = harness.interleave(timed, args.rounds, repeats=3)
     rows = harness.timing_rows(seconds, "torch TopK")
     peaks = measured_peaks(args.device, small=args.small)
     for name, work in workloads(*shape).items():
         if name in rows:
             rows[name] |= roofline(work, peaks, rows[name]["median s"])
-    record = {"device": device_name(args.device), "peaks": peaks, "skipped": skipped}
+    record = {
+        "device": device_name(args.device),
+        "versions": machine.versions({"sae-lens", "triton"}),
+        "CUDA": torch.version.cuda,
+        "peaks": peaks,
+        "skipped": skipped,
+    }
     harness.report("bench_gpu", rows, args, bars=() if args.small else bars(rows), **record)
 
 
-def arguments():
-    options = harness.parser(__doc__.splitlines()[0])
+def arguments(doc):
+    """The options of this script and of profile_gpu.py, for the device that is there."""
+    options = harness.parser(doc.splitlines()[0])
     options.add_argument("--device", default="cuda")
     options.add_argument("--small", action="store_true", help=f"for a dry run: {SMALL}")
     options.add_argument("--rows", type=int, default=8192)
@@ -92,6 +103,19 @@ def on(data, step, device):
     return call
 
 
+def with_no_room(calls, skipped):
+    """The sides whose first step needs more memory than the device has; told, and recorded."""
+    found = []
+    for name, call in calls.items():
+        try:
+            call()
+        except torch.OutOfMemoryError as error:
+            skipped[name] = f"{type(error).__name__}: {error}".splitlines()[0]
+            print(f"skipped: {name} ({skipped[name]})")
+            found.append(name)
+    return found
+
+
 def synchronize(device):
     if device.startswith("cuda"):
         torch.cuda.synchronize(device)
@@ -125,13 +149,16 @@ def steps(d, p, k, device, only):
 
 
 def our_step(estimator, d, p, k, device):
-    """The step that `partial_fit` and `fit` take, with the parameters on the device."""
-    model = estimator._model()
+    """The step that `partial_fit` takes by default, with the parameters on the device."""
+    estimator.set_params(n_components=p, n_nonzero_coefs=k, device=device)
+    model, settings = estimator._model(), estimator._settings(d)
     atoms = unit_rows(np.random.default_rng(0).standard_normal((p, d), dtype=np.float32))
     parameters = model.start(atoms)
+    if settings.intercept == "learn":
+        parameters = {**parameters, INTERCEPT: np.zeros((1, d), np.float32)}
     state = TrainingState.new(parameters, model.first_numbers)
     kernels = TensorKernels(device, np.dtype(np.float32)).__enter__()
-    random_state, settings = np.random.RandomState(0), Settings(p, k)
+    random_state = np.random.RandomState(0)
     trainer = Trainer(model, kernels, parameters, state, settings, random_state, Alone())
     return lambda X: trainer.step(X, stream_plan(trainer.n_steps, k, p))
 

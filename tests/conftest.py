@@ -17,7 +17,11 @@ from patches import CheckedPatch
 from sklearn.base import BaseEstimator
 
 import sklearn_mpsae
+from sklearn_mpsae.coding import kernels
 from sklearn_mpsae.coding.unit import unit_rows
+
+# What device="auto", the default, is in the process of the tests; unset: what a user has.
+DEVICE = os.environ.get("SKLEARN_MPSAE_DEVICE")
 
 # Found, not listed: a new estimator takes every test that asks for `Estimator`, which has
 # one dictionary to learn; those that search for one have tests of their own.
@@ -35,13 +39,40 @@ def Estimator(request):  # noqa: N802 - it stands for a class
     return request.param
 
 
+_best_device = kernels._best_device
+
+
+def _named_device(dtype):
+    """The device of the environment variable, whether it is there or not: no silent CPU."""
+    return DEVICE if kernels.has_torch() else "cpu"
+
+
+@pytest.fixture
+def own_choice(monkeypatch):
+    """For tests of how device="auto" chooses."""
+    monkeypatch.watch(kernels, "_best_device", _best_device)
+
+
+@pytest.fixture
+def on_cpu(monkeypatch):
+    """For tests of the NumPy kernels, also where there is a GPU."""
+    monkeypatch.watch(kernels, "_best_device", lambda dtype: "cpu")
+
+
+def pytest_report_header():
+    return f"device='auto' is {DEVICE!r}" if DEVICE else None
+
+
 def pytest_collection_finish():
     """Collections of garbage pass over what is there before the first test, for good."""
     gc.freeze()
+    if DEVICE:
+        kernels._best_device = _named_device
 
 
 def pytest_unconfigure():
     gc.unfreeze()
+    kernels._best_device = _best_device
 
 
 def _one_of_each_base():

@@ -97,6 +97,7 @@ def test_threads_follow_the_limits_of_threadpoolctl():
         assert alone.size == 1
 
 
+@pytest.mark.usefixtures("on_cpu")
 def test_codes_and_fits_do_not_depend_on_the_number_of_threads(Estimator, digits, monkeypatch):
     fits = []
     for threads in (1, 2, 5):

@@ -390,7 +390,9 @@ def test_a_step_without_gradient_stays(kernels, rng):
         (False, True, np.float64, "cpu"),
     ],
 )
-def test_auto_is_the_device_that_computes_in_the_dtype(monkeypatch, cuda, mps, dtype, device):
+def test_auto_is_the_device_that_computes_in_the_dtype(
+    own_choice, monkeypatch, cuda, mps, dtype, device
+):
     monkeypatch.setattr(coding_kernels, "_may_have_accelerator", lambda: True)
     monkeypatch.watch(torch.cuda, "is_available", lambda: cuda)
     monkeypatch.watch(torch.backends.mps, "is_available", lambda: mps)

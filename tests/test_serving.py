@@ -61,7 +61,7 @@ def test_it_codes_as_each_kind_of_pursuit_does(variant, device, small):
         assert_codes(encode(small), sae.transform(small))
 
 
-def test_it_prepares_once(digits, monkeypatch):
+def test_it_prepares_once(digits, monkeypatch, on_cpu):
     sae = MPSparseAutoencoder(16, **FAST).fit(digits[:60])
     opened, grams = [], []
     enter, gram = NativeKernels.__enter__, NativeKernels.gram

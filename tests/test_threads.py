@@ -135,6 +135,7 @@ def test_a_fit_uses_the_threads_that_threadpoolctl_allows(rows, device):
         assert free.share > 2 * FEW
 
 
+@pytest.mark.usefixtures("on_cpu")
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_no_bit_depends_on_the_limits_of_threadpoolctl(Estimator, digits, dtype):
     X = digits.astype(dtype)

@@ -36,7 +36,7 @@ PathFinder.find_spec = lambda name, *args: (
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-def test_the_cpu_needs_no_torch_and_gives_the_same_without():
+def test_the_cpu_needs_no_torch_and_gives_the_same_without(on_cpu):
     """All estimators, files, streams, searches, `compare`, `explore`."""
     run = f"runpy.run_path({torchless.__file__!r}, run_name='__main__')"
     result = subprocess.run(
@@ -51,7 +51,7 @@ def test_the_cpu_needs_no_torch_and_gives_the_same_without():
 
 
 @pytest.fixture
-def no_torch(monkeypatch):
+def no_torch(monkeypatch, on_cpu):
     """As where torch is not installed."""
 
     def missing(module, message):
@@ -119,7 +119,7 @@ def test_a_search_in_bfloat16_says_so(small, no_torch):
         search.fit(small)
 
 
-def test_what_was_fitted_in_bfloat16_transforms_without_torch(small, monkeypatch):
+def test_what_was_fitted_in_bfloat16_transforms_without_torch(small, monkeypatch, on_cpu):
     sae = MPSparseAutoencoder(8, precision="bfloat16", **FAST).fit(small)
     expected = sae.transform(small)
     monkeypatch.watch("sklearn_mpsae._optional", "imported", None)
@@ -127,7 +127,7 @@ def test_what_was_fitted_in_bfloat16_transforms_without_torch(small, monkeypatch
 
 
 @pytest.mark.parametrize("installed", [True, False])
-def test_auto_asks_for_a_gpu_where_torch_is_installed(installed, monkeypatch):
+def test_auto_asks_for_a_gpu_where_torch_is_installed(installed, own_choice, monkeypatch):
     """Without torch it is the CPU, whatever the machine has."""
     torch = pytest.importorskip("torch")
     monkeypatch.setattr(kernels, "_may_have_accelerator", lambda: True)

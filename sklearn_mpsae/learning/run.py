@@ -301,6 +301,12 @@ def stream(
 
     before : what was learnt from the earlier chunks, or by a fit; None for the first chunk
     """
+    # Around all of it: while kernels are open the BLAS has one thread, and sums in one order.
+    with open_kernels(settings.device, source.dtype) as kernels:
+        return _stream(kernels, model, source, settings, ranks, before, progress)
+
+
+def _stream(kernels, model, source, settings, ranks, before, progress):
     _check(model, source, settings, ranks)
     source.on_read = progress.read
     moments, rows_of_ranks = _measured(source, ranks, needs_products(settings, before))
@@ -323,17 +329,16 @@ def stream(
             state = replace(state, numbers=rescaled(state.numbers, factor))
     batches = Batches(source, frame, rows_of_ranks, settings.batch_size)
     explored = before is not None and "n_iter_" in before.attributes
-    with open_kernels(settings.device, source.dtype) as kernels:
-        trainer = Trainer(
-            model, kernels, parameters, state, settings, random_state, ranks, frame.scale
-        )
-        # Rows that do not vary tell neither a scale nor a direction: they are counted, and
-        # learning begins with those that do.
-        if vary or state.n_steps:
-            progress.begin(n_rows)
-            _train_on(trainer, batches, settings, progress, explored=explored)
-        parameters, state = trainer.result()
-        usage = trainer.usage + usage
+    trainer = Trainer(
+        model, kernels, parameters, state, settings, random_state, ranks, frame.scale
+    )
+    # Rows that do not vary tell neither a scale nor a direction: they are counted, and
+    # learning begins with those that do.
+    if vary or state.n_steps:
+        progress.begin(n_rows)
+        _train_on(trainer, batches, settings, progress, explored=explored)
+    parameters, state = trainer.result()
+    usage = trainer.usage + usage
     training = Training(state, frame, basis, random_state)
     learnt = learnt_of(
         model, settings.learning_rate, parameters, training, usage, n_before + n_rows

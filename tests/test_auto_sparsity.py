@@ -43,7 +43,7 @@ def test_rows_without_such_a_number_are_refused(kind, digits, rng):
     kinds = {"constant": np.ones((300, 4)), "repeated": noise[:3].repeat(100, axis=0)}
     X = {"noise": noise, "digits": digits, **kinds}[kind]
     sae = MPSparseAutoencoder(64, **AUTO, max_iter=60, random_state=0)
-    with pytest.raises(ValueError, match=r"finds no number of codes .* MPSparseAutoencoderCV"):
+    with pytest.raises(ValueError, match=r"found no number of codes .* MPSparseAutoencoderCV"):
         sae.fit(X)
     assert not hasattr(sae, "components_")
 

@@ -456,7 +456,7 @@ def test_displays_say_what_to_pass(display, small):
     draw = getattr(plotting, display).from_estimator
     takes_rows = display not in OF_DICTIONARIES
     for wrapped in (through(sae), search) if takes_rows else (search,):
-        with pytest.raises(TypeError, match=r"last step.*best_estimator_"):
+        with pytest.raises(TypeError, match=r"the step that is one.*best_estimator_"):
             draw(wrapped.fit(small), **DISPLAYS[display])
 
 

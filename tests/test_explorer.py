@@ -541,7 +541,7 @@ PLACES = np.stack([np.zeros(400, int), np.arange(400)], axis=1)
         ({"X": np.full((400, 64), np.nan)}, ValueError, "NaN"),
         ({"X": BatchStream([np.ones((400, 64))])}, TypeError, "BatchStream"),
         ({"estimator": PCA()}, TypeError, "of this package"),
-        ({"estimator": make_pipeline(TopKSAE())}, TypeError, "last step"),
+        ({"estimator": make_pipeline(TopKSAE())}, TypeError, "pass the step that is one"),
         ({"estimator": TopKSAE()}, NotFittedError, "not fitted"),
     ],
 )

@@ -361,9 +361,8 @@ class BaseEncoder(
         if counts.differs(k):
             warn(
                 f"These rows have {counts.mean:.3g} codes on average, not "
-                f"n_nonzero_coefs={k:g}: that is the average of rows like those of fit. "
-                "Compare scores at this number, or set transform_n_nonzero_coefs to limit each "
-                "row's.",
+                f"n_nonzero_coefs={k:g}, as the rows of fit have. Compare scores at this "
+                "number, or set transform_n_nonzero_coefs to limit each row's.",
                 UserWarning,
             )
 

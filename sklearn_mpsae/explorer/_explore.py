@@ -183,8 +183,9 @@ default="words"
     target = _checked_path(path)
     if isinstance(X, BatchStream):
         raise TypeError(
-            "X is a BatchStream, whose rows cannot be asked for again: pass an array, a "
-            "memmap or sklearn_mpsae.sources.NpyFiles."
+            f"X is a {type(X).__name__}, whose rows cannot be asked for again: pass an array, "
+            "a memmap or sklearn_mpsae.sources.NpyFiles; of ModuleActivations, the rows and "
+            "positions of its collect()."
         )
     source = estimator._rows(X)
     names = _checked_names(feature_names, estimator)
@@ -244,9 +245,9 @@ default="words"
 def _check_estimator(estimator):
     if not isinstance(estimator, BaseEncoder):
         raise TypeError(
-            f"estimator is {estimator!r}: explore knows the fitted estimators of this "
-            "package. Of a pipeline, pass its last step, and X as that step gets it; of a "
-            "search, its best_estimator_."
+            f"estimator is a {type(estimator).__name__}: explore knows the fitted estimators "
+            "of this package. Of a pipeline, pass the step that is one, and X as that step "
+            "gets it, pipeline[:i].transform(X) for step i; of a search, its best_estimator_."
         )
     check_is_fitted(estimator)
 

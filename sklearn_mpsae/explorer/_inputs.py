@@ -88,8 +88,11 @@ def _check_within(places, lengths, positions):
     known[known] = places[known, 1] < lengths[places[known, 0]]
     if not known.all():
         first = int(np.argmin(known))
+        batches = positions.shape[1] == 3
+        advice = " Positions that begin with a batch need a list of documents for each batch."
         raise ValueError(
             f"positions[{first}] is {positions[first].tolist()}, where tokens has no token."
+            + advice * batches
         )
 
 

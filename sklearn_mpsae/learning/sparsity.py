@@ -89,16 +89,19 @@ def own_sparsity(
             break
         k = min(ratio, float(settings.n_components))
     told = "; ".join(
-        f"from {k:.3g} to {ratio:.3g} and {close:.3g}, where {share:.0%} are close to the "
-        "threshold"
+        f"with {k:.3g} codes a row to {ratio:.3g} and {close:.3g} ({share:.0%} close)"
         for k, ratio, close, share in tried
     )
     raise ValueError(
-        "n_nonzero_coefs='auto' finds no number of codes that these rows have of themselves. "
-        f"In its fits two signs pointed {told}. They would have to agree on the number of the "
-        f"fit, at least 1, with at most {_MOST_CLOSE:.0%} close to the threshold. Otherwise "
-        "any number is a choice between sparsity and error: pass one, or let "
-        "MPSparseAutoencoderCV take the smallest that explains enough."
+        "n_nonzero_coefs='auto' found no number of codes that these rows have of themselves. "
+        "It looks for a threshold between large codes, of features, and small ones, of what is "
+        "left, by two signs: where the first code below it is smallest beside the last one "
+        "above it, and where the fewest codes are close to it. In its fits they pointed, "
+        f"{told}; they would have to agree on the number of the fit, with at most "
+        f"{_MOST_CLOSE:.0%} of the codes close. If the rows are sums of features, "
+        "n_components must not be much smaller than their number, and positive_code must suit "
+        "their signs. Otherwise pass a number, or let MPSparseAutoencoderCV take the smallest "
+        "that explains enough."
     )
 
 

@@ -50,8 +50,9 @@ def check_estimator(estimator, method=None):
             return estimator
     wanted = "of this package" if method else "with components_"
     raise TypeError(
-        f"estimator is {estimator!r}, not a fitted estimator {wanted}. Of a pipeline, pass the "
-        "last step, and X as that step gets it; of a search, its best_estimator_."
+        f"estimator is a {type(estimator).__name__}, not a fitted estimator {wanted}. Of a "
+        "pipeline, pass the step that is one, and X as that step gets it: pipeline[i], and "
+        "pipeline[:i].transform(X); of a search, its best_estimator_."
     )
 
 

@@ -90,7 +90,9 @@ average = rebuild(codes @ ours.components_, means)
 # Where the strength of the noise is known, a pursuit can stop at it: a patch
 # takes no further atom once its squared residual is at most that of the noise.
 # ``atol`` is this absolute tolerance, scikit-learn's ``tol`` and SPAMS's
-# ``eps``.
+# ``eps``. The atoms were learnt in a metric (``whitening``), and this function
+# codes without it. For denoising this is good enough: atoms are directions, and
+# those learnt without the metric remove no more noise.
 EPS = 1.2 * SIDE**2 * SIGMA**2
 W = ours.components_
 stop_code, codes = timed(orthogonal_matching_pursuit, rows, W, 64, atol=EPS)

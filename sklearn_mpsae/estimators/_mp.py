@@ -58,7 +58,7 @@ class MPSparseAutoencoder(FittedPursuit, BaseSparseAutoencoder):
         three to eight times as long, and sets `n_nonzero_coefs_`.
     sparsity : {{"row", "average"}}, default="row"
         What limits the codes of a row. "row": each row has up to `n_nonzero_coefs`.
-        "average": each row stops before an atom whose code would be at most `threshold_`;
+        "average": each row stops before a code that is too small (see `threshold_`);
         training sets this threshold so that rows have `n_nonzero_coefs` codes on average.
         Held-out rows may have another average, on small data 10 to 20% more; `transform` and
         `score` warn where it is surely off by more than a tenth. If the data have true atoms,
@@ -75,7 +75,8 @@ class MPSparseAutoencoder(FittedPursuit, BaseSparseAutoencoder):
         ``whitening=0`` what scikit-learn's OMP calls `tol`, and the square of SAELens's
         ``residual_threshold``. As in these, it is checked
         after each atom: a row whose squared norm is below it has one code. SPAMS checks its
-        `eps` before each atom: there such a row has none.
+        `eps` before each atom: there such a row has none. `n_nonzero_coefs` limits the codes
+        too: set it to the number of features for no other limit on an orthogonal pursuit.
     stop_on_repeat : bool, default=False
         Whether a row stops when the same atom is selected again: its code is updated, and no
         further atom is selected. For matching pursuit; an orthogonal pursuit selects no atom
@@ -106,11 +107,12 @@ class MPSparseAutoencoder(FittedPursuit, BaseSparseAutoencoder):
         every smaller number of codes too (`transform_n_nonzero_coefs`).
     whitening : float, default=None
         How strongly rows are whitened for selecting and training atoms, from 0 (not) to 1:
-        rows and atoms are multiplied by `metric_`, proportional to
-        ``(w C / m + (1 - w) I) ** (-1/2)`` for the covariance C of the rows (their second
-        moment with ``intercept="zero"``) and the mean m of its eigenvalues. Directions of
-        small variance then have more weight. `components_`, codes and scores are in the
-        data's own space at any setting; `tol`, `atol` and `threshold_` hold in the metric.
+        rows and atoms are multiplied by `metric_`, and atoms scaled to norm 1 there. It is
+        proportional to ``(w C / m + (1 - w) I) ** (-1/2)`` for the covariance C of the rows
+        (their second moment with ``intercept="zero"``) and the mean m of its eigenvalues.
+        Directions of small variance then have more weight. `components_`, codes and scores
+        are in the data's own space at any setting; `tol`, `atol` and `threshold_` hold in the
+        metric.
         None for 0.1, or for 0 with more than 2,048 features, where the metric takes long to
         compute; more than 8,192 features raise an error. `partial_fit` computes the metric
         from the first rows that vary: 512, or twice as many as there are features.
@@ -129,8 +131,9 @@ class MPSparseAutoencoder(FittedPursuit, BaseSparseAutoencoder):
     ----------
     {attributes}
     threshold_ : float
-        The code of each further atom must exceed it. In units of the data and in the metric
-        of `whitening`; 0 unless ``sparsity="average"``.
+        What the code of each further atom, times the atom's norm in the metric, must exceed.
+        The norms are ``np.linalg.norm(components_ @ metric_, axis=1)``, or 1 with
+        ``whitening=0``. In units of the data; 0 unless ``sparsity="average"``.
     n_nonzero_coefs_ : float
         The average number of codes that was chosen. Only after ``n_nonzero_coefs="auto"``.
     metric_ : ndarray of shape (n_features, n_features)

@@ -282,7 +282,7 @@ def test_blocked_pursuit_forms_no_gram_matrix(monkeypatch):
         return block
 
     monkeypatch.setattr(tensor._GramRows, "__getitem__", counted)
-    monkeypatch.setattr(tensor, "_CHUNK_BYTES", 5 * 100 * 8)
+    monkeypatch.setattr(tensor_rows, "_CHUNK_BYTES", 5 * 100 * 8)
     X, W = problem(100, 24, np.float64, n=12, device="cpu")
     TensorKernels("cpu", np.float64).blocked_pursuit(
         X, W, 4, tol=0.0, threshold=0.0, positive=True

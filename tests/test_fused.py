@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from sklearn_mpsae.coding.kernels import reference, tensor
+from sklearn_mpsae.coding.kernels import reference, tensor, tensor_rows
 from sklearn_mpsae.coding.kernels.tensor import TensorKernels
 from sklearn_mpsae.coding.unit import unit_rows
 

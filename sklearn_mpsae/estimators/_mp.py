@@ -28,7 +28,6 @@ class FittedPursuit:
     """The fitted attributes of a matching pursuit."""
 
     threshold_ = Fitted[float]()
-    n_nonzero_coefs_ = Fitted[float]()
     metric_ = Fitted[np.ndarray]()
     # What follows from the metric, to the bits that the training had.
     _metric_components = Fitted[np.ndarray]()
@@ -211,6 +210,8 @@ class MPSparseAutoencoder(FittedPursuit, BaseSparseAutoencoder):
     precision: str
     path_weight: float
     whitening: float | None
+
+    n_nonzero_coefs_ = Fitted[float]()
 
     def __init__(
         self,

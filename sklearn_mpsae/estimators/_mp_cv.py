@@ -38,7 +38,7 @@ class _NotOffered:
 
     def __get__(self, estimator, owner):
         raise AttributeError(
-            f"{owner.__name__} has no partial_fit: give its n_nonzero_coefs_ to an "
+            f"{owner.__name__} learns by fit only: give its n_nonzero_coefs_ to an "
             "MPSparseAutoencoder for streams and checkpoints."
         )
 

@@ -10,6 +10,7 @@ learnt with another number of codes points towards the right one, so a few fits 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import replace
 from math import ceil, log
@@ -31,8 +32,8 @@ _LOWEST, _HIGHEST, _N_CUTS = 0.4, 2.5, 60
 # Numbers of codes within this factor are the same: for the signs, and from fit to fit.
 _SAME_SIGN, _SAME_FIT = 1.25, 1.08
 # A code within this factor of the threshold is close to it; where more than this share of the
-# codes is, there are no two kinds. Of rows that are sums of features 0 to 0.19 are, of digits
-# 0.30 and more (benchmarks/bench_auto_k.py).
+# codes is, there are no two kinds. Of rows that are sums of features at most 0.19 are, at the
+# number that both signs point to (benchmarks/bench_auto_k.py).
 _CLOSE, _MOST_CLOSE = 1.25, 0.25
 # Codes below this share of the rows' first ones are rounding errors of rows without noise.
 _ROUNDING = 0.01
@@ -125,11 +126,7 @@ def _divided(source):
 
 def _trained(model, source, settings, progress) -> Learnt:
     """A whole training, without callbacks, whose random numbers are drawn from a copy."""
-    random_state = settings.random_state
-    if isinstance(random_state, np.random.RandomState):
-        own = np.random.RandomState()
-        own.set_state(random_state.get_state())
-        settings = replace(settings, random_state=own)
+    settings = replace(settings, random_state=copy.deepcopy(settings.random_state))
     with progress, open_run(model, source, settings, Alone(), None, progress) as run:
         while not run.finished:
             run.epoch()

@@ -34,6 +34,11 @@ def main():
     options.add_argument("--rounds", type=int, default=5)
     options.add_argument("--budget", type=float, default=60.0, help="seconds of a side")
     options.add_argument("--parts", nargs="+", default=["steps", "65536", "error"])
+    options.add_argument("--rows", type=int, default=524_288, help="of the part quality")
+    options.add_argument(
+        "--quality-batches", type=int, nargs="+", default=[1024, 2048, 4096, 8192]
+    )
+    options.add_argument("--sides", nargs="+", default=list(OURS), help="of the part quality")
     options.add_argument("--seed", type=int, default=0)
     args = options.parse_args()
 
@@ -43,6 +48,8 @@ def main():
         rows |= largest(args)
     if "error" in args.parts:
         rows |= errors(args)
+    if "quality" in args.parts:
+        rows |= quality(args)
     if "steps" in args.parts:
         steps, record = harness.sides("STEPS", ["SAELens"])
         for n in args.batches:
@@ -114,6 +121,25 @@ def step_bars(n, rows):
             value = over(side, "SAELens MP")
             bars.append(Bar(f"{name} SAELens MP, {n} rows", value, at_least=4))
     return bars
+
+
+def quality(args, p=16_384):
+    """R2 on held-out rows once every side has learnt from the same rows, each of them once."""
+    X, _ = mixtures(args.rows + 4096, p, args.seed)
+    train, test = X[:-4096], X[-4096:]
+    rows = {}
+    for name, n in itertools.product(args.sides, args.quality_batches):
+        model = OURS[name](
+            p, n_nonzero_coefs=K, batch_size=n, max_iter=1, device="cpu", random_state=0
+        )
+        seconds, _ = harness.stopwatch(model.fit, train)
+        rows[f"{name} after {args.rows} rows, batches of {n}"] = row = {
+            "R2": model.score(test),
+            "unused atoms": int((model.atom_usage_ == 0).sum()),
+            "rows/s": args.rows / seconds,
+        }
+        print(name, n, row, flush=True)
+    return rows
 
 
 def largest(args, p=65_536, n=1024):

@@ -30,8 +30,12 @@ _SHARED = {
     max_iter : int, default=None
         The number of epochs (passes over the data). None for as many as give about 1,000
         training steps.
-    batch_size : int, default=512
-        The largest number of rows of a training step.
+    batch_size : int or "auto", default="auto"
+        The largest number of rows of a training step. "auto": 512 up to 1,024 atoms, and half
+        as many rows as atoms beyond, as a part of the cost of a step grows with the square of
+        the number of atoms; but at most 8,192. In `fit` also no more than leave 500 training
+        steps, or with ``max_iter=None`` 64 for each epoch, yet no fewer than 512. What was
+        taken is `batch_size_`.
     learning_rate : float, default=0.3
         About the angle, in radians, by which an atom turns in a step on which all its
         gradients agree, at the start of training. It depends neither on the scale of the
@@ -90,6 +94,9 @@ _SHARED = {
         The number of epochs of the last `fit`.
     n_steps_ : int
         The number of training steps, those of `partial_fit` included.
+    batch_size_ : int
+        The largest number of rows of a training step, of the last call of `fit` or
+        `partial_fit`. An imported estimator has none.
     n_samples_seen_ : int
         The number of different training rows: those of the last `fit`, plus those of all
         calls of `partial_fit` since.

@@ -418,9 +418,9 @@ def test_without_mkldnn_torch_has_no_fast_bfloat16(monkeypatch):
     asked = (
         torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
     )
-    assert gram_rows._has_bfloat16() == asked
+    assert gram_rows.has_bfloat16() == asked
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
-    assert not gram_rows._has_bfloat16()
+    assert not gram_rows.has_bfloat16()
 
 
 # ------------------------------------------------------------------------ compiled loops

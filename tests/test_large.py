@@ -144,7 +144,7 @@ def test_coarse_pursuit_where_the_processor_has_no_bfloat16(monkeypatch):
     X, W = problem(100, 300, 24, np.float32)
     with NativeKernels() as kernels:
         expected = kernels.coarse_pursuit(X, W, 6, **NEVER)
-        monkeypatch.setattr(gram_rows, "_has_bfloat16", lambda: False)
+        monkeypatch.setattr(gram_rows, "has_bfloat16", lambda: False)
         codes = kernels.coarse_pursuit(X, W, 6, **NEVER)
     assert (codes[0] == expected[0]).mean() > 0.98
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from numbers import Integral, Real
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -41,7 +41,7 @@ class BaseSparseAutoencoder(BaseEncoder):
         "transform_n_nonzero_coefs": [Interval(Integral, 1, None, closed="left"), None],
         "intercept": [StrOptions(INTERCEPTS)],
         "max_iter": [Interval(Integral, 1, None, closed="left"), None],
-        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
         "dict_init": ["array-like", None],
         "dead_atoms": [StrOptions({"revive", "keep"})],
@@ -59,7 +59,7 @@ class BaseSparseAutoencoder(BaseEncoder):
     n_nonzero_coefs: float | None
     intercept: str
     max_iter: int | None
-    batch_size: int
+    batch_size: int | Literal["auto"]
     learning_rate: float
     dict_init: ArrayLike | None
     dead_atoms: str
@@ -313,7 +313,7 @@ class BaseSparseAutoencoder(BaseEncoder):
             learning_rate=float(self.learning_rate),
             # Numbers of NumPy's small types would overflow.
             max_iter=None if self.max_iter is None else int(self.max_iter),
-            batch_size=int(self.batch_size),
+            batch_size=None if self.batch_size == "auto" else int(self.batch_size),
             intercept=self.intercept,
             whitening=self._whitening(n_features),
             dict_init=None if self.dict_init is None else as_numpy(self.dict_init),

@@ -25,6 +25,7 @@ class Record:
     n_iter_ = Fitted[int]()
     n_steps_ = Fitted[int]()
     n_samples_seen_ = Fitted[int]()
+    batch_size_ = Fitted[int]()
 
     # What `partial_fit` goes on with; None for what was imported.
     _training: Training | None = None

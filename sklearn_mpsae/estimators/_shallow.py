@@ -42,7 +42,7 @@ class BaseAverageSAE(BaseShallowSAE):
         transform_n_nonzero_coefs: int | None = None,
         intercept: Literal["learn", "mean", "zero"] = "learn",
         max_iter: int | None = None,
-        batch_size: int = 512,
+        batch_size: int | Literal["auto"] = "auto",
         learning_rate: float = 0.3,
         dict_init: ArrayLike | None = None,
         dead_atoms: Literal["auxiliary", "revive", "keep"] = "auxiliary",

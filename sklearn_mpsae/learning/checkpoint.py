@@ -23,7 +23,7 @@ from .._warn import warn
 from ..coding.kernels.loops import checksum_rows
 
 _KIND = "sklearn_mpsae checkpoint"
-_FORMAT = f"{_KIND} 3"
+_FORMAT = f"{_KIND} 4"
 _FACTS = "facts"
 
 # Rows are copied so many bytes at a time, which stay in a processor's cache.

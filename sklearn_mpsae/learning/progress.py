@@ -51,13 +51,16 @@ class Progress:
             self._bar.set_postfix_str(f"{self._n_read:,} rows read", refresh=False)
             self._bar.update(0)
 
-    def begin(self, n_rows: int, n_before: int = 0) -> None:
+    def begin(self, n_rows: int, n_before: int = 0, sizes: str = "") -> None:
         """The training of so many rows, those of all epochs, begins with the next step.
 
         n_before : how many of them were learnt from before an interruption
+        sizes : what to say of the steps, if anything
         """
         if self._shown:
             self._close()
+            if sizes:
+                print(f"{self._title}: {sizes}.", file=sys.stderr)
             self._n_read = 0
             self._open("training", n_rows, n_before)
 

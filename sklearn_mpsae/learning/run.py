@@ -23,6 +23,7 @@ from .frame import Basis, Frame, Metric, check_width
 from .progress import Progress
 from .recipe import EXPLORE, fit_plan, stream_plan
 from .settings import Settings
+from .sizes import sized, taken, told
 from .start import (
     first_parameters,
     frame_of_fit,
@@ -67,7 +68,7 @@ class Run:
     progress : Progress
         Is told of each step.
     chosen : dict
-        Fitted attributes that are known before the training.
+        Fitted attributes that are known before the training: plain values.
 
     Attributes
     ----------
@@ -198,6 +199,7 @@ class Run:
             "loss": self._loss,
             "n_batches": self._n_batches,
             "finished": self.finished,
+            "chosen": self.chosen,
             "n_rows": self.batches.n_rows,
             "scale": self.batches.frame.scale,
             "basis": self.basis.facts(),
@@ -240,7 +242,8 @@ def open_run(
     with open_kernels(settings.device, source.dtype) as kernels:
         source.on_read = progress.read
         run = _begin(kernels, model, source, settings, ranks, before, progress)
-        progress.begin(run.n_iter * run.batches.n_rows, run.n_rows_done)
+        n_rows = run.n_iter * run.batches.n_rows
+        progress.begin(n_rows, run.n_rows_done, told(run.chosen))
         yield run
 
 
@@ -252,6 +255,9 @@ def _begin(kernels, model, source, settings, ranks, before, progress):
     moments, rows_of_ranks = _measured(source, ranks, outer, checkpoint, saved)
     # Streams that are cut otherwise would have another one by rounding.
     frame = _saved_frame(*saved) if saved else frame_of_fit(moments, source, settings, ranks)
+    before_it = saved[0]["chosen"] if saved else None
+    n_rows = sum(rows_of_ranks)
+    model, settings = sized(model, source, settings, kernels, ranks, n_rows, before_it)
     batches = Batches(source, frame, rows_of_ranks, settings.batch_size)
     n_iter = settings.max_iter or -(-_DEFAULT_STEPS // batches.per_epoch)
     if n_iter > 1 and source.one_pass:
@@ -274,6 +280,9 @@ def _begin(kernels, model, source, settings, ranks, before, progress):
     first, n_steps = EXPLORE if before else 0, n_iter * batches.per_epoch
     shares = np.linspace(first, 1, n_steps, endpoint=False)
     k, n_atoms = settings.n_nonzero_coefs, settings.n_components
+    chosen = taken(model, settings)
+    if settings.chosen:
+        chosen["n_nonzero_coefs_"] = k
     run = Run(
         Trainer(model, kernels, parameters, state, settings, random_state, ranks, frame.scale),
         batches,
@@ -282,7 +291,7 @@ def _begin(kernels, model, source, settings, ranks, before, progress):
         replace(Basis.of(settings), n_rows=moments.n_rows),
         checkpoint,
         progress,
-        {"n_nonzero_coefs_": k} if settings.chosen else {},
+        chosen,
     )
     if saved:
         run.resume(*saved)
@@ -327,6 +336,7 @@ def _stream(kernels, model, source, settings, ranks, before, progress):
         if state.n_steps:
             factor = training.frame.scale / frame.scale
             state = replace(state, numbers=rescaled(state.numbers, factor))
+    model, settings = sized(model, source, settings, kernels, ranks, None)
     batches = Batches(source, frame, rows_of_ranks, settings.batch_size)
     explored = before is not None and "n_iter_" in before.attributes
     trainer = Trainer(
@@ -341,7 +351,8 @@ def _stream(kernels, model, source, settings, ranks, before, progress):
     usage = trainer.usage + usage
     training = Training(state, frame, basis, random_state)
     learnt = learnt_of(
-        model, settings.learning_rate, parameters, training, usage, n_before + n_rows
+        *(model, settings.learning_rate, parameters, training, usage, n_before + n_rows),
+        **taken(model, settings),
     )
     of_fit = {"n_iter_", "loss_curve_", "n_nonzero_coefs_"}
     of_fit &= set(before.attributes if before else ())
@@ -390,6 +401,7 @@ def from_checkpoint(
         facts["n_rows"],
         n_iter_=len(losses),
         loss_curve_=losses,
+        **facts["chosen"],
     )
     return learnt, facts["feature_names"]
 

@@ -21,7 +21,8 @@ class Settings:
     """Whether that number was chosen for these rows, and is a part of what is learnt."""
     learning_rate: float = 0.3
     max_iter: int | None = None
-    batch_size: int = 512
+    batch_size: int | None = 512
+    """None for what suits the size of the dictionary and the number of rows."""
     intercept: str = "learn"
     """What is subtracted from rows, one of INTERCEPTS; "learn" starts at the mean."""
     whitening: float = 0.0

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 
 import numpy as np
 
 from ..coding.codes import Codes
-from ..coding.pursuit import pursue
+from ..coding.pursuit import bfloat16_pays, pursue
 from ..coding.unit import unit_rows, with_norms
 from .base import BatchResult, Model
 from .coder import PursuitCoder
@@ -31,7 +31,8 @@ class MatchingPursuit(Model):
     average : rows have `n_nonzero_coefs` codes on average, by a threshold
     algorithm : of `transform`: "mp", "omp" or "ols"; orthogonal ones, which refit all codes
         with each atom, are also that of the last steps of training
-    coarse : training chooses atoms by products in bfloat16
+    precision : in which training chooses atoms: "full", "bfloat16", or "auto" for what the
+        size of the dictionary and the machine suggest
     path_weight : the share of the loss that lies on the prefixes of the codes
     """
 
@@ -41,7 +42,7 @@ class MatchingPursuit(Model):
     stop_on_repeat: bool = False
     algorithm: str = "mp"
     positive: bool = True
-    coarse: bool = False
+    precision: str = "full"
     path_weight: float = 0.0
 
     layout = {"components": "pd"}
@@ -58,6 +59,18 @@ class MatchingPursuit(Model):
     @property
     def orthogonal(self) -> bool:
         return self.algorithm != "mp"
+
+    def sized(self, shape, batch_size, k, dtype, has_bfloat16, saved):
+        if self.precision != "auto":
+            return self
+        if "precision_" in saved:
+            return replace(self, precision=saved["precision_"])
+        pays = bfloat16_pays(batch_size, *shape, ceil(k), dtype.itemsize) and has_bfloat16()
+        return replace(self, precision="bfloat16" if pays else "full")
+
+    @property
+    def chosen(self):
+        return {"precision_": self.precision}
 
     def start(self, atoms):
         return {"components": atoms}
@@ -84,7 +97,7 @@ class MatchingPursuit(Model):
             kernels,
             *(X, W, k, threshold, step.scale),
             algorithm=self.algorithm if orthogonal else "mp",
-            coarse=self.coarse,
+            coarse=self.precision == "bfloat16",
         )
         if self.average:
             _steer(kernels, W, indices, values, step)

@@ -73,6 +73,9 @@ _OF_TRAINING = (
 _COUNTS = ("n_features_in_", "n_steps_", "n_samples_seen_")
 # The number that a fit has chosen, where it was asked to.
 _CHOSEN = "n_nonzero_coefs_"
+# What only a training leaves, and the words that may be among it.
+_OF_FIT = ("n_iter_", "batch_size_", "precision_", _CHOSEN)
+_WORDS = {"precision_": {"full", "bfloat16"}}
 
 # The checkpoint of a fit is a file of the machine it ran on: no part of the model, and
 # nothing that a file from elsewhere should choose. Callbacks are objects of the program.
@@ -184,13 +187,16 @@ def check_layout(facts: dict, layouts: dict[str, dict]) -> None:
             f"it is of the class {name!r}, and this version knows {', '.join(NAMES)}"
         )
     kind = Kind.of(name)
-    counts = {*_COUNTS, "n_iter_"}
+    counts = {*_COUNTS, "n_iter_", "batch_size_"}
     required = {*_COUNTS, *kind.named(arrays=False)}
     required |= {_CHOSEN} if parameters.get("n_nonzero_coefs") == "auto" else set()
-    optional = {key for key in ("n_iter_", _CHOSEN) if hasattr(class_of(name), key)}
+    optional = {key for key in _OF_FIT if hasattr(class_of(name), key)}
     _check_keys("fitted values", fitted, required, optional)
     for key, value in fitted.items():
-        ok = is_number(value, key in counts) and (key not in counts or value >= 0)
+        if key in _WORDS:
+            ok = isinstance(value, str) and value in _WORDS[key]
+        else:
+            ok = is_number(value, key in counts) and (key not in counts or value >= 0)
         _check(ok and (key != _CHOSEN or value > 0), f"{key} is {value!r}")
     d, p = fitted["n_features_in_"], parameters.get("n_components")
     sizes = {"d": d, "p": d if p is None else p, "1": 1, "r": 624, "i": fitted.get("n_iter_")}

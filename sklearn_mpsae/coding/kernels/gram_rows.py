@@ -140,7 +140,7 @@ def products():
     torch = torch_for("precision='bfloat16'")
     # torch takes as many threads as OpenMP allows the thread that calls it.
     openmp = ThreadpoolController().select(user_api="openmp")
-    fast = _has_bfloat16()
+    fast = has_bfloat16()
 
     def tensor(bits):
         return torch.from_numpy(bits.view(np.int16)).view(torch.bfloat16)
@@ -158,7 +158,7 @@ def products():
     return product
 
 
-def _has_bfloat16():
+def has_bfloat16():
     """Whether torch can multiply matrices in bfloat16 at speed here."""
     import torch
 

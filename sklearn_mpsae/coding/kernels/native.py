@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 from sklearn.utils import gen_batches
 
+from ..._optional import has_torch
 from . import loops
 from .budget import DEMAND_BYTES, WAITING_BYTES, even_parts
-from .gram_rows import CoarseGramRows, GramRows
+from .gram_rows import CoarseGramRows, GramRows, has_bfloat16
 from .products import correlations
 from .residuals import orthogonal_codes, rows_at_once
 from .stopping import Stop, matching_stop
@@ -45,6 +46,9 @@ class NativeKernels:
         if key not in self._buffers:
             self._buffers[key] = np.empty(shape, dtype)
         return self._buffers[key]
+
+    def has_bfloat16(self):
+        return has_torch() and has_bfloat16()
 
     # ----------------------------------------------------------------- arrays
     def asarray(self, x):

@@ -50,6 +50,9 @@ class TensorKernels:
     def __exit__(self, *exc_info) -> None:
         pass
 
+    def has_bfloat16(self):
+        return False  # not measured on a GPU yet
+
     # ----------------------------------------------------------------- arrays
     def asarray(self, x):
         if not isinstance(x, torch.Tensor):

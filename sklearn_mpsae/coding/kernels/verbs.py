@@ -29,6 +29,9 @@ class Kernels(Protocol):
 
     def __exit__(self, *exc_info) -> None: ...
 
+    def has_bfloat16(self) -> bool:
+        """Whether products in bfloat16 are known to take far less time here."""
+
     # ----------------------------------------------------------------- arrays
     def asarray(self, x) -> Any:
         """A NumPy array, or an array of the kernels' kind, as one that the verbs take.

@@ -1,0 +1,78 @@
+"""What a training takes for "auto", by the size of its dictionary."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ..models.base import Model
+from .settings import Settings
+
+# A batch has this many rows or more.
+_LEAST = 512
+
+# Each step multiplies the dictionary with itself, or a part of it, which costs about as much
+# as to code p / 2 rows: so many rows take as long again or less (benchmarks/bench_large.py).
+_ROWS_PER_ATOM = 0.5
+
+# A batch has at most this many rows, and at most so many outputs of an encoder (1 GiB in
+# float32), which some encoders keep.
+_MOST, _MOST_OUTPUTS = 8192, 1 << 28
+
+# A fit of so many epochs takes at least this many steps: with fewer it learns less from the
+# same rows. Where it takes as many epochs as it needs, one of them has at least the other
+# number: for few rows, larger batches would only make more epochs.
+_STEPS, _STEPS_OF_EPOCH = 500, 64
+
+
+def batch_size_for(
+    n_components: int, n_rows: int | None = None, max_iter: int | None = None
+) -> int:
+    """The rows of a training step.
+
+    n_rows : those of an epoch; None for a stream
+    max_iter : the number of epochs; None for as many as are needed
+    """
+    size = min(_ROWS_PER_ATOM * n_components, _MOST, _MOST_OUTPUTS // n_components)
+    if n_rows is not None:
+        size = min(size, n_rows * max_iter / _STEPS if max_iter else n_rows / _STEPS_OF_EPOCH)
+    return max(_LEAST, int(size))
+
+
+def sized(
+    model: Model, source, settings: Settings, kernels, ranks, n_rows: int | None, saved=None
+) -> tuple[Model, Settings]:
+    """The model and the settings with what they leave to the size of the dictionary.
+
+    All ranks take the same; a fit goes on with what its checkpoint has.
+
+    Parameters
+    ----------
+    n_rows : int or None
+        The rows of an epoch of all ranks; None for a stream.
+    saved : dict or None
+        The fitted attributes of the checkpoint that are known before the training.
+    """
+    p, k = settings.n_components, settings.n_nonzero_coefs
+    saved = saved or {}
+    size = settings.batch_size or saved.get("batch_size_")
+    size = size or batch_size_for(p, n_rows, settings.max_iter)
+
+    def has_bfloat16():
+        return all(ranks.gather(kernels.has_bfloat16()))
+
+    shape = p, source.n_features
+    model = model.sized(shape, size, k, source.dtype, has_bfloat16, saved)
+    return model, replace(settings, batch_size=size)
+
+
+def taken(model: Model, settings: Settings) -> dict:
+    """The fitted attributes that tell it."""
+    return {"batch_size_": settings.batch_size, **model.chosen}
+
+
+def told(chosen: dict) -> str:
+    """The same in words."""
+    words = f"batches of up to {chosen['batch_size_']} rows"
+    if chosen.get("precision_") == "bfloat16":
+        words += ", atoms chosen in bfloat16"
+    return words

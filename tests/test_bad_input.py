@@ -233,6 +233,33 @@ def test_warm_start_needs_the_same_shape(Estimator, small):
     assert est.components_ is before
 
 
+@pytest.mark.parametrize("first", ["fit", "partial_fit"])
+def test_a_stream_keeps_its_number_of_atoms(Estimator, first, small):
+    est = getattr(Estimator(8, **FAST), first)(small)
+    before = est.components_
+    match = r"n_components cannot change within a stream: it was 8, and is 9.* fit, afresh\."
+    with pytest.raises(ValueError, match=match):
+        est.set_params(n_components=9).partial_fit(small)
+    assert est.components_ is before
+    # No number is asked for: the stream has one.
+    assert est.set_params(n_components=None).partial_fit(small).components_.shape == (8, 10)
+
+
+@pytest.mark.parametrize("verb", ["fit", "partial_fit"])
+def test_another_number_of_atoms_is_refused_before_rows_are_read(verb, small):
+    est = MPSparseAutoencoder(8, warm_start=True, **FAST).fit(small)
+    read = []
+
+    def batches():
+        read.append(True)
+        yield small
+
+    # Opening a stream reads its first batch.
+    with pytest.raises(ValueError, match="n_components"):
+        getattr(est.set_params(n_components=9), verb)(BatchStream(batches))
+    assert len(read) == 1
+
+
 def test_more_codes_than_atoms_are_clipped_with_a_warning(Estimator, small):
     est = Estimator(4, n_nonzero_coefs=7, **FAST)
     with pytest.warns(UserWarning, match="n_nonzero_coefs=7 is more than the 4 components"):

@@ -44,7 +44,7 @@ def as_numpy(X: Any) -> Any:
 def as_rows(X: Any, name: str = "X", dtype: Any = None) -> np.ndarray:
     """X as array of rows whose squares are finite; a ValueError or TypeError else."""
     with in_words(name):
-        X = tabled(as_numpy(X))
+        X = tabled(as_numpy(X), name)
         dtype = float_dtypes(X) if dtype is None else dtype
         X = check_array(X, dtype=dtype, order="C", input_name=name)
     check_magnitude(X, name)

@@ -110,7 +110,7 @@ REFUSED = {
     "masked": (lambda X: np.ma.masked_array(X, X.mean() < X), "masked"),
     "categories": (
         lambda X: pd.DataFrame({n: pd.Categorical(["a", "b"] * 30) for n in NAMES}),
-        "could not convert",
+        "has columns that are not numbers: .* and 7 more",
     ),
     "numpy matrix": (np.matrix, "np.matrix"),
     "words": (lambda X: np.full(X.shape, "a"), "could not convert"),

@@ -4,12 +4,22 @@ from contextlib import nullcontext
 
 import joblib
 import numpy as np
+import pandas as pd
+import polars as pl
 import pytest
 import torch
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from toys import model_of
 
-from sklearn_mpsae import MatryoshkaSAE, MPSparseAutoencoder, explore, metrics, plotting
+from sklearn_mpsae import (
+    MatryoshkaSAE,
+    MPSparseAutoencoder,
+    MPSparseAutoencoderCV,
+    coding,
+    explore,
+    metrics,
+    plotting,
+)
 from sklearn_mpsae.coding import save_codes
 from sklearn_mpsae.coding.kernels import open_kernels
 from sklearn_mpsae.sources import BatchStream
@@ -34,6 +44,62 @@ BAD_DATA = {
     "objects": (lambda X: np.full(X.shape, {}, object), "must be a string or a real number"),
     "complex": (lambda X: X + 1j, "Complex data not supported"),
 }
+
+
+# Columns that are not numbers, beside numbers that are text, objects or may be missing.
+COLUMNS = {
+    "text": (["x", "y"], pd.Series, pl.Series),
+    "categories": (["x", "y"], pd.Categorical, lambda x: pl.Series(x, dtype=pl.Categorical)),
+    "strings": (["x", "y"], lambda x: pd.array(x, dtype="string"), pl.Series),
+    "objects": ([{}, []], pd.Series, lambda x: pl.Series(x, dtype=pl.Object)),
+    "dates": ([np.datetime64("2020-01-01")] * 2, pd.Series, lambda x: pl.Series(map(str, x))),
+}
+
+
+def by_open_encoder(sae, X):
+    with sae.coder() as encode:
+        encode(X)
+
+
+DOORS = {
+    "fit": lambda sae, X: sae.fit(X),
+    "fit of a stream": lambda sae, X: sae.fit(BatchStream([X])),
+    "fit with cross-validation": lambda sae, X: MPSparseAutoencoderCV(3, cv=2).fit(X),
+    "partial_fit": lambda sae, X: sae.partial_fit(X),
+    "transform": lambda sae, X: sae.transform(X),
+    "inverse_transform": lambda sae, X: sae.inverse_transform(X),
+    "score": lambda sae, X: sae.score(X),
+    "an open encoder": by_open_encoder,
+    "pursuit": lambda sae, X: coding.matching_pursuit(X, np.eye(3), 2),
+    "dictionary": lambda sae, X: coding.orthogonal_matching_pursuit(np.eye(3), X, 2),
+    "metric of rows": lambda sae, X: metrics.explained_variance(X, np.ones((2, 3))),
+    "metric of codes": lambda sae, X: metrics.l0(X),
+    "metric of atoms": lambda sae, X: metrics.babel_function(X, 2),
+}
+
+
+def with_column(library, make):
+    values, in_pandas, in_polars = COLUMNS[make]
+    columns = {"number": [1.0, 2.0], "as text": ["1", "2"]}
+    if library == "polars":
+        return pl.DataFrame({**columns, "bad": in_polars(values)})
+    return pd.DataFrame({**columns, "bad": in_pandas(values)})
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_columns_that_are_not_numbers_are_named(door, library, small):
+    sae = MPSparseAutoencoder(3, **FAST).fit(small[:, :3])
+    for make in COLUMNS:
+        match = r"has columns that are not numbers: 'bad'\. Encode them .*OneHotEncoder"
+        with pytest.raises(ValueError, match=match):
+            DOORS[door](sae, with_column(library, make))
+
+
+def test_three_columns_are_named_at_most(small):
+    X = pd.DataFrame({0: [1.0] * 4, **{i: ["x"] * 4 for i in range(1, 6)}})
+    with pytest.raises(ValueError, match="not numbers: 1, 2, 3 and 2 more"):
+        MPSparseAutoencoder(2, **FAST).fit(X)
 
 
 def test_a_broken_number_of_codes_for_each_row_is_refused(small):
@@ -231,6 +297,33 @@ def test_warm_start_needs_the_same_shape(Estimator, small):
     with pytest.raises(ValueError, match="warm_start needs data and n_components"):
         est.set_params(n_components=9).fit(small)
     assert est.components_ is before
+
+
+@pytest.mark.parametrize("first", ["fit", "partial_fit"])
+def test_a_stream_keeps_its_number_of_atoms(Estimator, first, small):
+    est = getattr(Estimator(8, **FAST), first)(small)
+    before = est.components_
+    match = r"n_components cannot change within a stream: it was 8, and is 9.* fit, afresh\."
+    with pytest.raises(ValueError, match=match):
+        est.set_params(n_components=9).partial_fit(small)
+    assert est.components_ is before
+    # No number is asked for: the stream has one.
+    assert est.set_params(n_components=None).partial_fit(small).components_.shape == (8, 10)
+
+
+@pytest.mark.parametrize("verb", ["fit", "partial_fit"])
+def test_another_number_of_atoms_is_refused_before_rows_are_read(verb, small):
+    est = MPSparseAutoencoder(8, warm_start=True, **FAST).fit(small)
+    read = []
+
+    def batches():
+        read.append(True)
+        yield small
+
+    # Opening a stream reads its first batch.
+    with pytest.raises(ValueError, match="n_components"):
+        getattr(est.set_params(n_components=9), verb)(BatchStream(batches))
+    assert len(read) == 1
 
 
 def test_more_codes_than_atoms_are_clipped_with_a_warning(Estimator, small):

@@ -120,6 +120,44 @@ def test_an_ablation_that_costs_nothing_recovers_nothing_known(net, batches, sae
     assert np.isnan(losses[4:]).all()
 
 
+def as_dict(module, batch):
+    return Output(logits=module(**batch))
+
+
+class Output(dict):
+    """As models of transformers return it."""
+
+    logits = property(lambda self: self["logits"])
+
+
+def test_a_sum_in_the_place_of_a_mean_is_refused(net, batches, sae):
+    def total(output, batch):
+        return at_each(output, batch)[batch["attention_mask"].bool()].sum()
+
+    def total_of_dict(output, batch):
+        return float(total(output.logits, batch))
+
+    for loss, call in ((total, None), (total_of_dict, as_dict)):
+        with pytest.raises(ValueError, match=r"loss gave a sum, .*\(sum, number of") as error:
+            downstream_loss(net, "layer", sae, batches, loss, call=call)
+        # The first batch has one row, and no halves.
+        assert error.value.__notes__ == ["This was batch 1 of the module's batches."]
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        lambda output, batch: at_each(output, batch).mean().neg(),
+        lambda output, batch: at_each(output, batch).max(),
+        lambda output, batch: output.sum() * 0,
+        lambda output, batch: at_each(output, batch).reshape(4, 8).mean(),
+    ],
+    ids=["below zero", "maximum", "zero", "takes no half"],
+)
+def test_no_sum_is_seen_in_other_losses(loss, net, batches, sae):
+    assert np.isfinite(downstream_loss(net, "layer", sae, batches[1:], loss).clean)
+
+
 def test_channels_are_features_and_all_positions_count_without_a_mask():
     torch.manual_seed(0)
     net = nn.Sequential(

@@ -143,6 +143,14 @@ def test_candidates_that_are_no_numbers_of_codes(numbers, small):
         est.fit(small)
 
 
+def test_auto_is_told_from_a_list_of_candidates(searched, small):
+    est = MPSparseAutoencoderCV(4, n_nonzero_coefs="auto", cv=2)
+    with pytest.raises(ValueError, match=r"from a list: .*\(sparsity='average', n_nonzero"):
+        est.fit(small)
+    with pytest.raises(ValueError, match="from a list"):
+        clone(searched).fit(small).set_params(n_nonzero_coefs="auto").transform(small)
+
+
 def test_folds_without_variance_are_refused(small):
     with pytest.raises(ValueError, match="each fold needs several rows"):
         MPSparseAutoencoderCV(4, cv=len(small), max_iter=1).fit(small)

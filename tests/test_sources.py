@@ -188,6 +188,7 @@ NO_NUMBERS = {
     "a column of arrays": (pd.Series(list(np.ones((3, 4)))), "np.stack"),
     "a frame of lists": (pl.DataFrame({"a": [[1.0, 2.0]] * 3}), "np.stack"),
     "ragged lists": ([[1.0, 2.0], [1.0]], "differ in length"),
+    "a frame that is not computed": (pl.LazyFrame({"a": [1.0]}), r"pass its collect\(\)"),
     "a structured array": (np.zeros(3, [("a", float)]), "structured_to_unstructured"),
     "a nested tensor": (nested_tensor(), "torch.cat"),
     "a file's name": ("rows.npy", "NpyFiles"),

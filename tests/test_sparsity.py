@@ -239,6 +239,25 @@ def test_callbacks_are_not_told_at_each_epoch(digits):
         sae.fit(digits)
 
 
+# ---------------------------------------------------------- the threshold of a pursuit
+@pytest.mark.parametrize("algorithm", ["mp", "omp", "ols"])
+def test_a_pursuit_compares_correlations_with_its_threshold(algorithm, digits):
+    """As the docstring of `threshold_` says: not the codes that a refit leaves."""
+    options = {"sparsity": "average", "transform_algorithm": algorithm, "max_iter": 10}
+    sae = MPSparseAutoencoder(96, n_nonzero_coefs=6, random_state=0, **options).fit(digits)
+    rows = digits[:300]
+    codes = sae.transform(rows)
+    V = sae.components_ @ sae.metric_
+    norms = np.linalg.norm(V, axis=1)
+    sizes = (codes * norms)[codes != 0]
+    assert (sizes.min() > sae.threshold_) == (algorithm == "mp")
+    if algorithm != "ols":
+        left = (rows - sae.inverse_transform(codes)) @ sae.metric_ @ (V / norms[:, None]).T
+        ended = (codes != 0).sum(axis=1) < 24
+        assert ended.mean() > 0.9
+        assert left[ended].max() <= sae.threshold_ + 1e-9
+
+
 # ---------------------------------------------------------------------- repeated rows
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("cls", [BatchTopKSAE, MatryoshkaSAE])

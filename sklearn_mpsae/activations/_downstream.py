@@ -81,9 +81,10 @@ def downstream_loss(
     loss : callable
         ``loss(output, batch)``, of the module's output and the batch on its device. A
         number is the mean of the batch, which counts as much as the batch has positions that
-        are kept. Or a tensor of the shape of the mask, of the loss at each position (without
-        a mask, of any shape): its mean over the positions that are kept is taken. Or a tuple
-        of the sum of losses and their number, as of the tokens that have a next one.
+        are kept; a sum is wrong, see the Notes. Or a tensor of the shape of the mask, of the
+        loss at each position (without a mask, of any shape): its mean over the positions that
+        are kept is taken. Or a tuple of the sum of losses and their number, as of the tokens
+        that have a next one.
     at : {'output', 'input'}, default='output'
         Which of the two to replace.
     mask : str, int, callable or None, default='auto'
@@ -106,8 +107,8 @@ def downstream_loss(
         If torch is not installed.
     ValueError
         As of `activations.spliced` and `activations.ModuleActivations`; if `batches` can be
-        gone through only once or keeps no positions; if the loss is not finite, or of
-        another shape.
+        gone through only once or keeps no positions; if the loss is not finite, of another
+        shape, or seen to be a sum.
 
     See Also
     --------
@@ -118,6 +119,13 @@ def downstream_loss(
     What is published of language models is mostly ``recovered_from_zero``. Zeros are far
     from all activations of most layers, so that it is close to 1 for poor reconstructions
     too; the mean is the harder comparison.
+
+    A loss that gives a number is also called with the two halves of one batch. If their
+    losses add up to that of the batch, it gives sums, and an error says so. That is seen
+    where all tensors of the batch and of the output have as many rows, two or more, and the
+    loss takes fewer. Sums that are not seen are averaged like means: the four losses are
+    then too large, and where batches have different numbers of positions, the shares that
+    are recovered are wrong, as large batches count too much.
 
     Examples
     --------

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Mapping
 from contextlib import contextmanager
 
 import numpy as np
@@ -23,6 +25,9 @@ from ._layers import (
 )
 from ._reader import Reader, as_evaluated, device_of, moved, naming_batch, run
 from ._splice import spliced
+
+# How far rounding may take the sum of two losses from the loss of both, as a share of it.
+_ROUNDING = 1e-4
 
 
 def losses_of(estimator, *where):
@@ -137,6 +142,8 @@ class _Runs:
         self.device, self.loss, self.call = device_of(module), loss, call
         # How many positions were kept of the activations that were seen last.
         self._n = 0
+        # Whether it is not known yet that a loss is a mean.
+        self._untold = True
 
     def each(self):
         """Yield the number of each batch that keeps some position, the batch and its mask."""
@@ -218,7 +225,8 @@ class _Runs:
 
     def add(self, mean, output, batch, mask, name):
         """Count a batch's loss."""
-        found, n = self.loss(output, batch), self._n
+        given = found = self.loss(output, batch)
+        n = self._n
         if isinstance(found, tuple):
             total, n = found[0], int(found[1])
             if n == 0:
@@ -236,7 +244,54 @@ class _Runs:
             )
         elif value.numel() != 1:
             n = value.numel()
+        elif not isinstance(given, tuple) and self._untold:
+            self._check_mean(output, batch, float(value))
         value = float(value.detach().to(_widest(value)).mean())
         if not np.isfinite(value):
             raise ValueError(f"loss gave {value} ({name.replace('_', '-')}).")
         mean.add(value, n)
+
+    def _check_mean(self, output, batch, whole):
+        """Refuse a sum: the losses of the two halves of the batch add up to its own.
+
+        A mean lies between them. So it is no sum of theirs, where both have one sign.
+        """
+        try:
+            halves = _halves(output, batch)
+            if halves is None:
+                return
+            self._untold = False
+            first, second = (float(self.loss(*half)) for half in halves)
+        except Exception:  # of a loss that takes no half of a batch, this cannot be told
+            return
+        if first * second > 0 and abs(first + second - whole) <= _ROUNDING * abs(whole):
+            raise ValueError(
+                f"loss gave a sum, not a mean: {whole:.6g} for this batch, {first:.6g} and "
+                f"{second:.6g} for its halves. Give the mean, or the tuple (sum, number of "
+                "losses in it)."
+            )
+
+
+def _halves(output, batch):
+    """Output and batch of the first rows and of the others; None where that cannot be told."""
+    lengths = set()
+    _by_rows((output, batch), lambda x: lengths.add(len(x)))
+    if len(lengths) != 1 or max(lengths) < 2:
+        return None
+    half = lengths.pop() // 2
+    rows = slice(half), slice(half, None)
+    return [_by_rows((output, batch), lambda x, of=each: x[of]) for each in rows]
+
+
+def _by_rows(x, function):
+    """Tensors, and tuples and dicts of them, by a function of each tensor with an axis."""
+    if isinstance(x, torch.Tensor):
+        return function(x) if x.ndim else x
+    if isinstance(x, tuple | list):
+        return tuple(_by_rows(each, function) for each in x)
+    if isinstance(x, Mapping):
+        # A copy is of the same class: what models return has its parts as attributes, too.
+        x = copy.copy(x)
+        for name in x:
+            x[name] = _by_rows(x[name], function)
+    return x

@@ -11,6 +11,12 @@ import numpy as np
 
 from .checks import check_unmasked
 
+# What NumPy says of lists in the place of numbers.
+_OF_SEQUENCES = "setting an array element with a sequence"
+
+# How many columns an error names.
+_NAMED = 3
+
 
 def plain(X: Any) -> Any:
     """X as NumPy array if it is a tensor, else X itself; half floats as float32.
@@ -47,11 +53,57 @@ def _of_tensor(X, torch):
     return (X.float() if half else X).numpy()
 
 
-def tabled(X: Any) -> Any:
-    """X as `check_array` takes it: as `plain` has it, and a list of arrays as one array."""
+def tabled(X: Any, name: str = "X") -> Any:
+    """X as `check_array` takes it: as `plain` has it, and a list of arrays as one array.
+
+    Raises
+    ------
+    ValueError
+        If it is a data frame with columns that are not numbers, or without rows yet.
+    """
+    if type(X).__name__ == "LazyFrame":  # polars warns where it is asked for its columns
+        raise ValueError(f"{name} is a LazyFrame, which has no rows yet: pass its collect().")
+    if hasattr(X, "columns"):
+        _check_columns(X, name)
     if isinstance(X, list | tuple) and any(hasattr(row, "dtype") for row in X):
         return np.asarray([plain(row) for row in X])
     return plain(X)
+
+
+def _check_columns(X, name):
+    """Name the columns of a frame that are not numbers, which NumPy's error would not."""
+    dtype = _frame_dtype(X)
+    if dtype is not None and dtype.kind in "fiubc":
+        return
+    if hasattr(X, "iloc"):  # names may repeat
+        columns = ((each, X.iloc[:, i]) for i, each in enumerate(X.columns))
+    else:
+        names = getattr(X, "column_names", X.columns)  # pyarrow, polars
+        columns = ((each, X[each]) for each in names)
+    found = [each for each, values in columns if not _is_numeric(values)]
+    if found:
+        shown = ", ".join(map(repr, found[:_NAMED]))
+        more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+        raise ValueError(
+            f"{name} has columns that are not numbers: {shown}{more}. Encode them as numbers, "
+            "e.g. by sklearn.preprocessing.OneHotEncoder in a ColumnTransformer, or drop them."
+        )
+
+
+def _is_numeric(values):
+    """Whether a column holds numbers, be it as objects, text or categories."""
+    kind = getattr(getattr(values, "dtype", None), "kind", None)
+    kind = kind or np.asarray(values[:0]).dtype.kind
+    # NumPy takes dates for nanoseconds, or refuses them beside numbers.
+    if kind in "fiubcmM":
+        return kind not in "mM"
+    try:
+        np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        if _OF_SEQUENCES in str(error):
+            raise
+        return False
+    return True
 
 
 @contextmanager
@@ -60,7 +112,7 @@ def in_words(name: str = "X") -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        if "setting an array element with a sequence" not in str(error):
+        if _OF_SEQUENCES not in str(error):
             raise
         raise ValueError(
             f"{name} has lists or arrays in the place of numbers, or rows that differ in "

@@ -388,7 +388,7 @@ def orthogonal_least_squares(
 def _rows(X, name, dtype=None):
     """X as array of finite rows, whatever library it is of; by default in its own dtype."""
     with config_context(array_api_dispatch=False):
-        X = tabled(X)
+        X = tabled(X, name)
         dtype = float_dtypes(X) if dtype is None else dtype
         X = check_array(X, accept_sparse="csr", dtype=dtype, input_name=name)
     return X.toarray() if issparse(X) else X

@@ -167,12 +167,14 @@ class BaseSparseAutoencoder(BaseEncoder):
     def partial_fit(self, X: RowsLike, y: Any = None) -> Self:
         """Learn from one more chunk of data, in steps of `batch_size` rows.
 
-        The first call fixes the number of atoms, and the first 512 rows that vary give the
-        scale of the data. `intercept_` follows the mean of all rows since then; what is learnt
-        with ``intercept="learn"`` is the distance from it. Atoms stay on the
-        unit sphere throughout, and the rate falls with the root of the number of steps. The
-        first 200 steps explore with more codes per row than asked for; `transform` has the
-        number asked for from the first call on. After `fit`, it goes on from there.
+        The first call fixes `n_components`, `intercept` and, where there is one, `whitening`:
+        others raise an error later. Only the first call uses `dict_init` and `random_state`.
+        The first 512 rows that vary give the scale of the data. `intercept_` follows the mean
+        of all rows since then; what is learnt with ``intercept="learn"`` is the distance from
+        it. Atoms stay on the unit sphere throughout, and the rate falls with the root of the
+        number of steps. The first 200 steps explore with more codes per row than asked for;
+        `transform` has the number asked for from the first call on. After `fit`, it goes on
+        from there.
 
         Parameters
         ----------
@@ -302,8 +304,9 @@ class BaseSparseAutoencoder(BaseEncoder):
         return model
 
     def _settings(self, n_features: int, before=None) -> Settings:
-        """How to train; `before` is what a stream goes on from, which fixes the atoms."""
-        n_atoms = self._n_atoms(n_features) if before is None else self._n_features_out
+        """How to train; `before` is what a stream goes on from."""
+        goes_on = before is not None and self.n_components is None
+        n_atoms = self._n_features_out if goes_on else self._n_atoms(n_features)
         names = getattr(self, "feature_names_in_", None)
         # The identity costs as much as some training steps.
         compared = self.checkpoint is not None or self.distributed

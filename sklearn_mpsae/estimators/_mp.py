@@ -21,7 +21,7 @@ from ._base import BaseSparseAutoencoder
 from ._encoder import default_sparsity
 
 # The number of codes is chosen by `fit`.
-_AUTO = "auto"
+AUTO = "auto"
 
 
 class FittedPursuit:
@@ -58,12 +58,12 @@ class MPSparseAutoencoder(FittedPursuit, BaseSparseAutoencoder):
         three to eight times as long, and sets `n_nonzero_coefs_`.
     sparsity : {{"row", "average"}}, default="row"
         What limits the codes of a row. "row": each row has up to `n_nonzero_coefs`.
-        "average": each row stops before a code that is too small (see `threshold_`);
-        training sets this threshold so that rows have `n_nonzero_coefs` codes on average.
-        Held-out rows may have another average, on small data 10 to 20% more; `transform` and
-        `score` warn where it is surely off by more than a tenth. If the data have true atoms,
-        and their number differs between rows, "average" recovers them best (see
-        :doc:`/study/superposition`). After `fit`, "average" may be changed to "row". The
+        "average": each row stops before an atom that correlates too little with its residual
+        (see `threshold_`); training sets this threshold so that rows have `n_nonzero_coefs`
+        codes on average. Held-out rows may have another average, on small data 10 to 20% more;
+        `transform` and `score` warn where it is surely off by more than a tenth. If the data
+        have true atoms, and their number differs between rows, "average" recovers them best
+        (see :doc:`/study/superposition`). After `fit`, "average" may be changed to "row". The
         reverse raises an error, because there is no threshold.
     tol : float, default=0.0
         A row takes no further atom once its squared residual is at most `tol` times its
@@ -134,9 +134,13 @@ class MPSparseAutoencoder(FittedPursuit, BaseSparseAutoencoder):
     ----------
     {attributes}
     threshold_ : float
-        What the code of each further atom, times the atom's norm in the metric, must exceed.
-        The norms are ``np.linalg.norm(components_ @ metric_, axis=1)``, or 1 with
-        ``whitening=0``. In units of the data; 0 unless ``sparsity="average"``.
+        A row stops before an atom whose correlation with its residual is no larger than this
+        (in magnitude, unless `positive_code`), both in the metric, and the atom scaled to norm
+        1 there. In matching pursuit this correlation is the code that the step gives, times
+        the atom's norm in the metric: ``np.linalg.norm(components_ @ metric_, axis=1)``, or 1
+        with ``whitening=0``. "omp" and "ols" refit all codes after the comparison, so that
+        codes may be smaller; "ols" compares only the atom that it would take. In units of the
+        data; 0 unless ``sparsity="average"``.
     precision_ : {{"full", "bfloat16"}}
         What was taken for `precision`.
     n_nonzero_coefs_ : float
@@ -193,7 +197,7 @@ class MPSparseAutoencoder(FittedPursuit, BaseSparseAutoencoder):
         **BaseSparseAutoencoder._parameter_constraints,
         "n_nonzero_coefs": [
             Interval(Real, 0, None, closed="neither"),
-            StrOptions({_AUTO}),
+            StrOptions({AUTO}),
             None,
         ],
         "sparsity": [StrOptions({"row", "average"})],
@@ -254,12 +258,12 @@ class MPSparseAutoencoder(FittedPursuit, BaseSparseAutoencoder):
 
     def _model(self):
         k, average = self.n_nonzero_coefs, self.sparsity == "average"
-        if k == _AUTO and not average:
+        if k == AUTO and not average:
             raise ValueError(
                 "n_nonzero_coefs='auto' is an average number: set sparsity='average', or pass "
                 "a number."
             )
-        if k not in (None, _AUTO) and k != int(k) and not average:
+        if k not in (None, AUTO) and k != int(k) and not average:
             raise ValueError(
                 f"n_nonzero_coefs={k} is not a whole number: pass one, or "
                 "sparsity='average' for rows that have so many codes on average."
@@ -282,25 +286,25 @@ class MPSparseAutoencoder(FittedPursuit, BaseSparseAutoencoder):
         return super()._model_to_train()
 
     def _n_asked(self, n_features, n_atoms, *, warned=True):
-        if self.n_nonzero_coefs == _AUTO:  # where the search starts
+        if self.n_nonzero_coefs == AUTO:  # where the search starts
             return min(default_sparsity(n_features), n_atoms)
         return super()._n_asked(n_features, n_atoms, warned=warned)
 
     def _n_trained(self):
-        if self.n_nonzero_coefs == _AUTO:
+        if self.n_nonzero_coefs == AUTO:
             return self._learnt.attributes["n_nonzero_coefs_"]
         return super()._n_trained()
 
     def _check_fitted(self):
         super()._check_fitted()
-        if self.n_nonzero_coefs == _AUTO and not hasattr(self, "n_nonzero_coefs_"):
+        if self.n_nonzero_coefs == AUTO and not hasattr(self, "n_nonzero_coefs_"):
             raise ValueError(
                 "n_nonzero_coefs='auto' was set after a fit with a number: fit again, or set a "
                 "number."
             )
 
     def _with_sparsity(self, settings, model, rows, ranks):
-        if self.n_nonzero_coefs != _AUTO:
+        if self.n_nonzero_coefs != AUTO:
             return settings
         self._check_repeatable(rows, ranks)
 
@@ -326,7 +330,7 @@ class MPSparseAutoencoder(FittedPursuit, BaseSparseAutoencoder):
                 )
 
     def _with_sparsity_of(self, before, settings):
-        if self.n_nonzero_coefs != _AUTO:
+        if self.n_nonzero_coefs != AUTO:
             return settings
         if before is None or "n_nonzero_coefs_" not in before.attributes:
             raise ValueError(

@@ -89,7 +89,7 @@ class ServingCoder:
             )
         d = self._coder.components.shape[1]
         with in_words("rows"):
-            X = np.asarray(tabled(rows))
+            X = np.asarray(tabled(rows, "rows"))
         if X.ndim != 2 or X.shape[1] != d or not len(X):
             raise ValueError(
                 f"Rows must have shape (n_samples, {d}), got {X.shape} of a "

@@ -25,6 +25,8 @@ from .recipe import EXPLORE, fit_plan, stream_plan
 from .settings import Settings
 from .sizes import sized, taken, told
 from .start import (
+    check_stream,
+    check_warm,
     first_parameters,
     frame_of_fit,
     frame_of_stream,
@@ -251,6 +253,8 @@ def _begin(kernels, model, source, settings, ranks, before, progress):
     _check(model, source, settings, ranks)
     checkpoint = _checkpoint(model, source, settings, ranks, before)
     saved = ranks.share(checkpoint.load() if checkpoint and ranks.rank == 0 else None)
+    if before and not saved:
+        check_warm(settings, source, before)
     outer = settings.whitening > 0 and not saved
     moments, rows_of_ranks = _measured(source, ranks, outer, checkpoint, saved)
     # Streams that are cut otherwise would have another one by rounding.
@@ -317,6 +321,8 @@ def stream(
 
 def _stream(kernels, model, source, settings, ranks, before, progress):
     _check(model, source, settings, ranks)
+    if before is not None:
+        check_stream(settings, before)
     source.on_read = progress.read
     moments, rows_of_ranks = _measured(source, ranks, needs_products(settings, before))
     n_rows = sum(rows_of_ranks)

@@ -59,7 +59,6 @@ def frame_of_stream(moments, n_rows, source, settings, ranks, before):
     old, basis, begun = None, Basis.of(settings), False
     if before is not None:
         training = before.training
-        _check_stream(settings, training.basis)
         old, basis, begun = training.frame, training.basis, training.state.n_steps > 0
     if not begun:
         basis = replace(basis, n_rows=min(basis.n_rows, 1))
@@ -76,6 +75,25 @@ def frame_of_stream(moments, n_rows, source, settings, ranks, before):
     if metric is not None and basis.n_rows >= _rows_of_metric(source):
         basis = replace(basis, outer=None)
     return Frame(np.array(center, np.float64), scale, metric), basis, energy > 0
+
+
+def check_stream(settings, before):
+    """Refuse a stream that goes on with other atoms, another kind of intercept or metric."""
+    basis = before.training.basis
+    was = {
+        "n_components": len(before.attributes["components_"]),
+        "intercept": basis.intercept,
+        "whitening": basis.whitening,
+    }
+    for name, old in was.items():
+        now = getattr(settings, name)
+        if now != old:
+            # A warm start goes on from the same atoms, too.
+            fit = "afresh" if name == "n_components" else "afresh or with warm_start=True"
+            raise ValueError(
+                f"{name} cannot change within a stream: it was {old!r}, and is {now!r}. Set "
+                f"it as it was, or call fit, {fit}."
+            )
 
 
 def needs_products(settings, before) -> bool:
@@ -122,17 +140,6 @@ def _metric_of_stream(settings, basis, n_before, old, source):
     return whitening_metric(basis.outer, whitening, source.dtype)
 
 
-def _check_stream(settings, basis):
-    """Refuse a stream that goes on with another kind of intercept or of metric."""
-    for name in ("intercept", "whitening"):
-        now, was = getattr(settings, name), getattr(basis, name)
-        if now != was:
-            raise ValueError(
-                f"{name} cannot change within a stream: it was {was!r}, and is {now!r}. Set "
-                "it as it was, or call fit, afresh or with warm_start=True."
-            )
-
-
 def _scale(energy, n_samples):
     """The root mean squared norm of rows, 1 where all are zero."""
     if not np.isfinite(energy):
@@ -167,8 +174,6 @@ def first_parameters(model, source, settings, frame, random_state):
 
 def warm_parameters(model, source, settings, frame, before):
     """The parameters of a fit that starts from an earlier one."""
-    shape = settings.n_components, source.n_features
-    _check_warm(before.attributes["components_"], shape)
     parameters = parameters_of(model, settings, before, frame, frame.center)
     own = {name: array for name, array in parameters.items() if name != INTERCEPT}
     check_start(model, own, before.numbers(model), frame.scale)
@@ -193,7 +198,9 @@ def parameters_of(model, settings, before, frame, center):
     return parameters
 
 
-def _check_warm(atoms, shape):
+def check_warm(settings, source, before):
+    """Refuse a fit that cannot start from the atoms of the earlier one."""
+    atoms, shape = before.attributes["components_"], (settings.n_components, source.n_features)
     if atoms.shape != shape:
         raise ValueError(
             f"warm_start needs data and n_components as in the last fit: components_ "

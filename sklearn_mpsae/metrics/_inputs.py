@@ -10,6 +10,7 @@ from sklearn.utils import check_array, gen_batches
 from .._array_api import as_numpy, as_rows
 from ..coding import Codes
 from ..coding.checks import check_magnitude
+from ..coding.inputs import tabled
 from ..coding.unit import check_unit, unit_rows
 
 # Codes in any form, for type checkers.
@@ -56,7 +57,7 @@ def checked_dictionaries(dictionary, truth) -> tuple[np.ndarray, np.ndarray]:
 # -------------------------------------------------------------------------------- rows
 def checked_rows(X, name="X") -> np.ndarray:
     """X as two-dimensional array or CSR; a memmap stays on disk. Values: see `finite`."""
-    X = as_numpy(X)
+    X = tabled(as_numpy(X), name)
     X = sparse.csr_array(X) if sparse.issparse(X) else np.asarray(X)
     if X.ndim != 2 or 0 in X.shape:
         raise ValueError(
@@ -79,7 +80,7 @@ def checked_codes(codes, n_components=None, name="codes"):
     if isinstance(codes, Codes):
         _check_slots(codes, name)
     else:
-        codes = codes if sparse.issparse(codes) else np.asarray(as_numpy(codes))
+        codes = codes if sparse.issparse(codes) else np.asarray(tabled(as_numpy(codes), name))
         if codes.ndim != 2 or 0 in codes.shape:
             raise ValueError(
                 f"{name} must have shape (n_samples, n_components), neither of them 0; got "

@@ -80,6 +80,7 @@ def _of_item(item):
     if isinstance(item, list | tuple):
         return _of_sequence(item)
     if hasattr(item, "columns") or hasattr(item, "iloc"):
+        item = tabled(item, "it")
         item = check_array(
             item,
             accept_sparse="csr",

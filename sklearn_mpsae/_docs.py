@@ -33,7 +33,7 @@ _SHARED = {
     batch_size : int or "auto", default="auto"
         The largest number of rows of a training step. "auto": 512 up to 1,024 atoms, and half
         as many rows as atoms beyond, as a part of the cost of a step grows with the square of
-        the number of atoms; but at most 8,192. In `fit` also no more than leave 500 training
+        the number of atoms; but at most 8,192. In `fit` also no more than leave 250 training
         steps, or with ``max_iter=None`` 64 for each epoch, yet no fewer than 512. What was
         taken is `batch_size_`.
     learning_rate : float, default=0.3

@@ -30,9 +30,9 @@ OPTIONS = {"n_nonzero_coefs": 2, "random_state": 0}
         # No larger, however many atoms; and smaller where outputs would take 1 GiB.
         (32_768, 10**7, None, 8192),
         (65_536, 10**7, None, 4096),
-        # 64 steps an epoch, or 500 of the epochs asked for; but never fewer rows than 512.
+        # 64 steps an epoch, or 250 of the epochs asked for; but never fewer rows than 512.
         (16_384, 262_144, None, 4096),
-        (16_384, 262_144, 5, 2621),
+        (16_384, 262_144, 5, 5242),
         (16_384, 1000, None, 512),
         # A stream has no end to count steps to.
         (16_384, None, 1, 8192),

@@ -19,9 +19,10 @@ _ROWS_PER_ATOM = 0.5
 _MOST, _MOST_OUTPUTS = 8192, 1 << 28
 
 # A fit of so many epochs takes at least this many steps: with fewer it learns less from the
-# same rows. Where it takes as many epochs as it needs, one of them has at least the other
-# number: for few rows, larger batches would only make more epochs.
-_STEPS, _STEPS_OF_EPOCH = 500, 64
+# same rows (the part "quality" of that benchmark). Where it takes as many epochs as it needs,
+# one of them has at least the other number: for few rows, larger batches would only make more
+# epochs.
+_STEPS, _STEPS_OF_EPOCH = 250, 64
 
 
 def batch_size_for(

@@ -156,6 +156,13 @@ def test_signs_are_told_at_any_threshold(rng):
     assert within > 0.9
 
 
+def test_a_threshold_at_which_no_row_ends_has_no_sign(rng):
+    """Below rounding errors, or above all codes, no code is close to it either."""
+    values = two_kinds(rng, np.full(1000, 3), 20)
+    assert signs_at(values, [1e-4])[0].tolist() == [20, 1, 1]
+    assert signs_at(values, [10.0])[0].tolist() == [1 / 1000, 1, 1]
+
+
 def test_the_signs_are_least_at_one_of_the_thresholds(rng):
     values = two_kinds(rng, rng.integers(1, 6, 3000), 20)
     n_codes, ratio, close = signs_at(values, thresholds(values, 2.0)).T

@@ -205,7 +205,8 @@ def signs_at(values: np.ndarray, cuts: ArrayLike) -> np.ndarray:
     -------
     found : ndarray of shape (t, 3)
         Numbers of codes; the mean of the first refused over the last taken code; codes
-        within a factor of 1.25 of the threshold, as a share of those taken.
+        within a factor of 1.25 of the threshold, as a share of those taken. The signs are 1,
+        the worst, where no row ends.
     """
     values, falling, least = _without_rounding(values)
     return np.array([_at(values, falling, cut, least) for cut in cuts])
@@ -227,9 +228,12 @@ def _at(values, falling, threshold, least):
     """
     steps = values.shape[1]
     kept = (falling > threshold).sum(axis=1)
+    n_codes = max(kept.mean(), 1 / len(values))
     ends = np.flatnonzero((kept > 0) & (kept < steps))
+    if not len(ends):
+        # No row ends here, as below all rounding errors: this divides nothing.
+        return n_codes, 1.0, 1.0
     refused, last = values[ends, kept[ends]], values[ends, kept[ends] - 1]
-    ratio = np.mean(refused / last) if len(ends) else 1.0
     close = (np.abs(np.log(values / threshold)) < log(_CLOSE)) & (values > least)
     close &= np.arange(steps) <= kept[:, None]
-    return max(kept.mean(), 1 / len(values)), ratio, close.sum() / max(1, kept.sum())
+    return n_codes, np.mean(refused / last), close.sum() / kept.sum()

@@ -29,8 +29,8 @@ from scipy import sparse, stats
 from sklearn.datasets import load_digits
 
 from sklearn_mpsae import MPSparseAutoencoder
-from sklearn_mpsae.coding import matching_pursuit
 from sklearn_mpsae.datasets import make_hierarchical_features, make_superposition
+from sklearn_mpsae.learning.sparsity import path_values, signs_at, thresholds
 from sklearn_mpsae.metrics import firing_scores, match_atoms, stability
 
 sys.path.insert(0, str(Path(__file__).with_name("study")))
@@ -123,7 +123,7 @@ def measured(problem, fits, l0) -> dict:
         "stability": stability([D, second.components_]),
         "F1 of two seeds": f1_of(codes, D, others.csr(), second.components_),
         **of_decoder(D, rows),
-        **of_threshold(estimator, rows, l0),
+        **of_threshold(estimator, problem.test, l0),
         "kurtosis": float(stats.kurtosis(residual @ D.T, axis=None)),
         "bits": description_length(of_atoms, n_uses, residual),
     }
@@ -143,29 +143,15 @@ def of_decoder(D, rows) -> dict:
     return found
 
 
-def pursued(estimator, rows, l0) -> np.ndarray:
+def path_of(estimator, rows, l0) -> np.ndarray:
     """The values of a pursuit that is longer than the estimator's, in its metric."""
-    W = estimator.components_ @ estimator.metric_
-    W /= np.linalg.norm(W, axis=1, keepdims=True)
-    steps = min(int(np.ceil(3 * l0)) + 6, len(W))
-    values = matching_pursuit(rows @ estimator.metric_, W.astype(rows.dtype), steps).values
-    return np.maximum(values, 1e-9)
-
-
-def at_threshold(values, threshold) -> tuple[float, float, float]:
-    """L0, first refused over last taken code, and the share of steps near the threshold."""
-    steps = values.shape[1]
-    n_kept = np.logical_and.accumulate(values > threshold, axis=1).sum(axis=1)
-    at = np.flatnonzero((n_kept > 0) & (n_kept < steps))
-    refused, last = values[at, n_kept[at]], values[at, n_kept[at] - 1]
-    near = np.abs(np.log(values / threshold)) < np.log(1.25)
-    near &= np.arange(steps) <= n_kept[:, None]
-    return n_kept.mean(), np.mean(refused / last), near.sum() / max(n_kept.sum(), 1)
+    return path_values(estimator._model(), estimator._learnt, rows, l0, "cpu")
 
 
 def of_threshold(estimator, rows, l0) -> dict:
     """How well codes that are taken are apart from those that are not."""
-    _, ratio, near = at_threshold(pursued(estimator, rows, l0), estimator.threshold_)
+    values = path_of(estimator, rows, l0)
+    [(_, ratio, near)] = signs_at(values, [estimator.threshold_])
     return {"refused / last": float(ratio), "near threshold": float(near)}
 
 
@@ -253,11 +239,8 @@ def one_fit() -> None:
         problem, n_atoms = {**PROBLEMS, "digits": from_digits}[name]()
         for l0 in sizes:
             estimator = fitted(problem, n_atoms, l0, 0)
-            values = pursued(estimator, problem.test - estimator.intercept_, l0)
-            prefix = np.sort(np.minimum.accumulate(values, axis=1).ravel())[::-1]
-            places = (l0 * np.geomspace(0.3, 2.2, 25) * len(values)).astype(int)
-            cuts = prefix[np.minimum(places, len(prefix) - 1)]
-            found = np.array([at_threshold(values, cut) for cut in cuts])
+            values = path_of(estimator, problem.test, l0)
+            found = signs_at(values, thresholds(values, l0))
             least = found[found[:, 1:].argmin(axis=0)]
             lines.append(
                 {

@@ -12,6 +12,7 @@ is missing.
 
 import argparse
 import os
+import sys
 import time
 import warnings
 from functools import partial
@@ -27,6 +28,9 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn_mpsae import BatchTopKSAE, MPSparseAutoencoder, ReLUSAE, TopKSAE
 from sklearn_mpsae.datasets import make_hierarchical_features, make_superposition
 from sklearn_mpsae.metrics import firing_scores, match_atoms, matched_cosine
+
+sys.path.insert(0, str(Path(__file__).with_name("study")))
+from common import InMetric
 
 AVERAGE = {"sparsity": "average"}
 PLAIN = {"whitening": 0.0, "intercept": "mean"}
@@ -68,17 +72,15 @@ def similar(args):
     rivals = {(cls, rate): [] for cls in RIVALS for rate in (0.1, 0.3)}
     for seed, made in tree_rows(0.9, args):
         sae = tree_fit(made, seed, first)
-        metric = sae.metric_
         once.append(matched_cosine(sae.components_, made.dictionary))
         sae.set_params(**second).fit(made.data)
         twice.append(matched_cosine(sae.components_, made.dictionary))
-        rows, back = made.data @ metric, np.linalg.inv(metric)
         for (cls, rate), cosines in rivals.items():
             k = 1 if cls is TopKSAE else 1.36
             options = {"learning_rate": rate, "intercept": "zero", "n_nonzero_coefs": k}
-            atoms = tree_fit(made, seed, options, cls, rows).components_ @ back
-            atoms /= np.linalg.norm(atoms, axis=1, keepdims=True)
-            cosines.append(matched_cosine(atoms, made.dictionary))
+            kind = partial(InMetric, cls, whitening=first["whitening"])
+            rival = tree_fit(made, seed, options, kind)
+            cosines.append(matched_cosine(rival.components_, made.dictionary))
     report("tree, matched cosine", "rho 0.9", first, once, 0.96)
     report("tree, matched cosine", "rho 0.9, that fit, then", second, twice, 0.96)
     for cls in RIVALS:
@@ -97,9 +99,9 @@ def tree_rows(rho, args):
         )
 
 
-def tree_fit(made, seed, options, cls=MPSparseAutoencoder, rows=None):
+def tree_fit(made, seed, options, cls=MPSparseAutoencoder):
     common = {"n_nonzero_coefs": 1.36, "batch_size": 200, "max_iter": 30, "random_state": seed}
-    return cls(20, **{**common, **options}).fit(made.data if rows is None else rows)
+    return cls(20, **{**common, **options}).fit(made.data)
 
 
 def superposition(args):

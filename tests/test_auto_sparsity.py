@@ -8,7 +8,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn_mpsae import MPSparseAutoencoder
 from sklearn_mpsae.datasets import make_hierarchical_features, make_superposition
 from sklearn_mpsae.learning import sparsity
-from sklearn_mpsae.learning.sparsity import signs
+from sklearn_mpsae.learning.sparsity import signs, signs_at, thresholds
 from sklearn_mpsae.persistence import load, save
 from sklearn_mpsae.sources import BatchStream
 
@@ -144,6 +144,29 @@ def test_both_signs_tell_the_end_of_the_large_codes(k, rng):
     assert ratio == pytest.approx(counts.mean(), rel=0.05)
     assert close == pytest.approx(counts.mean(), rel=0.05)
     assert share < 0.05
+
+
+def test_signs_are_told_at_any_threshold(rng):
+    counts = rng.integers(1, 6, 3000)
+    values = two_kinds(rng, counts, 20)
+    (n_codes, ratio, close), (_, _, within) = signs_at(values, [0.5, 1.0])
+    assert n_codes == pytest.approx(counts.mean())
+    assert ratio == pytest.approx(0.1, rel=0.05)
+    assert close == 0
+    assert within > 0.9
+
+
+def test_a_threshold_at_which_no_row_ends_has_no_sign(rng):
+    """Below rounding errors, or above all codes, no code is close to it either."""
+    values = two_kinds(rng, np.full(1000, 3), 20)
+    assert signs_at(values, [1e-4])[0].tolist() == [20, 1, 1]
+    assert signs_at(values, [10.0])[0].tolist() == [1 / 1000, 1, 1]
+
+
+def test_the_signs_are_least_at_one_of_the_thresholds(rng):
+    values = two_kinds(rng, rng.integers(1, 6, 3000), 20)
+    n_codes, ratio, close = signs_at(values, thresholds(values, 2.0)).T
+    assert signs(values, 2.0) == (n_codes[ratio.argmin()], n_codes[close.argmin()], close.min())
 
 
 def test_rounding_errors_are_no_codes(rng):

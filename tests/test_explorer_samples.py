@@ -2,17 +2,11 @@
 
 import numpy as np
 import pytest
+from explored import FAST, rows_to_explore  # noqa: F401 - a fixture
 from pages import column, opened, shown
 
 from sklearn_mpsae import MPSparseAutoencoder, explore
 from sklearn_mpsae.explorer._facts import Uses, examples_of
-
-FAST = {"n_nonzero_coefs": 4, "max_iter": 3, "random_state": 0}
-
-
-@pytest.fixture(scope="module")
-def X(digits):  # noqa: N802 - the field's name for rows
-    return digits[:400]
 
 
 @pytest.fixture(scope="module")

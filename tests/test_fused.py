@@ -205,7 +205,7 @@ def case_gradient_is_the_loop_s(dtype, tol, positive, stop, path_weight, monkeyp
 
     p, d, k = 9, 20, 6
     # 4 rows at a time: the last chunk is not full.
-    monkeypatch.setattr(fused, "_CHUNK_BYTES", 4 * k * d * np.dtype(dtype).itemsize)
+    monkeypatch.setattr(fused, "CHUNK_BYTES", 4 * k * d * np.dtype(dtype).itemsize)
     loops, kernels = both(dtype)
     X, W = problem(p, d, dtype, n=7)
     W *= 0.9  # off the sphere, where no term of the gradient vanishes
@@ -282,7 +282,7 @@ def test_blocked_pursuit_forms_no_gram_matrix(monkeypatch):
         return block
 
     monkeypatch.setattr(tensor._GramRows, "__getitem__", counted)
-    monkeypatch.setattr(tensor_rows, "_CHUNK_BYTES", 5 * 100 * 8)
+    monkeypatch.setattr(tensor_rows, "CHUNK_BYTES", 5 * 100 * 8)
     X, W = problem(100, 24, np.float64, n=12, device="cpu")
     TensorKernels("cpu", np.float64).blocked_pursuit(
         X, W, 4, tol=0.0, threshold=0.0, positive=True

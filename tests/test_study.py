@@ -120,3 +120,31 @@ def test_what_is_kept_belongs_to_the_code_not_to_its_comments(common):
         '"""Module."""\ndef f(x):\n    """Doc."""\n    # why\n    return x + 1\n'
     ) == bare(plain)
     assert bare(plain) != bare(plain.replace("1", "2"))
+
+
+def test_the_best_rate_is_of_those_with_the_codes_asked_for(common, report):
+    rows = pd.DataFrame(
+        [
+            ("TopK", 5, 0.1, 0.70, 5.0),
+            ("TopK", 5, 1.0, 0.72, 5.0),
+            ("TopK", 20, 0.1, 0.86, 20.0),
+            ("TopK", 20, 1.0, 0.85, 20.0),
+            ("ReLU", 5, 0.1, 0.50, 5.2),
+            ("ReLU", 5, 1.0, 0.60, 5.5),
+            ("ReLU", 20, 0.1, 0.70, 20.0),
+            ("ReLU", 20, 1.0, 0.71, 20.0),
+        ],
+        columns=["estimator", "n_nonzero_coefs", "rate", "r2", "l0"],
+    )
+    rates = common.best_rates(rows, 0.05, report)
+    assert rates == {"TopK": {5: 1.0, 20: 0.1}, "ReLU": {5: 0.1, 20: 1.0}}
+    assert report.parts["sweep"].splitlines() == [
+        "| estimator | L0 | 0.1 | 1.0 | taken |",
+        "| --- | --- | --- | --- | --- |",
+        "| TopK | 5 | 0.7 | 0.72 | 1.0 |",
+        "| TopK | 20 | 0.86 | 0.85 | 0.1 |",
+        "| ReLU | 5 | 0.5 | missed | 0.1 |",
+        "| ReLU | 20 | 0.7 | 0.71 | 1.0 |",
+    ]
+    found = [common.rate_at(rates["TopK"], level) for level in (3, 5, 6, 20, 50)]
+    assert found == [1.0, 1.0, 0.1, 0.1, 0.1]

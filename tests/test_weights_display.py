@@ -7,6 +7,7 @@ mpl.use("Agg")
 import numpy as np
 import pandas as pd
 import pytest
+from drawn import close_figures  # noqa: F401 - a fixture
 from matplotlib import pyplot as plt
 from matplotlib.colors import to_rgb
 from sklearn.decomposition import DictionaryLearning
@@ -17,12 +18,6 @@ from sklearn_mpsae.plotting import AtomWeightsDisplay
 
 W = np.array([[0.1, -0.9, 0.0, 0.4], [0.5, 0.5, -0.6, 0.2]])
 NAMES = ["age", "hue", "mass", "price"]
-
-
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
 
 
 @pytest.fixture

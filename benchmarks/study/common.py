@@ -16,6 +16,7 @@ from pathlib import Path
 import joblib
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 
 import sklearn_mpsae
 from sklearn_mpsae.coding import Codes
@@ -228,6 +229,40 @@ class Report:
             f"{os.cpu_count()} cores, in {minutes:.0f} minutes (less what was cached); "
             f"{versions}."
         )
+
+
+def best_rates(rows: pd.DataFrame, miss: float, report: Report) -> dict:
+    """The best learning rate of each estimator at each level, by R²; and the table of all.
+
+    Parameters
+    ----------
+    rows : pandas.DataFrame
+        Of `compare`, with the learning rate in a column `rate`.
+    miss : float
+        Rates whose number of codes is farther from the one asked for, as a share of it, are
+        out: they would buy R² with codes.
+    report : Report
+
+    Returns
+    -------
+    rates : dict
+        Of names to dicts of levels, in rising order, to rates.
+    """
+    rows = rows.assign(met=(rows.l0 / rows.n_nonzero_coefs - 1).abs() <= miss)
+    cells = ["estimator", "n_nonzero_coefs"]
+    scores = rows.pivot(index=cells, columns="rate", values="r2")
+    met = rows.pivot(index=cells, columns="rate", values="met")
+    taken = scores.where(met).idxmax(axis=1)
+    names = list(dict.fromkeys(rows.estimator))
+    shown = scores.round(4).astype(str).where(met, "missed").assign(taken=taken)
+    shown = shown.loc[names].reset_index()
+    report.table("sweep", shown.rename(columns={"n_nonzero_coefs": "L0"}))
+    return {name: taken.loc[name].to_dict() for name in names}
+
+
+def rate_at(by_level: dict, level: float) -> float:
+    """The rate of the first level swept that is no smaller, or of the last one."""
+    return by_level[next((swept for swept in by_level if swept >= level), max(by_level))]
 
 
 def spread(values, digits: int = 3) -> str:

@@ -16,7 +16,17 @@ import language_minilm
 import language_strong
 import numpy as np
 import pandas as pd
-from common import FROZEN, LOOKS, Report, arguments, memory, random_dictionary, spread
+from common import (
+    FROZEN,
+    LOOKS,
+    Report,
+    arguments,
+    best_rates,
+    memory,
+    random_dictionary,
+    rate_at,
+    spread,
+)
 from joblib import Parallel, delayed
 from language_model import UNKNOWN, Settings, is_word
 from language_rows import Loaded, Source, load
@@ -188,20 +198,16 @@ class Study:
         return estimators(self.setting, self.n_features)
 
     def _at(self, rates: dict, level: int) -> dict:
-        """Models at the rates of the first level swept that is no smaller, or of the last."""
+        """Models at their best rates."""
         models = {name: self.estimators()[name] for name in rates}
         for name, by_level in rates.items():
             if by_level:
-                swept = next((other for other in by_level if other >= level), max(by_level))
-                models[name].set_params(learning_rate=by_level[swept])
+                models[name].set_params(learning_rate=rate_at(by_level, level))
         return models
 
 
 def sweep(study: Study, report: Report) -> dict:
-    """The best learning rate of each estimator at each level swept: name, level -> rate.
-
-    Rates that miss the number of codes asked for are out: they would buy R² with codes.
-    """
+    """The best learning rate of each estimator at each level swept: name -> level -> rate."""
     models = study.estimators()
     del models[RANDOM]
     # Under its own name at each rate, so that the best one's fit is not repeated below.
@@ -212,16 +218,7 @@ def sweep(study: Study, report: Report) -> dict:
         ).assign(rate=rate)
         for rate in study.setting.rates
     )
-    rows["met"] = (rows.l0 / rows.n_nonzero_coefs - 1).abs() <= study.setting.miss
-    cells = ["estimator", "n_nonzero_coefs"]
-    scores = rows.pivot(index=cells, columns="rate", values="r2")
-    met = rows.pivot(index=cells, columns="rate", values="met")
-    taken = scores.where(met).idxmax(axis=1)
-    shown = scores.round(4).astype(str).where(met, "missed").assign(taken=taken)
-    # In the order of the estimators.
-    shown = shown.loc[list(models)].reset_index()
-    report.table("sweep", shown.rename(columns={"n_nonzero_coefs": "L0"}))
-    return {name: taken.loc[name].to_dict() for name in models}
+    return best_rates(rows, study.setting.miss, report)
 
 
 # ---------------------------------------------------------------------------- the tables

@@ -12,7 +12,17 @@ from pathlib import Path
 import measures
 import numpy as np
 import pandas as pd
-from common import FROZEN, LOOKS, Report, arguments, memory, random_dictionary, spread
+from common import (
+    FROZEN,
+    LOOKS,
+    Report,
+    arguments,
+    best_rates,
+    memory,
+    random_dictionary,
+    rate_at,
+    spread,
+)
 from matplotlib import pyplot as plt
 
 from sklearn_mpsae import (
@@ -124,11 +134,7 @@ def shallow(setting: Setting, **options) -> dict:
 
 
 def estimators(setting: Setting, rates: dict, level: int, **options) -> dict:
-    """All estimators: MP with its defaults, shallow ones at their best learning rates.
-
-    These are those of the first level swept that is no smaller, or of the last one.
-    """
-    swept = next((other for other in rates if other >= level), max(rates))
+    """All estimators: MP with its defaults, shallow ones at their best learning rates."""
     options = {"max_iter": setting.epochs, **options}
     pursuit = {"n_components": setting.n_components, "batch_size": 1024, **options}
     models = {
@@ -140,35 +146,20 @@ def estimators(setting: Setting, rates: dict, level: int, **options) -> dict:
         ),
     }
     for name, model in shallow(setting, **options).items():
-        models[name] = model.set_params(learning_rate=rates[swept][name])
+        models[name] = model.set_params(learning_rate=rate_at(rates[name], level))
     return models
 
 
 def sweep(setting: Setting, data: dict, report: Report) -> dict:
-    """The best learning rate of each rival, by R² at each level swept.
-
-    Rates that miss the number of codes asked for (by more than 5%) are out: they would buy
-    R² with codes.
-    """
+    """The best learning rate of each rival at each level swept: name -> level -> rate."""
     models = {
         f"{name} {rate}": model
         for rate in RATES
         for name, model in shallow(setting, max_iter=setting.epochs, learning_rate=rate).items()
     }
     rows = compare(models, n_nonzero_coefs=setting.swept, **data)
-    rows[["name", "rate"]] = rows.estimator.str.rsplit(" ", n=1, expand=True)
-    rows["rate"] = rows.rate.astype(float)
-    rows["met"] = (rows.l0 / rows.n_nonzero_coefs - 1).abs() <= setting.miss
-    cells = ["name", "n_nonzero_coefs"]
-    scores = rows.pivot(index=cells, columns="rate", values="r2")
-    met = rows.pivot(index=cells, columns="rate", values="met")
-    taken = scores.where(met).idxmax(axis=1)
-    shown = scores.round(4).astype(str).where(met, "missed")
-    table = shown.assign(taken=taken).reset_index()
-    report.table("sweep", table.rename(columns={"n_nonzero_coefs": "L0"}))
-    return {
-        level: taken.xs(level, level="n_nonzero_coefs").to_dict() for level in setting.swept
-    }
+    rows[["estimator", "rate"]] = rows.estimator.str.rsplit(" ", n=1, expand=True)
+    return best_rates(rows.astype({"rate": float}), setting.miss, report)
 
 
 def training_length(

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.utils.validation import check_is_fitted
 
 from .._array_api import on_numpy
 from .._files import replacing
 from .._version import __version__
 from ..coding.checks import check_count
 from ..estimators._encoder import BaseEncoder
+from ..plotting._base import check_estimator
 from ..plotting._mosaic import as_images
 from ..rows.stream import BatchStream
 from ._facts import facts_of
@@ -176,7 +176,7 @@ default="words"
     'digits.html'
     >>> folder.cleanup()
     """
-    _check_estimator(estimator)
+    check_estimator(estimator, "_rows")
     check_count(n_examples, "n_examples")
     check_count(n_related, "n_related")
     title = _checked_title(title, estimator)
@@ -242,16 +242,6 @@ default="words"
 
 
 # --------------------------------------------------------------------------- checks
-def _check_estimator(estimator):
-    if not isinstance(estimator, BaseEncoder):
-        raise TypeError(
-            f"estimator is a {type(estimator).__name__}: explore knows the fitted estimators "
-            "of this package. Of a pipeline, pass the step that is one, and X as that step "
-            "gets it, pipeline[:i].transform(X) for step i; of a search, its best_estimator_."
-        )
-    check_is_fitted(estimator)
-
-
 def _checked_title(title, estimator):
     if title is not None and not isinstance(title, str):
         raise TypeError(f"title must be text, got {title!r}.")

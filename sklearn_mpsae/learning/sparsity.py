@@ -16,6 +16,7 @@ from dataclasses import replace
 from math import ceil, log
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..coding.codes import Codes
 from ..coding.kernels import open_kernels
@@ -176,19 +177,48 @@ def signs(values: np.ndarray, k: float) -> tuple[float, float, float]:
     share : float
         That share.
     """
+    n_codes, ratio, close = signs_at(values, thresholds(values, k)).T
+    fewest = close.argmin()
+    return float(n_codes[ratio.argmin()]), float(n_codes[fewest]), float(close[fewest])
+
+
+def thresholds(values: np.ndarray, k: float) -> np.ndarray:
+    """The thresholds that `signs` looks at, for the same arguments."""
+    _, falling, _ = _without_rounding(values)
+    sizes = np.sort(falling, axis=None)[::-1]
+    ends = (np.array([_LOWEST, _HIGHEST]) * k * len(values)).astype(int)
+    # By size, so that some lie in the gap between two kinds, if there is one.
+    return np.geomspace(*sizes[np.minimum(ends, sizes.size - 1)], _N_CUTS)
+
+
+def signs_at(values: np.ndarray, cuts: ArrayLike) -> np.ndarray:
+    """The average number of codes by each of these thresholds, and the two signs there.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n, s)
+        As for `signs`.
+    cuts : array-like of shape (t,)
+        Thresholds.
+
+    Returns
+    -------
+    found : ndarray of shape (t, 3)
+        Numbers of codes; the mean of the first refused over the last taken code; codes
+        within a factor of 1.25 of the threshold, as a share of those taken. The signs are 1,
+        the worst, where no row ends.
+    """
+    values, falling, least = _without_rounding(values)
+    return np.array([_at(values, falling, cut, least) for cut in cuts])
+
+
+def _without_rounding(values):
+    """The codes, the least of those before each in its row, and what rounding errors became."""
     first = np.sqrt(np.mean(np.square(values[:, 0], dtype=np.float64)))
     least = max(_ROUNDING * first, np.finfo(values.dtype).tiny)
     values = np.maximum(values, least)
     # A row ends at a code that is too small: a larger one after it does not count.
-    falling = np.minimum.accumulate(values, axis=1)
-    sizes = np.sort(falling, axis=None)[::-1]
-    ends = (np.array([_LOWEST, _HIGHEST]) * k * len(values)).astype(int)
-    # By size, so that some lie in the gap between two kinds, if there is one.
-    cuts = np.geomspace(*sizes[np.minimum(ends, sizes.size - 1)], _N_CUTS)
-    found = np.array([_at(values, falling, cut, least) for cut in cuts])
-    n_codes, ratio, close = found.T
-    fewest = close.argmin()
-    return float(n_codes[ratio.argmin()]), float(n_codes[fewest]), float(close[fewest])
+    return values, np.minimum.accumulate(values, axis=1), least
 
 
 def _at(values, falling, threshold, least):
@@ -198,9 +228,12 @@ def _at(values, falling, threshold, least):
     """
     steps = values.shape[1]
     kept = (falling > threshold).sum(axis=1)
+    n_codes = max(kept.mean(), 1 / len(values))
     ends = np.flatnonzero((kept > 0) & (kept < steps))
+    if not len(ends):
+        # No row ends here, as below all rounding errors: this divides nothing.
+        return n_codes, 1.0, 1.0
     refused, last = values[ends, kept[ends]], values[ends, kept[ends] - 1]
-    ratio = np.mean(refused / last) if len(ends) else 1.0
     close = (np.abs(np.log(values / threshold)) < log(_CLOSE)) & (values > least)
     close &= np.arange(steps) <= kept[:, None]
-    return max(kept.mean(), 1 / len(values)), ratio, close.sum() / max(1, kept.sum())
+    return n_codes, np.mean(refused / last), close.sum() / kept.sum()

@@ -113,7 +113,6 @@ class AtomsDisplay(BaseDisplay):
         """
         cls._check_matplotlib()
         estimator = check_estimator(estimator)
-        check_count(n_atoms, "n_atoms")
         if atoms is None:
             atoms = most_used(estimator, n_atoms)
         return cls.from_dictionary(

@@ -93,6 +93,7 @@ def whole_numbers(axis):
 
 def most_used(estimator, n_shown):
     """The atoms most used in training, the most used first; None if that is not known."""
+    check_count(n_shown, "n_atoms")
     usage = getattr(estimator, "atom_usage_", None)
     return None if usage is None else np.argsort(-usage, kind="stable")[:n_shown]
 

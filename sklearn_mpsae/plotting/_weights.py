@@ -121,7 +121,6 @@ class AtomWeightsDisplay(BaseDisplay):
         """
         cls._check_matplotlib()
         estimator = check_estimator(estimator)
-        check_count(n_atoms, "n_atoms")
         if atoms is None:
             atoms = most_used(estimator, n_atoms)
         if feature_names is None:

@@ -21,6 +21,9 @@ SPAN_BYTES = 1 << 26
 DEMAND_BYTES = 1 << 30
 WAITING_BYTES = 1 << 28
 
+# What rows on a device need at a time: large enough to fill it.
+CHUNK_BYTES = 1 << 28
+
 # So many slots of codes may be empty whatever the number of codes.
 _FREE_SLOTS = 1 << 16
 

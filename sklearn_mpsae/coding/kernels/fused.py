@@ -17,6 +17,8 @@ import torch
 import triton
 import triton.language as tl
 
+from .budget import CHUNK_BYTES
+
 # Correlations that one program keeps in registers: a quarter of a multiprocessor's, as much
 # again being taken by the row of the Gram matrix that is on its way. Twice as many would
 # spill; these do not, compiled for the A100 and the H100 (tests/test_fused.py).
@@ -24,9 +26,6 @@ _ON_CHIP_BYTES = 1 << 16
 
 # Longer rows pass through in tiles of so many correlations.
 _TILE = 4096
-
-# What all slots of a chunk of rows add to the gradient, (slots, d), takes so many bytes.
-_CHUNK_BYTES = 1 << 28
 
 # A program of `_sum_rows` adds so many rows of so many columns at a time.
 _ENTRIES, _COLUMNS = 16, 128
@@ -90,7 +89,8 @@ def pursuit_gradient(X, W, indices, values, shares, last):
     (n, d), k = X.shape, indices.shape[1]
     residual, gradient, by_row = torch.empty_like(X), torch.zeros_like(W), torch.empty_like(X)
     width = triton.next_power_of_2(d)
-    rows = min(n, max(1, _CHUNK_BYTES // (k * d * X.element_size())))
+    # What all slots of a chunk of rows add to the gradient is (slots, d).
+    rows = min(n, max(1, CHUNK_BYTES // (k * d * X.element_size())))
     parts = X.new_empty((rows * k, d))
     ones = X.new_ones(rows * k)
     for a in range(0, n, rows):

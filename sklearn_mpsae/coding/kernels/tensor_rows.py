@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import torch
 
-# So many bytes of what rows need at a time: large enough to fill a device.
-_CHUNK_BYTES = 1 << 28
+from .budget import CHUNK_BYTES
 
 
 def in_chunks(pursue, width, X, W, *args):
     """The codes of some rows after the others, for each of which `width` numbers are kept."""
-    rows = max(1, _CHUNK_BYTES // (width * X.element_size()))
+    rows = max(1, CHUNK_BYTES // (width * X.element_size()))
     parts = [pursue(X[a : a + rows], W, *args) for a in range(0, len(X), rows)]
     indices, values = zip(*parts, strict=True)
     return torch.cat(indices), torch.cat(values)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..compiled import jit
+from .matrices import dot
 
 
 @jit
@@ -37,11 +38,7 @@ def dot_rows(R, W, indices, out):
     for r in range(indices.shape[0]):
         row = R[r]
         for t in range(indices.shape[1]):
-            w = W[indices[r, t]]
-            total = row.dtype.type(0)
-            for j in range(len(row)):
-                total += row[j] * w[j]
-            out[r, t] = total
+            out[r, t] = dot(row, W[indices[r, t]])
 
 
 @jit

@@ -8,6 +8,15 @@ from ..compiled import jit
 
 
 @jit
+def dot(a, b):
+    """The product of two vectors."""
+    total = a.dtype.type(0)
+    for j in range(len(a)):
+        total += a[j] * b[j]
+    return total
+
+
+@jit
 def energy_rows(X, out):
     """Squared norms, in float64: the square of a small float32 underflows.
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from ..compiled import jit
 from .bfloat16 import real
+from .matrices import dot
 
 # Atoms j, j + LANES, j + 2 * LANES ... share a running maximum. Element-wise maxima of
 # LANES neighbours vectorise, a reduction over neighbours does not.
@@ -150,14 +151,6 @@ _MAX_COMPARED = 16
 
 
 @jit
-def _dot(a, b):
-    total = a.dtype.type(0)
-    for j in range(len(a)):
-        total += a[j] * b[j]
-    return total
-
-
-@jit
 def _best_of_coarse(c, first, top, positive, largest, res, W):
     """The best of the atoms that are about as good as the first one, and its exact value.
 
@@ -169,7 +162,7 @@ def _best_of_coarse(c, first, top, positive, largest, res, W):
     W : (p, d) atoms
     """
     found = first
-    best = _dot(res, W[first])
+    best = dot(res, W[first])
     score = abs(c[first])
     lowest = score - c.dtype.type(_COARSE * max(score, abs(largest)))
     n_compared = 1
@@ -184,7 +177,7 @@ def _best_of_coarse(c, first, top, positive, largest, res, W):
             if n_compared == _MAX_COMPARED:
                 return found, best
             n_compared += 1
-            v = _dot(res, W[j])
+            v = dot(res, W[j])
             more = v - best if positive else abs(v) - abs(best)
             if more > 0 or (more == 0 and j < found):
                 found = j

@@ -15,25 +15,16 @@ from __future__ import annotations
 import numpy as np
 
 from ..compiled import jit
+from .matrices import dot
 from .orthogonal import DEPENDENT, grow_noise, passed_over, start_units, subtract
 from .pursuit import LANES, best_atom
 from .refits import solve_upper, step_towards
 
 
 @jit
-def _energy(u):
-    total = u.dtype.type(0)
-    for j in range(len(u)):
-        total += u[j] * u[j]
-    return total
-
-
-@jit
 def _remove(v, u):
     """Subtract the part of v that lies along u, of unit norm; returns its length."""
-    along = v.dtype.type(0)
-    for j in range(len(v)):
-        along += v[j] * u[j]
+    along = dot(v, u)
     for j in range(len(v)):
         v[j] -= along * u[j]
     return along
@@ -51,12 +42,12 @@ def _join(w, t, U, L):
         u[j] = w[j]
     for s in range(t):
         L[t, s] = 0
-    own = _energy(w)
+    own = dot(w, w)
     before = own
     for _ in range(2):
         for s in range(t):
             L[t, s] += _remove(u, U[s])
-        left = _energy(u)
+        left = dot(u, u)
         if 2 * left > before:
             break
         before = left

@@ -17,7 +17,8 @@ from .._warn import warn
 from ..learning.distributed import open_ranks
 from ..learning.identity import identity_of
 from ..learning.progress import Progress
-from ..learning.run import Run, from_checkpoint, open_run, stream
+from ..learning.run import Run, open_run, stream
+from ..learning.saved import from_checkpoint
 from ..learning.settings import INTERCEPTS, Settings
 from ..models.base import Model, check_model
 from ..models.steering import l0_if_missed

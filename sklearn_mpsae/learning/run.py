@@ -7,21 +7,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-import joblib
 import numpy as np
 from sklearn.utils import check_random_state
 
 from ..coding.kernels import open_kernels
-from ..coding.unit import unit_rows
 from ..models.base import Model, Plan
 from ..models.steering import rescaled
 from ..rows.moments import Moments
 from .batches import Batches
-from .checkpoint import Checkpoint, Checksum, check_same, read
+from .checkpoint import Checkpoint, Checksum
 from .distributed import Alone, Ranks, check_agreement
-from .frame import Basis, Frame, Metric, check_width
+from .frame import Basis, check_width
 from .progress import Progress
 from .recipe import EXPLORE, fit_plan, stream_plan
+from .saved import checkpoint_of, saved_frame
 from .settings import Settings
 from .sizes import sized, taken, told
 from .start import (
@@ -251,14 +250,14 @@ def open_run(
 
 def _begin(kernels, model, source, settings, ranks, before, progress):
     _check(model, source, settings, ranks)
-    checkpoint = _checkpoint(model, source, settings, ranks, before)
+    checkpoint = checkpoint_of(model, source, settings, ranks, before)
     saved = ranks.share(checkpoint.load() if checkpoint and ranks.rank == 0 else None)
     if before and not saved:
         check_warm(settings, source, before)
     outer = settings.whitening > 0 and not saved
     moments, rows_of_ranks = _measured(source, ranks, outer, checkpoint, saved)
     # Streams that are cut otherwise would have another one by rounding.
-    frame = _saved_frame(*saved) if saved else frame_of_fit(moments, source, settings, ranks)
+    frame = saved_frame(*saved) if saved else frame_of_fit(moments, source, settings, ranks)
     before_it = saved[0]["chosen"] if saved else None
     n_rows = sum(rows_of_ranks)
     model, settings = sized(model, source, settings, kernels, ranks, n_rows, before_it)
@@ -382,36 +381,6 @@ def _train_on(trainer, batches, settings, progress, *, explored):
         trainer.settle(plan, least=ENOUGH_ROWS // 2)
 
 
-def from_checkpoint(
-    model: Model, identity: dict, learning_rate: float, path
-) -> tuple[Learnt, list[str] | None]:
-    """What a fit had learnt when it wrote its checkpoint, and the names of its features.
-
-    Raises
-    ------
-    ValueError, OSError
-        As `checkpoint.read`; where the file is of another estimator.
-    """
-    facts, arrays = read(path)
-    advice = "Give this estimator the parameters that it has, or name another file."
-    check_same(path, facts["identity"], identity, advice)
-    parameters, state, random_state = unpack(facts, arrays)
-    parameters["components"] = unit_rows(parameters["components"])
-    losses = np.array(facts["losses"])
-    learnt = learnt_of(
-        model,
-        learning_rate,
-        parameters,
-        Training(state, _saved_frame(facts, arrays), Basis(**facts["basis"]), random_state),
-        arrays["usage"],
-        facts["n_rows"],
-        n_iter_=len(losses),
-        loss_curve_=losses,
-        **facts["chosen"],
-    )
-    return learnt, facts["feature_names"]
-
-
 # ------------------------------------------------------------------- the steps of preparing
 def _check(model, source, settings, ranks):
     """Refuse ranks that are about to do different things, and metrics that cannot be."""
@@ -420,20 +389,6 @@ def _check(model, source, settings, ranks):
     check_width(settings.whitening, source.n_features)
     data = {"dtype": source.dtype.name, "n_features": source.n_features}
     check_agreement(ranks, settings.identity | data)
-
-
-def _checkpoint(model, source, settings, ranks, before):
-    if settings.checkpoint is None:
-        return None
-    start = None
-    if before:
-        fitted = before.attributes
-        start = [model.parameters(fitted, 1.0), dict(before.numbers(model))]
-        start.append(fitted["intercept_"])
-    data = {"dtype": source.dtype.name, "n_features": source.n_features}
-    own = {"processes": ranks.size, "start": None if start is None else joblib.hash(start)}
-    path, every = settings.checkpoint, settings.checkpoint_every
-    return Checkpoint(path, every, settings.identity | data | own, settings.feature_names)
 
 
 def _measured(source, ranks, outer, checkpoint=None, saved=None):
@@ -453,9 +408,3 @@ def _measured(source, ranks, outer, checkpoint=None, saved=None):
             data = {"n_rows": moments.n_rows, "checksums": checksums, "orders": orders}
             checkpoint.check_data(saved, data)
     return moments, ranks.gather(source.n_rows)
-
-
-def _saved_frame(facts, arrays):
-    """The coordinates of the training that wrote a checkpoint."""
-    metric = arrays.get("metric")
-    return Frame(arrays["center"], facts["scale"], None if metric is None else Metric(metric))

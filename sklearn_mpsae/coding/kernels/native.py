@@ -15,10 +15,13 @@ from .stopping import Stop, matching_stop
 from .team import Team
 
 # Rows are encoded so many at a time: few enough for their correlations to stay in a core's
-# cache through all k steps and for every thread to get some, enough for a matrix product.
+# cache and for every thread to get some, enough for a matrix product. With many atoms the
+# product gains more by more rows than the cache does by fewer: a fifth of its time from 64 to
+# 256 rows of 16,384 atoms, on two threads of an AMD EPYC.
 _CHUNK_BYTES = 1 << 20
 _MAX_CHUNK_ROWS = 256
 _MIN_CHUNK_ROWS = 64
+_MIN_CHUNKS = 16
 
 # The largest share of an energy that is less than it.
 _BELOW = 1 - np.finfo(np.float64).epsneg
@@ -91,7 +94,7 @@ class NativeKernels:
             loops.mirror_lower(G, start, stop)
 
         # The last tile of the triangle is the dearest: start with it.
-        height = 128
+        height = max(128, p // 32)
         n_tiles = -(-p // height)
         self._team.run(
             lambda a, b: tile((n_tiles - b) * height, min((n_tiles - a) * height, p)),
@@ -417,4 +420,5 @@ def _stops(energy, stop, X):
 
 
 def _chunk(p, X):
-    return max(_MIN_CHUNK_ROWS, min(_MAX_CHUNK_ROWS, _CHUNK_BYTES // (p * X.itemsize)))
+    rows = max(_CHUNK_BYTES // (p * X.itemsize), len(X) // _MIN_CHUNKS)
+    return max(_MIN_CHUNK_ROWS, min(_MAX_CHUNK_ROWS, rows))

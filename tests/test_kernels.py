@@ -439,16 +439,16 @@ def test_a_coarse_choice_is_settled_by_exact_values_and_then_by_the_lowest_index
     sign = 1 if positive else -1
     c = sign * np.full(150, 0.1)
     c[[10, 70, 140]] = sign * np.array([0.999, 1.0, 0.998])
-    top = np.zeros(64)
+    top, near = np.zeros(64), np.empty(64, np.int32)
     np.maximum.at(top, np.arange(150) % 64, np.abs(c))
     for residual, expected in [([1, 1, 0], 10), ([0, 1, 0], 10), ([1, 0, 0], 140)]:
         residual = sign * np.array(residual, float)
-        found, value = _best_of_coarse(c, 70, top, positive, 1.0, residual, W)
+        found, value = _best_of_coarse(c, 70, top, positive, 1.0, residual, W, near)
         assert found == expected
         assert value == pytest.approx(W[expected] @ residual)
     # Beyond the rounding, no exact value is asked for.
     c[140] = sign * 0.99
-    assert _best_of_coarse(c, 70, top, positive, 1.0, np.array([1.0, 0, 0]), W)[0] == 10
+    assert _best_of_coarse(c, 70, top, positive, 1.0, np.array([1.0, 0, 0]), W, near)[0] == 10
 
 
 @pytest.mark.parametrize("n", [1, 2, 7, 16, 17])

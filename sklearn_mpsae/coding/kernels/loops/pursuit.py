@@ -144,14 +144,37 @@ def pursue_rows(C, G, energy, enough, least, k, positive, once, indices, values)
                 sweep(c, G[i], v, top, positive)
 
 
-# Two correlations that differ by less than the rounding to bfloat16 of the row's largest
-# are compared by their exact values; so many of them at most, which bounds the time.
-_COARSE = 2.0**-8
-_MAX_COMPARED = 16
+# Two correlations are compared by their exact values where rounding to bfloat16 may have
+# exchanged them: each is off by up to 2^-9 of the row's largest one. If there are many of
+# them, only those that differ by less than one such error are: so many at most, which bounds
+# the time.
+_COARSE = 2.0**-9
+_MANY, _MAX_COMPARED = 16, 64
 
 
 @jit
-def _best_of_coarse(c, first, top, positive, largest, res, W):
+def _near_best(c, first, top, positive, lowest, near):
+    """Indices of other scores of at least `lowest`, written to `near`; how many there are.
+
+    No more than fit; else as in `_best_of_coarse`.
+    """
+    n_near, n_lanes = 0, len(top)
+    for lane in range(n_lanes):
+        if top[lane] < lowest:
+            continue
+        for j in range(lane, len(c), n_lanes):
+            score = c[j] if positive else abs(c[j])
+            if score < lowest or j == first:
+                continue
+            if n_near == len(near):
+                return n_near
+            near[n_near] = j
+            n_near += 1
+    return n_near
+
+
+@jit
+def _best_of_coarse(c, first, top, positive, largest, res, W, near):
     """The best of the atoms that are about as good as the first one, and its exact value.
 
     c : (p,) rounded correlations
@@ -160,28 +183,21 @@ def _best_of_coarse(c, first, top, positive, largest, res, W):
     largest : the row's largest correlation, 0 where that is the first one's
     res : (d,) residual
     W : (p, d) atoms
+    near : (_MAX_COMPARED,) int32, overwritten
     """
     found = first
     best = dot(res, W[first])
     score = abs(c[first])
-    lowest = score - c.dtype.type(_COARSE * max(score, abs(largest)))
-    n_compared = 1
-    n_lanes = len(top)
-    for lane in range(n_lanes):
-        if top[lane] < lowest:
-            continue
-        for j in range(lane, len(c), n_lanes):
-            score = c[j] if positive else abs(c[j])
-            if score < lowest or j == first:
-                continue
-            if n_compared == _MAX_COMPARED:
-                return found, best
-            n_compared += 1
-            v = dot(res, W[j])
-            more = v - best if positive else abs(v) - abs(best)
-            if more > 0 or (more == 0 and j < found):
-                found = j
-                best = v
+    error = c.dtype.type(_COARSE * max(score, abs(largest)))
+    n_near = _near_best(c, first, top, positive, score - 2 * error, near)
+    if n_near > _MANY:
+        n_near = _near_best(c, first, top, positive, score - error, near)
+    for j in near[:n_near]:
+        v = dot(res, W[j])
+        more = v - best if positive else abs(v) - abs(best)
+        if more > 0 or (more == 0 and j < found):
+            found = j
+            best = v
     return found, best
 
 
@@ -223,6 +239,7 @@ def advance_rows(
     """
     n, p = C.shape
     top = np.empty(min(LANES, p), C.dtype)
+    near = np.empty(_MAX_COMPARED, np.int32)
     for r in range(n):
         c = C[r]
         res = R[r]
@@ -243,7 +260,7 @@ def advance_rows(
                 break
             v = res.dtype.type(c[i])
             if coarse:
-                i, v = _best_of_coarse(c, i, top, positive, values[r, 0], res, W)
+                i, v = _best_of_coarse(c, i, top, positive, values[r, 0], res, W, near)
             square = np.float64(v) * v
             if square <= least[r] or (positive and v < 0):
                 break

@@ -99,9 +99,10 @@ class MPSparseAutoencoder(FittedPursuit, BaseSparseAutoencoder):
         "bfloat16": by products in bfloat16, whose values are then computed in X's dtype;
         faster from some thousand atoms up, where the processor or GPU multiplies bfloat16
         (see :doc:`/scaling` for by how much, and what it changes). Needs torch on the CPU
-        too. "auto": "bfloat16" where that saves much time (from 8,192 atoms), on a CPU that
-        multiplies bfloat16, with torch installed; else "full". What was taken is
-        `precision_`; set it yourself where fits on different machines have to agree.
+        too. "auto": "bfloat16" from 2,097,152 entries of the dictionary, as 4,096 atoms of
+        512 features, on a CPU that multiplies bfloat16, with torch installed; else "full".
+        What was taken is `precision_`; set it yourself where fits on different machines have
+        to agree.
         `transform` always chooses in full.
     path_weight : float, default=0.0
         The weight, from 0 to 1, of the prefixes of each row's codes in the training loss:

@@ -92,9 +92,9 @@ class Progress:
         fitted, seconds = learnt.attributes, time.monotonic() - self._started
         usage = fitted["atom_usage_"]
         print(
-            f"{self._title}: epoch {fitted['n_iter_']} left {fitted['loss_curve_'][-1]:.2%} of "
-            f"the energy unexplained, with {usage.sum() / fitted['n_samples_seen_']:.3g} codes "
-            f"a row; {np.count_nonzero(usage == 0)} of {len(usage)} atoms are dead; "
+            f"{self._title}: on average over epoch {fitted['n_iter_']}, "
+            f"{usage.sum() / fitted['n_samples_seen_']:.3g} codes a row left "
+            f"{fitted['loss_curve_'][-1]:.2%} of the energy unexplained; {np.count_nonzero(usage == 0)} of {len(usage)} atoms are dead; "
             f"{seconds:.1f} s.",
             file=sys.stderr,
         )

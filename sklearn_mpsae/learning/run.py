@@ -243,8 +243,8 @@ def open_run(
     with open_kernels(settings.device, source.dtype) as kernels:
         source.on_read = progress.read
         run = _begin(kernels, model, source, settings, ranks, before, progress)
-        n_rows = run.n_iter * run.batches.n_rows
-        progress.begin(n_rows, run.n_rows_done, told(run.chosen))
+        sizes = told(run.chosen, run.n_iter * run.batches.per_epoch)
+        progress.begin(run.n_iter * run.batches.n_rows, run.n_rows_done, sizes)
         yield run
 
 

@@ -53,16 +53,14 @@ def sized(
     saved : dict or None
         The fitted attributes of the checkpoint that are known before the training.
     """
-    p, k = settings.n_components, settings.n_nonzero_coefs
-    saved = saved or {}
+    p, saved = settings.n_components, saved or {}
     size = settings.batch_size or saved.get("batch_size_")
     size = size or batch_size_for(p, n_rows, settings.max_iter)
 
     def has_bfloat16():
         return all(ranks.gather(kernels.has_bfloat16()))
 
-    shape = p, source.n_features
-    model = model.sized(shape, size, k, source.dtype, has_bfloat16, saved)
+    model = model.sized((p, source.n_features), has_bfloat16, saved)
     return model, replace(settings, batch_size=size)
 
 
@@ -71,9 +69,11 @@ def taken(model: Model, settings: Settings) -> dict:
     return {"batch_size_": settings.batch_size, **model.chosen}
 
 
-def told(chosen: dict) -> str:
-    """The same in words."""
-    words = f"batches of up to {chosen['batch_size_']} rows"
+def told(chosen: dict, n_steps: int) -> str:
+    """What a fit of so many steps is to do, in words; `chosen` as of `Run`."""
+    words = f"{n_steps} steps with up to {chosen['batch_size_']} rows"
     if chosen.get("precision_") == "bfloat16":
         words += ", atoms chosen in bfloat16"
+    if "n_nonzero_coefs_" in chosen:
+        words += f", {chosen['n_nonzero_coefs_']:.3g} codes a row"
     return words

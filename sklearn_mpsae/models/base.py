@@ -106,18 +106,12 @@ class Model(ABC):
     steers: bool = False
     """Whether rows share their codes, so that only the average number is fixed."""
 
-    def sized(self, shape, batch_size, k, dtype, has_bfloat16, saved) -> Model:
+    def sized(self, shape, has_bfloat16, saved) -> Model:
         """The model with what it leaves to the size of a training.
 
         Parameters
         ----------
         shape : (p, d)
-        batch_size : int
-            The rows of a step.
-        k : int or float
-            The codes of a row that are asked for.
-        dtype : dtype
-            That of rows.
         has_bfloat16 : callable
             Whether every process multiplies in bfloat16 at speed; takes a second.
         saved : mapping

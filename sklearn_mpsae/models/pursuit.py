@@ -60,12 +60,12 @@ class MatchingPursuit(Model):
     def orthogonal(self) -> bool:
         return self.algorithm != "mp"
 
-    def sized(self, shape, batch_size, k, dtype, has_bfloat16, saved):
+    def sized(self, shape, has_bfloat16, saved):
         if self.precision != "auto":
             return self
         if "precision_" in saved:
             return replace(self, precision=saved["precision_"])
-        pays = bfloat16_pays(batch_size, *shape, ceil(k), dtype.itemsize) and has_bfloat16()
+        pays = bfloat16_pays(*shape) and has_bfloat16()
         return replace(self, precision="bfloat16" if pays else "full")
 
     @property

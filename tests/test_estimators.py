@@ -392,7 +392,7 @@ def test_verbose_ends_with_what_was_learnt(Estimator, small, capsys):
     est = Estimator(4, verbose=1, **FAST).fit(small)
     last = capsys.readouterr().err.splitlines()[-1]
     l0, loss = est.atom_usage_.sum() / 60, est.loss_curve_[-1]
-    assert f"on average over epoch 3, {l0:.3g} codes a row left {loss:.2%} of the energy" in last
+    assert f"over epoch 3, {l0:.3g} codes a row left {loss:.2%} of the energy" in last
     assert f"{(est.atom_usage_ == 0).sum()} of 4 atoms are dead" in last
     assert last.endswith(" s.")
 

@@ -91,11 +91,11 @@ class Progress:
         self._close()
         fitted, seconds = learnt.attributes, time.monotonic() - self._started
         usage = fitted["atom_usage_"]
+        l0, dead = usage.sum() / fitted["n_samples_seen_"], np.count_nonzero(usage == 0)
         print(
-            f"{self._title}: on average over epoch {fitted['n_iter_']}, "
-            f"{usage.sum() / fitted['n_samples_seen_']:.3g} codes a row left "
-            f"{fitted['loss_curve_'][-1]:.2%} of the energy unexplained; {np.count_nonzero(usage == 0)} of {len(usage)} atoms are dead; "
-            f"{seconds:.1f} s.",
+            f"{self._title}: on average over epoch {fitted['n_iter_']}, {l0:.3g} codes a row "
+            f"left {fitted['loss_curve_'][-1]:.2%} of the energy unexplained; {dead} of "
+            f"{len(usage)} atoms are dead; {seconds:.1f} s.",
             file=sys.stderr,
         )
 

@@ -33,10 +33,10 @@ def main():
 def bars(rows):
     """What the package has to reach."""
     return [
-        Bar("MP over torch topk", ratio(rows, "ours MP", ["torch topk"]), at_most=1.3),
+        Bar("MP over torch topk", ratio(rows, "ours MP", ["torch topk"]), at_most=1),
         Bar("plain MP over MP", ratio(rows, "plain MP", ["ours MP"]), at_least=10),
         Bar("MP over SPAMS OMP", ratio(rows, "ours MP", ["SPAMS OMP"]), at_most=1),
-        Bar("OMP over SPAMS OMP", ratio(rows, "ours OMP", ["SPAMS OMP"]), at_most=1.5),
+        Bar("OMP over SPAMS OMP", ratio(rows, "ours OMP", ["SPAMS OMP"]), at_most=0.45),
         Bar("OLS over SPAMS OMP", ratio(rows, "ours OLS", ["SPAMS OMP"]), at_most=0.6),
         Bar(
             "scikit-learn OMP over OMP",

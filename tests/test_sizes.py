@@ -42,11 +42,20 @@ OPTIONS = {"n_nonzero_coefs": 2, "random_state": 0}
         (16_384, None, 1, 8192),
     ],
 )
-def test_the_rows_of_a_step_grow_with_the_atoms(n_components, n_rows, max_iter, expected):
+def test_the_rows_of_a_step_grow_with_the_atoms(
+    monkeypatch, n_components, n_rows, max_iter, expected
+):
+    monkeypatch.watch(sizes, "OUTPUT_BYTES", 1 << 30)
     assert batch_size_for(n_components, n_rows, max_iter) == expected
 
 
-def test_the_table_of_the_docs_is_true():
+def test_with_little_memory_steps_are_smaller(monkeypatch):
+    monkeypatch.watch(sizes, "OUTPUT_BYTES", 1 << 26)
+    assert batch_size_for(16_384) == 1024
+
+
+def test_the_table_of_the_docs_is_true(monkeypatch):
+    monkeypatch.watch(sizes, "OUTPUT_BYTES", 1 << 30)
     page = (Path(__file__).parents[1] / "docs" / "scaling.md").read_text(encoding="utf-8")
     table = page.partition("| atoms | rows | `max_iter` |")[2].partition("\n\n")[0]
     lines = [re.findall(r"[^|]+", line) for line in table.splitlines()[2:]]

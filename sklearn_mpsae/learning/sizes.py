@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from ..coding.kernels.budget import OUTPUT_BYTES
 from ..models.base import Model
 from .settings import Settings
 
@@ -14,9 +15,9 @@ _LEAST = 512
 # as to code p / 2 rows: so many rows take as long again or less (benchmarks/bench_large.py).
 _ROWS_PER_ATOM = 0.5
 
-# A batch has at most this many rows, and at most so many outputs of an encoder (1 GiB in
-# float32), which some encoders keep.
-_MOST, _MOST_OUTPUTS = 8192, 1 << 28
+# A batch has at most this many rows, and fewer where their outputs would take too much memory
+# in float32.
+_MOST, _OUTPUT_SIZE = 8192, 4
 
 # A fit of so many epochs takes at least this many steps: with fewer it learns less from the
 # same rows (the part "quality" of that benchmark). Where it takes as many epochs as it needs,
@@ -33,7 +34,8 @@ def batch_size_for(
     n_rows : those of an epoch; None for a stream
     max_iter : the number of epochs; None for as many as are needed
     """
-    size = min(_ROWS_PER_ATOM * n_components, _MOST, _MOST_OUTPUTS // n_components)
+    most = min(_MOST, OUTPUT_BYTES // (_OUTPUT_SIZE * n_components))
+    size = min(_ROWS_PER_ATOM * n_components, most)
     if n_rows is not None:
         size = min(size, n_rows * max_iter / _STEPS if max_iter else n_rows / _STEPS_OF_EPOCH)
     return max(_LEAST, int(size))
@@ -55,7 +57,7 @@ def sized(
     """
     p, saved = settings.n_components, saved or {}
     size = settings.batch_size or saved.get("batch_size_")
-    size = size or batch_size_for(p, n_rows, settings.max_iter)
+    size = size or ranks.share(batch_size_for(p, n_rows, settings.max_iter))
 
     def has_bfloat16():
         return all(ranks.gather(kernels.has_bfloat16()))

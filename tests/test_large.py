@@ -263,7 +263,8 @@ def test_many_atoms_train_without_their_gram_matrix(monkeypatch, path, precision
     ids=str,
 )
 @ORTHOGONAL
-def test_the_cost_model_takes_the_cheapest_path_of_an_orthogonal_pursuit(
+def test_the_cost_model_takes_the_cheapest_path_of_an_orthogonal_pursuit(monkeypatch, 
+    monkeypatch.watch(pursuit, "ORTHOGONAL_BYTES", 8 << 30)
     shape, path, algorithm
 ):
     assert cheapest_path(*shape, algorithm) == path

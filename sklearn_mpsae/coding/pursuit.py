@@ -284,10 +284,9 @@ def orthogonal_matching_pursuit(
     ends with an atom of which no more than ``32 * eps`` of its energy lies outside the span
     of the row's others.
 
-    A Gram matrix of the atoms is formed where that saves time, and takes 8 GiB or a third of
-    the memory at most. Rows
-    whose atoms are so nearly dependent that it does not tell them apart are coded without
-    it, on orthonormal bases of their atoms.
+    A Gram matrix of the atoms is formed where that saves time, and takes 8 GiB at most, or
+    half of the memory. Rows whose atoms are so nearly dependent that it does not tell them
+    apart are coded without it, on orthonormal bases of their atoms.
 
     References
     ----------

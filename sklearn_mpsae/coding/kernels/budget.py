@@ -16,7 +16,7 @@ GRAM_BYTES = min(2 << 30, _LIMIT // 4)
 
 # That of an orthogonal pursuit may be larger: without it, there are products with the whole
 # dictionary at each step, and no way between.
-ORTHOGONAL_BYTES = min(8 << 30, _LIMIT // 3)
+ORTHOGONAL_BYTES = min(8 << 30, _LIMIT // 2)
 
 # What a thread of an orthogonal pursuit without one has for its rows.
 SPAN_BYTES = 1 << 26

@@ -263,10 +263,10 @@ def test_many_atoms_train_without_their_gram_matrix(monkeypatch, path, precision
     ids=str,
 )
 @ORTHOGONAL
-def test_the_cost_model_takes_the_cheapest_path_of_an_orthogonal_pursuit(monkeypatch, 
-    monkeypatch.watch(pursuit, "ORTHOGONAL_BYTES", 8 << 30)
-    shape, path, algorithm
+def test_the_cost_model_takes_the_cheapest_path_of_an_orthogonal_pursuit(
+    monkeypatch, shape, path, algorithm
 ):
+    monkeypatch.watch(pursuit, "ORTHOGONAL_BYTES", 8 << 30)
     assert cheapest_path(*shape, algorithm) == path
 
 

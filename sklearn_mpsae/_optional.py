@@ -38,12 +38,3 @@ def torch_for(user: str, instead: str = "") -> ModuleType:
 def has_torch() -> bool:
     """Whether torch is installed. It is not imported, which takes a second."""
     return find_spec("torch") is not None
-
-
-def pandas_for(caller: str) -> ModuleType:
-    """pandas, for a function of this name."""
-    return imported(
-        "pandas",
-        f"{caller} returns a pandas.DataFrame, and pandas is not installed: pip install "
-        "pandas.",
-    )

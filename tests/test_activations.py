@@ -94,6 +94,15 @@ def test_only_what_the_mask_keeps_is_given(tokens, at):
         np.testing.assert_array_equal(row, of_every[tuple(where)])
 
 
+def test_a_mask_may_be_a_part_of_a_tuple(tokens):
+    pairs = [[batch["input_ids"], batch["attention_mask"]] for batch in tokens]
+    model = Language()
+    expected = ModuleActivations(model, "embed", tokens).collect()
+    found = ModuleActivations(model, "embed", pairs, mask=1).collect()
+    np.testing.assert_array_equal(found.rows, expected.rows)
+    np.testing.assert_array_equal(found.positions, expected.positions)
+
+
 def test_masks_of_the_first_axes_speak_for_the_others():
     net, images = convolutional(), torch.randn(5, 2, 6, 6)
     rows, positions = ModuleActivations(

@@ -1,5 +1,6 @@
 """Modules, layers, batches and masks that give no rows, and what is said of them."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -19,6 +20,7 @@ from torch_modules import (  # noqa: F401 - fixtures
 )
 
 from sklearn_mpsae.activations import ModuleActivations, save_activations
+from sklearn_mpsae.metrics import attribution, downstream_loss
 
 
 class Transposed(nn.Module):
@@ -108,6 +110,33 @@ def test_masks_that_do_not_fit_are_refused(kind, tokens):
 def test_masks_that_are_not_there_are_refused(tokens):
     with pytest.raises(ValueError, match=r"mask='mask' is no part.*\['input_ids', 'att"):
         ModuleActivations(Language(), "embed", tokens, mask="mask").collect()
+
+
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [
+        (
+            "src_key_padding_mask",
+            r'True at padding.*batch: ~batch\["src_key_padding_mask"\]\.$',
+        ),
+        (torch.ones(6, 5), r"a function of it, .*; got a Tensor of shape \(6, 5\)\.$"),
+        (np.ones((6, 5)), r"got a ndarray of shape \(6, 5\)\.$"),
+        ([True, False], r"got a list\.$"),
+    ],
+)
+def test_masks_that_name_no_kept_positions_are_refused_at_once(
+    mask, message, tokens, net, tmp_path
+):
+    language, options = Language(), {"mask": mask}
+    for use in (
+        lambda: ModuleActivations(language, "embed", tokens, **options),
+        lambda: save_activations(language, "embed", tokens, tmp_path / "a", **options),
+        lambda: downstream_loss(language, "embed", net, tokens, len, **options),
+        lambda: attribution(language, "embed", net, tokens, len, **options),
+    ):
+        with pytest.raises(ValueError, match=message):
+            use()
+    assert not list(tmp_path.iterdir())
 
 
 def test_nan_is_named_by_its_place_among_all_positions_and_may_be_masked(tokens):

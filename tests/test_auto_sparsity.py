@@ -5,7 +5,7 @@ import pytest
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 
-from sklearn_mpsae import MPSparseAutoencoder
+from sklearn_mpsae import BatchTopKSAE, JumpReLUSAE, MPSparseAutoencoder, TopKSAE
 from sklearn_mpsae.datasets import make_hierarchical_features, make_superposition
 from sklearn_mpsae.learning import sparsity
 from sklearn_mpsae.learning.sparsity import signs, signs_at, thresholds
@@ -115,6 +115,14 @@ def test_what_it_does_not_go_with_is_refused_before_any_work(options, message, t
     with pytest.raises(ValueError, match=message):
         sae.fit(tree)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("cls", [TopKSAE, BatchTopKSAE, JumpReLUSAE])
+def test_it_is_refused_by_name_where_it_is_not_known(cls, small):
+    message = rf"is not for {cls.__name__}: pass a number, .*Only MPSparse.*\(sparsity="
+    for learn in ("fit", "partial_fit"):
+        with pytest.raises(ValueError, match=message):
+            getattr(cls(n_nonzero_coefs="auto"), learn)(small)
 
 
 def test_rows_that_can_be_read_once_are_refused(tree):

@@ -145,6 +145,71 @@ def test_a_sum_in_the_place_of_a_mean_is_refused(net, batches, sae):
 
 
 @pytest.mark.parametrize(
+    ("loss", "match"),
+    [
+        (
+            lambda total, n: (total / n, n),
+            r"loss gave the tuple .* do not add up .*\(sum, number",
+        ),
+        (lambda total, n: (total, 8), "do not add up"),
+        (lambda total, n: (n, total), r"not \(sum, number of losses in it\)"),
+        (lambda total, n: (total, -n), "not negative"),
+        (lambda total, n: (total, torch.nan), "a whole number"),
+        (lambda total, n: (total,), r"not \(sum, number of losses in it\)"),
+        (lambda total, n: (total, torch.ones(2)), r"not \(sum, number of losses in it\)"),
+    ],
+)
+def test_a_tuple_that_is_no_sum_and_number_is_refused(loss, match, net, batches, sae):
+    def of_sum(output, batch):
+        return loss(*sum_and_number(output, batch))
+
+    with pytest.raises(ValueError, match=match):
+        downstream_loss(net, "layer", sae, batches, of_sum)
+
+
+@pytest.mark.parametrize(
+    ("least", "change"),
+    [
+        (0, lambda total, n: (total.bfloat16(), n)),
+        (0, lambda total, n: (-total, n.float())),
+        (0, lambda total, n: (total * n.log(), n)),
+        (16, lambda total, n: (total, n)),
+    ],
+    ids=["bfloat16", "below zero", "of all pairs", "none in a half"],
+)
+def test_other_sums_are_taken(least, change, net, batches, sae):
+    def loss(output, batch):
+        counted = at_each(output, batch)[batch["ids"] >= least]
+        return change(counted.sum(), torch.tensor(len(counted)))
+
+    whole = {key: torch.cat([batch[key] for batch in batches]) for key in batches[0]}
+    clean = downstream_loss(net, "layer", sae, [whole], loss).clean
+    total, n = loss(as_evaluated(net, whole), whole)
+    assert clean == pytest.approx(float(total) / float(n), rel=1e-6)
+
+
+def as_evaluated(net, batch):
+    """The output, without dropout."""
+    with torch.no_grad():
+        return net.head(torch.tanh(net.layer(net.embed(batch["ids"]))))[..., 0]
+
+
+@pytest.mark.parametrize(
+    ("loss", "match"),
+    [
+        ("cross_entropy", r"loss must be a callable, loss\(output, batch\), got str"),
+        (lambda output, batch: None, "loss returned None"),
+    ],
+)
+def test_a_loss_that_is_none_is_refused(loss, match, net, batches, sae):
+    with pytest.raises(TypeError, match=match):
+        downstream_loss(net, "layer", sae, batches, loss)
+    if isinstance(loss, str):
+        with pytest.raises(TypeError, match="scalar must be a callable"):
+            attribution(net, "layer", sae, batches, loss)
+
+
+@pytest.mark.parametrize(
     "loss",
     [
         lambda output, batch: at_each(output, batch).mean().neg(),
@@ -220,7 +285,7 @@ def test_attribution_is_the_ablation_where_what_follows_is_linear(batches, net, 
         ({"mask": "padding"}, "mask='padding' is no part of the batch"),
         (
             {"loss": lambda output, batch: output[:, 1:]},
-            r"loss gave a tensor of shape \(1, 7\)",
+            r"loss gave a tensor of shape \(1, 7\), .*, or the tuple \(sum, number",
         ),
         ({"loss": lambda output, batch: output.sum() / 0}, r"loss gave -?inf \(clean\)"),
         ({"layer": "head"}, "1 features"),

@@ -145,9 +145,9 @@ def test_candidates_that_are_no_numbers_of_codes(numbers, small):
 
 def test_auto_is_told_from_a_list_of_candidates(searched, small):
     est = MPSparseAutoencoderCV(4, n_nonzero_coefs="auto", cv=2)
-    with pytest.raises(ValueError, match=r"from a list: .*\(sparsity='average', n_nonzero"):
+    with pytest.raises(ValueError, match=r"pass a list to choose .*\(sparsity='average', n_no"):
         est.fit(small)
-    with pytest.raises(ValueError, match="from a list"):
+    with pytest.raises(ValueError, match="pass a list"):
         clone(searched).fit(small).set_params(n_nonzero_coefs="auto").transform(small)
 
 

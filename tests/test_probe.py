@@ -1,5 +1,7 @@
 """Sparse probes: the best atoms by hand, on rows that the probe has not seen."""
 
+import sys
+
 import numpy as np
 import pytest
 from scipy import sparse
@@ -124,6 +126,18 @@ TWO = [0, 0, 0, 1, 1, 1]
 def test_bad_input_is_refused(arguments, options, match):
     with pytest.raises(ValueError, match=match):
         sparse_probe(*arguments, **options)
+
+
+def test_rows_in_the_place_of_labels_are_told():
+    for X in (EYE, pd.DataFrame(EYE), sparse.csr_array(EYE)):
+        with pytest.raises(TypeError, match=r"sparse_probe\(codes, y, X\)"):
+            sparse_probe(MPSparseAutoencoder(), X, TWO)
+
+
+def test_without_pandas_its_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(ImportError, match=r"sparse_probe needs pandas, .*_mpsae\[compare"):
+        sparse_probe(EYE, TWO)
 
 
 def test_an_estimator_must_be_fitted():

@@ -370,7 +370,7 @@ def test_an_imported_one_can_be_saved_and_learnt_on_from(small, folder, rng, tmp
         est = import_saelens(folder)
         est = load(save(est, tmp_path / f"{name}.safetensors"))
         codes = est.transform(small)
-        with pytest.raises(ValueError, match="set warm_start=True and call fit"):
+        with pytest.raises(ValueError, match="set warm_start=True and call fit once; "):
             est.partial_fit(small)
         np.testing.assert_array_equal(est.transform(small), codes)
         before = est.score(small)
@@ -378,6 +378,16 @@ def test_an_imported_one_can_be_saved_and_learnt_on_from(small, folder, rng, tmp
         est.fit(small)
         assert est.score(small) > before
         assert est.partial_fit(small).n_steps_ == 21
+
+
+def test_each_format_names_what_loads_the_other(small, folder, tmp_path):
+    est = TopKSAE(24, n_nonzero_coefs=3, max_iter=1, random_state=0).fit(small)
+    export_saelens(est, folder)
+    with pytest.raises(ValueError, match=r"is a folder of SAELens: import_saelens\(.* loads"):
+        load(folder)
+    for path in (tmp_path / "ours.safetensors", tmp_path / "ours"):
+        with pytest.raises(ValueError, match=r"is no folder of SAELens: load\(.* takes"):
+            import_saelens(save(est, path))
 
 
 NOT_IMPORTED = {

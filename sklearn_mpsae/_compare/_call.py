@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import ArrayLike
 
-from .._optional import pandas_for
+from .._optional import needed
 from ._checks import (
     check_estimators,
     checked_data,
@@ -160,7 +160,7 @@ def compare(
     >>> bool((table.r2 > 0).all())
     True
     """
-    pd = pandas_for("compare")
+    pd = needed("pandas", "compare", "compare")
     levels = checked_numbers(n_nonzero_coefs, "n_nonzero_coefs", Real, least=1)
     seeds = checked_numbers(random_states, "random_states", Integral, least=0)
     check_estimators(estimators, levels, seeds)

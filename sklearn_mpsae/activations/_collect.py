@@ -71,7 +71,8 @@ class ModuleActivations(BatchStream):
     mask : str, int, callable or None, default='auto'
         Which positions to keep: the key or the number of the part of a batch that says so,
         or a function of the batch that does, as ``lambda batch: batch["input_ids"] != 0``. It
-        is of booleans or of 0 and 1, in the shape of the positions or of their first axes.
+        is of booleans or of 0 and 1, which keep where they are True, in the shape of the
+        positions or of their first axes. A `key_padding_mask` of torch is the reverse.
         'auto': the batch's "attention_mask" where it is a dict that has one. None: all.
     feature_axis : int, default=None
         The axis of the features; the others are positions. None: the channels of torch's own

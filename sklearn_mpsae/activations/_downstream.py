@@ -105,10 +105,12 @@ def downstream_loss(
     ------
     ImportError
         If torch is not installed.
+    TypeError
+        If the loss is no function, or returns None.
     ValueError
         As of `activations.spliced` and `activations.ModuleActivations`; if `batches` can be
         gone through only once or keeps no positions; if the loss is not finite, of another
-        shape, or seen to be a sum.
+        shape, or seen to be a sum where it is to be a mean, or the reverse.
 
     See Also
     --------
@@ -125,7 +127,11 @@ def downstream_loss(
     where all tensors of the batch and of the output have as many rows, two or more, and the
     loss takes fewer. Sums that are not seen are averaged like means: the four losses are
     then too large, and where batches have different numbers of positions, the shares that
-    are recovered are wrong, as large batches count too much.
+    are recovered are wrong, as large batches count too much. In the same way a tuple is
+    refused if its first entry is a mean, or its second does not add up over the halves.
+
+    torch's fused transformer layers, which write zeros at padding, are off in all four runs:
+    a loss that pools over positions must leave padding out.
 
     Examples
     --------
@@ -148,6 +154,7 @@ def downstream_loss(
     True
     """
     torch_for("downstream_loss")
+    _check_function(loss, "loss")
     from ._runs import losses_of
 
     where = (module, layer, batches, loss, at, mask, feature_axis, call)
@@ -211,6 +218,8 @@ def attribution(
     ------
     ImportError
         If torch is not installed.
+    TypeError
+        If the scalar is no function.
     ValueError
         As of `downstream_loss`; if the scalar is no number, or does not depend on the layer.
 
@@ -230,10 +239,18 @@ def attribution(
     (16,)
     """
     torch_for("attribution")
+    _check_function(scalar, "scalar")
     from ._runs import attribution_of
 
     where = (module, layer, batches, scalar, at, mask, feature_axis, call)
     return attribution_of(estimator, *where)
+
+
+def _check_function(function, name):
+    if not callable(function):
+        raise TypeError(
+            f"{name} must be a callable, {name}(output, batch), got {type(function).__name__}."
+        )
 
 
 def _recovered(ablated, spliced, clean):

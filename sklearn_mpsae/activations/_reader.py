@@ -8,6 +8,7 @@ import threading
 from collections.abc import Mapping
 from contextlib import ExitStack, contextmanager
 from itertools import chain
+from numbers import Integral
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -44,6 +45,7 @@ class Reader:
     def __init__(self, module, layers, batches, at, mask, feature_axis, call, stop_early):
         check_at(at)
         _check_batches(batches)
+        _check_mask(mask)
         if not layers:
             raise ValueError("layers names none: give at least one.")
         self.module, self.layers = module, [find_layer(module, layer) for layer in layers]
@@ -254,6 +256,21 @@ def _check_batches(batches):
         raise ValueError(
             f"batches is a {type(batches).__name__}, which is one batch: pass [batch], or "
             "batch.split(64) of a tensor."
+        )
+
+
+def _check_mask(mask):
+    if mask is not None and not isinstance(mask, str | Integral) and not callable(mask):
+        shape = f" of shape {tuple(mask.shape)}" if hasattr(mask, "shape") else ""
+        raise ValueError(
+            "mask must be a key of the batch, the index of a part of it, or a function of it, "
+            f"as each batch has a mask of its own; got a {type(mask).__name__}{shape}."
+        )
+    if isinstance(mask, str) and mask.endswith("key_padding_mask"):
+        raise ValueError(
+            f"mask={mask!r} would keep the padding: a key_padding_mask of torch is True at "
+            f"padding, and a mask here is True at what to keep. Give mask=lambda batch: "
+            f'~batch["{mask}"].'
         )
 
 

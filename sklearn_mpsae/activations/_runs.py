@@ -28,6 +28,8 @@ from ._splice import spliced
 
 # How far rounding may take the sum of two losses from the loss of both, as a share of it.
 _ROUNDING = 1e-4
+# The same where a mean is told from a sum, which is far from it: losses may be of bfloat16.
+_NEAR = 1e-2
 
 
 def losses_of(estimator, *where):
@@ -142,7 +144,7 @@ class _Runs:
         self.device, self.loss, self.call = device_of(module), loss, call
         # How many positions were kept of the activations that were seen last.
         self._n = 0
-        # Whether it is not known yet that a loss is a mean.
+        # Whether it is not known yet that a loss is a mean, or a tuple has a sum.
         self._untold = True
 
     def each(self):
@@ -225,51 +227,102 @@ class _Runs:
 
     def add(self, mean, output, batch, mask, name):
         """Count a batch's loss."""
-        given = found = self.loss(output, batch)
-        n = self._n
+        found = self.loss(output, batch)
         if isinstance(found, tuple):
-            total, n = found[0], int(found[1])
+            total, n = _sum_and_number(found)
             if n == 0:
                 return
-            found = total / n
-        value = torch.as_tensor(found)
+            value = total / n
+        else:
+            value, n = self._mean_of(found, mask)
+        if not np.isfinite(value):
+            raise ValueError(f"loss gave {value} ({name.replace('_', '-')}).")
+        if self._untold:
+            self._check_form(found, output, batch)
+        mean.add(value, n)
+
+    def _mean_of(self, found, mask):
+        """The mean of a loss, and how many losses it counts as."""
+        if found is None:
+            raise TypeError("loss returned None: have it return the loss.")
+        value, n = torch.as_tensor(found), self._n
         if mask is not None and value.shape == mask.shape:
             value = value[mask.to(value.device)]
             n = value.numel()
-        elif mask is not None and value.numel() != 1:
-            raise ValueError(
-                f"loss gave a tensor of shape {tuple(value.shape)}, and the mask has "
-                f"{tuple(mask.shape)}: give the loss at each position, or the mean of those "
-                "that are kept."
-            )
         elif value.numel() != 1:
+            if mask is not None:
+                raise ValueError(
+                    f"loss gave a tensor of shape {tuple(value.shape)}, and the mask has "
+                    f"{tuple(mask.shape)}: give the loss at each position, the mean of those "
+                    "that are kept, or the tuple (sum, number of losses in it)."
+                )
             n = value.numel()
-        elif not isinstance(given, tuple) and self._untold:
-            self._check_mean(output, batch, float(value))
-        value = float(value.detach().to(_widest(value)).mean())
-        if not np.isfinite(value):
-            raise ValueError(f"loss gave {value} ({name.replace('_', '-')}).")
-        mean.add(value, n)
+        return float(value.detach().to(_widest(value)).mean()), n
 
-    def _check_mean(self, output, batch, whole):
-        """Refuse a sum: the losses of the two halves of the batch add up to its own.
+    def _check_form(self, found, output, batch):
+        """Refuse a sum in the place of a mean, and a mean in that of a sum.
 
-        A mean lies between them. So it is no sum of theirs, where both have one sign.
+        The losses of the two halves of the batch tell which it is.
         """
         try:
-            halves = _halves(output, batch)
+            whole, halves = _numbers(found), _halves(output, batch)
             if halves is None:
                 return
             self._untold = False
-            first, second = (float(self.loss(*half)) for half in halves)
-        except Exception:  # of a loss that takes no half of a batch, this cannot be told
+            halves = [_numbers(self.loss(*half)) for half in halves]
+        except Exception:  # of a loss at each position, or one that takes no half of a batch
             return
-        if first * second > 0 and abs(first + second - whole) <= _ROUNDING * abs(whole):
-            raise ValueError(
-                f"loss gave a sum, not a mean: {whole:.6g} for this batch, {first:.6g} and "
-                f"{second:.6g} for its halves. Give the mean, or the tuple (sum, number of "
-                "losses in it)."
-            )
+        check = _check_sum if isinstance(found, tuple) else _check_mean
+        check(whole, *halves)
+
+
+def _sum_and_number(found):
+    """A loss that is a sum, and the number of losses in it."""
+    try:
+        total, n = map(float, found)
+    except (TypeError, ValueError, RuntimeError):  # as torch has it of more than one number
+        total, n = None, -1
+    if not n >= 0 or n % 1:
+        raise ValueError(
+            "loss gave a tuple that is not (sum, number of losses in it), of which the second "
+            "is a whole number that is not negative."
+        )
+    return total, int(n)
+
+
+def _numbers(found):
+    """The numbers of a loss: one, or a sum and a number of losses."""
+    return _sum_and_number(found) if isinstance(found, tuple) else float(found)
+
+
+def _check_mean(whole, first, second):
+    """Refuse a sum: the losses of the two halves of the batch add up to its own.
+
+    A mean lies between them. So it is no sum of theirs, where both have one sign.
+    """
+    if first * second > 0 and abs(first + second - whole) <= _ROUNDING * abs(whole):
+        raise ValueError(
+            f"loss gave a sum, not a mean: {whole:.6g} for this batch, {first:.6g} and "
+            f"{second:.6g} for its halves. Give the mean, or the tuple (sum, number of "
+            "losses in it)."
+        )
+
+
+def _check_sum(whole, first, second):
+    """Refuse a tuple with a mean, or with a number that does not add up over the halves."""
+    (total, n), (one, n_one), (other, n_other) = whole, first, second
+    no_sum = abs(one + other - total) > _NEAR * abs(total)
+    between = one * other > 0 and abs(total) <= (1 + _NEAR) * max(abs(one), abs(other))
+    if n_one + n_other != n or (no_sum and between):
+        raise ValueError(
+            f"loss gave the tuple {_shown(whole)} for this batch, and {_shown(first)} and "
+            f"{_shown(second)} for its halves, which do not add up to it: give (sum, number "
+            "of losses in it), as of reduction='sum', or the mean alone."
+        )
+
+
+def _shown(pair):
+    return f"({pair[0]:.6g}, {pair[1]})"
 
 
 def _halves(output, batch):

@@ -55,8 +55,16 @@ class _OfAtoms:
 
 def _as_atoms(atoms):
     atoms = np.atleast_1d(np.asarray(atoms))
-    if atoms.ndim != 1 or atoms.dtype.kind not in "iu" or not len(atoms) or atoms.min() < 0:
-        raise ValueError(f"atoms must be the number of an atom, or several; got {atoms!r}.")
+    if atoms.ndim != 1 or atoms.dtype.kind not in "iu" or not len(atoms):
+        hint = " (Of a mask: np.flatnonzero(mask).)" if atoms.dtype.kind == "b" else ""
+        raise ValueError(
+            "atoms must be the number of an atom, or several; got an array of "
+            f"{atoms.dtype} and shape {atoms.shape}.{hint}"
+        )
+    if atoms.min() < 0:
+        raise ValueError(
+            f"atoms must not be negative, got {atoms.min()}: they are counted from 0."
+        )
     if len(np.unique(atoms)) < len(atoms):
         raise ValueError(f"atoms names an atom twice: {atoms.tolist()}.")
     return atoms.astype(np.int64)
@@ -211,7 +219,9 @@ def spliced(
     -----
     Of a tuple, a dict or a dataclass the first tensor of floats is replaced (of a mapping
     `last_hidden_state`), and the rest stays. Half floats are encoded in float32, and the
-    result is half again. torch's fused transformer layers are off within the context.
+    result is half again. torch's fused transformer layers are off within the context. Those
+    write zeros at padding, in eval mode with a `src_key_padding_mask`; without them the output
+    has other values there. Leave padding out where you pool or take a loss.
 
     Examples
     --------
@@ -358,9 +368,12 @@ def _as_edits(edit, n_atoms):
 
 def _check_edited(edited, codes):
     if not isinstance(edited, torch.Tensor) or edited.shape != codes.shape:
-        got = getattr(edited, "shape", type(edited).__name__)
+        got = type(edited).__name__
+        if isinstance(edited, torch.Tensor):
+            got = f"one of shape {tuple(edited.shape)}"
         raise ValueError(
-            f"edit must give codes of the shape {tuple(codes.shape)} it was given, got {got}."
+            f"edit must give codes of the shape {tuple(codes.shape)} it was given, a torch "
+            f"tensor, got {got}."
         )
 
 

@@ -223,7 +223,8 @@ class BaseSparseAutoencoder(BaseEncoder):
             if before is not None and before.training is None:
                 raise ValueError(
                     f"This {type(self).__name__} was imported, and has no stream to go on "
-                    "with: set warm_start=True and call fit, which learns on from its atoms."
+                    "with: set warm_start=True and call fit once; partial_fit goes on from "
+                    "there. A low learning_rate keeps the atoms close to the imported ones."
                 )
             # One stream, one dtype: that of its state.
             dtype = None if before is None else before.attributes["components_"].dtype

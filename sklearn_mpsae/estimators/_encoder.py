@@ -17,7 +17,7 @@ from sklearn.utils.extmath import safe_sparse_dot
 from sklearn.utils.validation import check_is_fitted
 
 from .._array_api import follows_input
-from .._compat import CallbackSupportMixin, align_sparse, check_params
+from .._compat import CallbackSupportMixin, StrOptions, align_sparse, check_params
 from .._warn import warn
 from ..coding import Codes, save_codes
 from ..coding.checks import as_whole, check_count
@@ -34,6 +34,9 @@ from ._serving import ServingCoder
 # The largest default of n_nonzero_coefs, reached at 640 features.
 _MOST_BY_DEFAULT = 64
 
+# The n_nonzero_coefs of a fit that chooses the number of codes.
+AUTO = "auto"
+
 
 class BaseEncoder(
     Record,
@@ -47,8 +50,12 @@ class BaseEncoder(
 
     device: str
     n_components: int | None
+    n_nonzero_coefs: Any
     sparse_output: bool
     transform_n_nonzero_coefs: int | None
+
+    # What classes that do not take `AUTO` take in its place.
+    _not_auto = "a number"
 
     @abstractmethod
     def _model(self) -> Model:
@@ -313,6 +320,17 @@ class BaseEncoder(
     def _rows(self, X):
         """The rows of X, to be coded."""
         return open_rows(self, X, reset=False)
+
+    def _validate_params(self):
+        constraints = self._parameter_constraints["n_nonzero_coefs"]
+        known = any(isinstance(each, StrOptions) for each in constraints)
+        if isinstance(self.n_nonzero_coefs, str) and self.n_nonzero_coefs == AUTO and not known:
+            raise ValueError(
+                f"n_nonzero_coefs='auto' is not for {type(self).__name__}: pass "
+                f"{self._not_auto}, or None for a default. Only MPSparseAutoencoder("
+                "sparsity='average', n_nonzero_coefs='auto') takes 'auto'."
+            )
+        super()._validate_params()
 
     def _check_fitted(self):
         """Refuse what is not fitted, and parameters set after `fit` that it would refuse."""

@@ -18,10 +18,7 @@ from ..learning.frame import default_whitening
 from ..learning.sparsity import own_sparsity
 from ..models.pursuit import MatchingPursuit
 from ._base import BaseSparseAutoencoder
-from ._encoder import default_sparsity
-
-# The number of codes is chosen by `fit`.
-AUTO = "auto"
+from ._encoder import AUTO, default_sparsity
 
 
 class FittedPursuit:
@@ -118,7 +115,8 @@ class MPSparseAutoencoder(FittedPursuit, BaseSparseAutoencoder):
         are in the data's own space at any setting; `tol`, `atol` and `threshold_` hold in the
         metric.
         None for 0.1, or for 0 with more than 2,048 features, where the metric takes long to
-        compute; more than 8,192 features raise an error. `partial_fit` computes the metric
+        compute; more than 8,192 features raise an error. Exports to SAELens's format need 0.
+        `partial_fit` computes the metric
         from the first rows that vary: 512, or twice as many as there are features.
     {training}
     dead_atoms : {{"revive", "keep"}}, default="revive"

@@ -23,7 +23,7 @@ from ..rows.npy import NpyFiles
 from ..rows.open import RowsLike, in_memory
 from ..rows.stream import BatchStream
 from ._encoder import BaseEncoder, default_sparsity
-from ._mp import AUTO, FittedPursuit, MPSparseAutoencoder, check_path_weight, pursuit_model
+from ._mp import FittedPursuit, MPSparseAutoencoder, check_path_weight, pursuit_model
 
 # Parameters of `MPSparseAutoencoder` that belong to a single fit, and are not offered.
 _FIXED = {"sparsity", "warm_start", "checkpoint", "checkpoint_every", "distributed"}
@@ -164,6 +164,8 @@ class MPSparseAutoencoderCV(FittedPursuit, BaseEncoder):
     n_nonzero_coefs_ = Fitted[int]()
     best_score_ = Fitted[float]()
 
+    _not_auto = "a list to choose from, e.g. [2, 4, 8]"
+
     partial_fit = load_checkpoint = _NotOffered()
 
     _own_fitted = {
@@ -288,15 +290,6 @@ class MPSparseAutoencoderCV(FittedPursuit, BaseEncoder):
             self._learnt = replace(learnt, attributes={**learnt.attributes, **own})
             root.call_on_fit_task_end(estimator=self, X=X, y=y, reconstruction_attributes={})
         return self
-
-    def _validate_params(self):
-        if isinstance(self.n_nonzero_coefs, str) and self.n_nonzero_coefs == AUTO:
-            raise ValueError(
-                "n_nonzero_coefs='auto' is not for MPSparseAutoencoderCV, which chooses the "
-                "number from a list: pass one, e.g. [2, 4, 8], or None for a default. "
-                "MPSparseAutoencoder(sparsity='average', n_nonzero_coefs='auto') takes 'auto'."
-            )
-        super()._validate_params()
 
     def _model(self):
         return pursuit_model(self)

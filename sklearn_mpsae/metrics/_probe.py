@@ -19,7 +19,7 @@ from sklearn.utils.validation import check_is_fitted
 from threadpoolctl import threadpool_limits
 
 from .._array_api import as_numpy
-from .._optional import pandas_for
+from .._optional import needed
 from ..coding.checks import checked_counts
 from ._inputs import CodesLike, checked_codes, checked_rows, csr_parts, finite
 
@@ -49,7 +49,8 @@ def sparse_probe(
     difference of their mean codes, ``|mean(class) - mean(others)|``, over the training rows;
     a logistic regression is fitted to the codes of the best ones, and scored on the test
     rows. A probe on all atoms, and the same probes on the features of the raw rows, stand
-    beside them. Needs pandas.
+    beside them. Needs pandas
+    (``pip install 'sklearn_mpsae[compare]'``).
 
     Parameters
     ----------
@@ -91,6 +92,8 @@ def sparse_probe(
         If there is no pandas.
     NotFittedError
         If `codes` is an estimator that is not fitted.
+    TypeError
+        If X stands where y is to be, and y where X is.
     ValueError
         If there are more or fewer labels or rows of X than codes, a single class, missing
         labels, a class without training or test rows, or values that are not finite; or if
@@ -125,7 +128,12 @@ def sparse_probe(
     >>> bool((table.auc > 0.5).all())
     True
     """
-    pd = pandas_for("sparse_probe")
+    pd = needed("pandas", "compare", "sparse_probe")
+    if np.ndim(y) == 2 and np.ndim(X) == 1:
+        raise TypeError(
+            "y has two axes and X has one: codes (or an estimator) come first, then labels, "
+            "then rows, sparse_probe(codes, y, X)."
+        )
     sizes = np.ravel(checked_counts(n_atoms, "n_atoms")).tolist()
     inputs = {"codes": _codes_of(codes, X)}
     if X is not None:

@@ -42,6 +42,8 @@ from ._disk import (
 from ._state import check_layout, packed, unpacked
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+# What a folder of SAELens has, which is read by `import_saelens`.
+_SAELENS = "sae_weights.safetensors"
 
 _FORMAT, _VERSION = "sklearn_mpsae model", 1
 _KEYS = {
@@ -154,7 +156,8 @@ def load(path: str | os.PathLike[str]) -> Any:
         Where there is no such file, or the folder lacks one of its two.
     ValueError
         Where a file is truncated, was edited, has a newer format, is of a class this
-        version does not know, or has tensors that do not match its parameters.
+        version does not know, or has tensors that do not match its parameters; or the folder
+        is one of SAELens.
 
     Examples
     --------
@@ -170,6 +173,10 @@ def load(path: str | os.PathLike[str]) -> Any:
     """
     path = Path(path)
     weights = path / WEIGHTS if path.is_dir() else path
+    if path.is_dir() and not weights.exists() and (path / _SAELENS).exists():
+        raise ValueError(
+            f"{path} is a folder of SAELens: import_saelens({str(path)!r}) loads it."
+        )
     with open_tensors(weights) as file:
         if path.is_dir():
             config = read_json(path / CONFIG)

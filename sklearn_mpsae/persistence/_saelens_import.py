@@ -14,6 +14,7 @@ from ..estimators._threshold import JumpReLUSAE, ReLUSAE
 from ..estimators._topk import BatchTopKSAE, MatryoshkaSAE, TopKSAE
 from ..learning.state import Learnt
 from ._disk import damaged, described, open_tensors, read_json
+from ._files import WEIGHTS as _OURS
 from ._saelens import CONFIG, PLAIN, WEIGHTS
 from ._state import is_number
 
@@ -59,8 +60,8 @@ def import_saelens(folder: str | os.PathLike[str]) -> Any:
     are weights, biases and thresholds.
 
     There is no optimizer to go on with: ``set_params(warm_start=True).fit(X)`` learns on from
-    the atoms, and `partial_fit` says so. Where no file says how many codes rows had on
-    average, `n_nonzero_coefs` is None: set it before that. The `penalty_` of a `ReLUSAE` is
+    the atoms, and `partial_fit` goes on after that. Where no file says how many codes rows
+    had on average, `n_nonzero_coefs` is None: set it before. The `penalty_` of a `ReLUSAE` is
     0, since SAELens does not save it.
 
     Needs ``pip install 'sklearn_mpsae[share]'``, but not SAELens.
@@ -89,6 +90,11 @@ def import_saelens(folder: str | os.PathLike[str]) -> Any:
     >>> sae = import_saelens("folder_of_saelens")  # doctest: +SKIP
     """
     folder = Path(folder)
+    if folder.is_file() or ((folder / _OURS).exists() and not (folder / CONFIG).exists()):
+        raise ValueError(
+            f"{folder} is no folder of SAELens: load({str(folder)!r}) takes what `save` has "
+            "written, and import_saelens a folder with cfg.json and sae_weights.safetensors."
+        )
     config = read_json(folder / CONFIG)
     try:
         architecture, p, d, dtype = _checked(config)

@@ -112,6 +112,15 @@ def test_masks_that_are_not_there_are_refused(tokens):
         ModuleActivations(Language(), "embed", tokens, mask="mask").collect()
 
 
+def test_a_mask_of_padding_in_the_batch_is_not_passed_over():
+    layer = torch.nn.TransformerEncoderLayer(8, 2, 16, batch_first=True).eval()
+    padding = torch.tensor([[False, False, True], [False, True, True]])
+    batches = [{"src": torch.randn(2, 3, 8), "src_key_padding_mask": padding}]
+    with pytest.raises(ValueError, match=r"'auto' would keep the padding.*or mask=None"):
+        ModuleActivations(layer, "linear2", batches).collect()
+    assert ModuleActivations(layer, "linear2", batches, mask=None).collect()[0].shape == (6, 8)
+
+
 @pytest.mark.parametrize(
     ("mask", "message"),
     [

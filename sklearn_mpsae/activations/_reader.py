@@ -37,6 +37,8 @@ from ._layers import (
 _RUNNING = threading.RLock()
 
 _MASK_OF_TRANSFORMERS = "attention_mask"
+# The end of the keys of torch's own masks, which mark what to leave out.
+_PADDING = "key_padding_mask"
 
 
 class Reader:
@@ -161,8 +163,7 @@ class Reader:
         if callable(mask):
             return mask(batch)
         if mask == "auto":
-            holds = isinstance(batch, Mapping) and _MASK_OF_TRANSFORMERS in batch
-            return batch[_MASK_OF_TRANSFORMERS] if holds else None
+            return _own_mask(batch)
         try:
             return batch[mask]
         except (KeyError, IndexError, TypeError):
@@ -266,12 +267,30 @@ def _check_mask(mask):
             "mask must be a key of the batch, the index of a part of it, or a function of it, "
             f"as each batch has a mask of its own; got a {type(mask).__name__}{shape}."
         )
-    if isinstance(mask, str) and mask.endswith("key_padding_mask"):
-        raise ValueError(
-            f"mask={mask!r} would keep the padding: a key_padding_mask of torch is True at "
-            f"padding, and a mask here is True at what to keep. Give mask=lambda batch: "
-            f'~batch["{mask}"].'
-        )
+    if isinstance(mask, str) and mask.endswith(_PADDING):
+        raise ValueError(f"mask={mask!r} would keep the padding: {_reversed(mask)}.")
+
+
+def _own_mask(batch):
+    """The mask that a batch is known by its key to have; None where it has none."""
+    if not isinstance(batch, Mapping):
+        return None
+    if _MASK_OF_TRANSFORMERS in batch:
+        return batch[_MASK_OF_TRANSFORMERS]
+    for key, value in batch.items():
+        if isinstance(key, str) and key.endswith(_PADDING) and value is not None:
+            raise ValueError(
+                f"mask='auto' would keep the padding that {key!r} of the batch marks: "
+                f"{_reversed(key)}, or mask=None for all positions."
+            )
+    return None
+
+
+def _reversed(key):
+    return (
+        "a key_padding_mask of torch is True at padding, and a mask here is True at what to "
+        f'keep. Give mask=lambda batch: ~batch["{key}"]'
+    )
 
 
 def device_of(module):

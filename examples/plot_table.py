@@ -3,16 +3,17 @@ A table of mixed columns
 ========================
 
 Most tables have columns in different units, and some columns with categories.
-Here a ``ColumnTransformer`` prepares the columns of a pandas table,
-:class:`~sklearn_mpsae.MPSparseAutoencoder` turns each row into a sparse code,
-and a classifier uses the codes. Then we look at atoms: their largest weights
-as bars, with the names of the columns.
+Here a ``ColumnTransformer`` prepares the columns of a pandas table, with its
+missing values, :class:`~sklearn_mpsae.MPSparseAutoencoder` turns each row into
+a sparse code, and a classifier uses the codes. Then we look at atoms: their
+largest weights as bars, with the names of the columns.
 """
 
 import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.compose import make_column_transformer
 from sklearn.datasets import load_diabetes
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
@@ -25,34 +26,39 @@ from sklearn_mpsae.plotting import AtomWeightsDisplay
 # The table
 # ---------
 # 442 patients: years, mmHg, mg/dl, ratios, a logarithm, and one category. The
-# class is whether the disease progressed by more than the median.
+# class is whether the disease progressed by more than the median. We take out
+# two values, as most tables lack some.
 X, progression = load_diabetes(return_X_y=True, as_frame=True, scaled=False)
 blood = ["cholesterol", "LDL", "HDL", "cholesterol / HDL"]
 blood += ["log triglycerides", "sugar"]
 new_names = {f"s{i}": name for i, name in enumerate(blood, start=1)}
 X = X.rename(columns=new_names | {"bp": "blood pressure"})
+X.loc[[3, 50], "sugar"] = np.nan
 y = progression > progression.median()
 print(X.std().round(2).to_string())
 
 # %%
 # The pipeline
 # ------------
-# ``set_output`` keeps the names of the columns up to the autoencoder.
+# ``set_output`` keeps the names of the columns up to the autoencoder. A category
+# that the training rows do not have gets zeros, by ``handle_unknown="ignore"``.
+# ``intercept="mean"`` makes atoms deviations from the average row, which is what
+# we want to read; a learnt intercept may be far from it.
 numbers = [name for name in X if name != "sex"]
 
 
 def prepared(scaler):
     """A transformer of the table, with this scaler for its numbers."""
-    categories = OneHotEncoder(drop="if_binary", sparse_output=False)
+    categories = OneHotEncoder(drop="if_binary", handle_unknown="ignore", sparse_output=False)
     columns = make_column_transformer(
-        (scaler, numbers),
+        (make_pipeline(SimpleImputer(strategy="median"), scaler), numbers),
         (categories, ["sex"]),
         verbose_feature_names_out=False,
     )
     return columns.set_output(transform="pandas")
 
 
-sae = MPSparseAutoencoder(16, n_nonzero_coefs=3, max_iter=50, random_state=0)
+sae = MPSparseAutoencoder(16, n_nonzero_coefs=3, intercept="mean", max_iter=50, random_state=0)
 classifier = LogisticRegression(max_iter=1000)
 with_codes = make_pipeline(prepared(StandardScaler()), sae, classifier)
 without = make_pipeline(prepared(StandardScaler()), classifier)
@@ -98,8 +104,8 @@ for name, scaler in {
 # ------------------
 # The six most used atoms of the fit with ``StandardScaler``. Weights are in
 # standard deviations, so they can be compared between columns. Codes are not
-# negative: a row that uses an atom is above the intercept in its red columns
-# and below it in its blue ones.
+# negative: an atom puts its rows above the average in its red columns, and below
+# it in its blue ones.
 names = sae.feature_names_in_
 for atom in np.argsort(-sae.atom_usage_)[:6]:
     weights = sae.components_[atom]

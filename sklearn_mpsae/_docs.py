@@ -98,8 +98,9 @@ _SHARED = {
         The largest number of rows of a training step, of the last call of `fit` or
         `partial_fit`. An imported estimator has none.
     n_samples_seen_ : int
-        The number of different training rows: those of the last `fit`, plus those of all
-        calls of `partial_fit` since.
+        The number of training rows: those of the last `fit`, plus those of all calls of
+        `partial_fit` since. `fit` counts a row once, however many epochs there are;
+        `partial_fit` counts it each time that it is passed.
     loss_curve_ : ndarray of shape (`n_iter_`,)
         For each epoch of the last `fit`, the mean unexplained share of the rows' energy
         (around their mean, or zero with ``intercept="zero"``) at its training steps; with

@@ -82,6 +82,7 @@ def test_arrays_come_back_where_they_came_from(est, other, small):
         (clone(est).fit_transform(X), codes),
         (est.inverse_transform(est.transform(X)), by_numpy.inverse_transform(codes)),
         (est.reconstruction_path(X), by_numpy.reconstruction_path(small)),
+        (est.score_samples(X), by_numpy.score_samples(small)),
         *((getattr(est, name), getattr(by_numpy, name)) for name in ARRAYS),
     ]:
         assert type(answer) is type(X)
@@ -171,7 +172,7 @@ def test_what_was_fitted_elsewhere_refuses_numpy(est, other, small):
     est.fit(X)
     codes = numpy_of(est.transform(X))
     methods = {"inverse_transform": codes} | dict.fromkeys(
-        ["transform", "encode", "score", "reconstruction_path"], small
+        ["transform", "encode", "score", "score_samples", "reconstruction_path"], small
     )
     if hasattr(est, "partial_fit"):
         methods["partial_fit"] = small

@@ -190,7 +190,9 @@ def test_bad_data_for_a_path(Estimator, make, small):
         est.reconstruction_path(spoil(small))
 
 
-@pytest.mark.parametrize("method", ["transform", "score", "reconstruction_path", "partial_fit"])
+@pytest.mark.parametrize(
+    "method", ["transform", "score", "score_samples", "reconstruction_path", "partial_fit"]
+)
 def test_wrong_number_of_features(Estimator, method, small):
     est = Estimator(8, **FAST).fit(small)
     with pytest.raises(ValueError, match=r"X has 9 features, but .* is expecting 10 features"):
@@ -204,7 +206,8 @@ def test_codes_of_the_wrong_width(Estimator, small):
 
 
 @pytest.mark.parametrize(
-    "method", ["transform", "inverse_transform", "score", "reconstruction_path"]
+    "method",
+    ["transform", "inverse_transform", "score", "score_samples", "reconstruction_path"],
 )
 def test_before_fit(Estimator, method, small):
     with pytest.raises(NotFittedError):

@@ -220,6 +220,7 @@ def test_the_python_of_pages_runs(page, tmp_path, monkeypatch, small):
     if page.stem == "scaling":  # what it says there is
         for name in ("activations", "shard0", "shard1"):
             np.save(f"{name}.npy", small.astype(np.float32))
+        np.savetxt("rows.csv", small, delimiter=",", header=",".join("abcdefghij"), comments="")
         names |= {"X": small, "activations_of_a_model": [small]}
     for block in python_of(page):
         block = block.replace("10_000_000", str(len(small)))  # what the stand-in has

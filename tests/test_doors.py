@@ -82,6 +82,7 @@ DOORS = {
     "encode": lambda sae, X, folder: sae.encode(X).values,
     "transform_to": lambda sae, X, folder: sae.transform_to(X, folder / "codes").toarray(),
     "score": lambda sae, X, folder: np.array(sae.score(X)),
+    "score_samples": lambda sae, X, folder: sae.score_samples(X),
     "reconstruction_path": lambda sae, X, folder: sae.reconstruction_path(X),
     "explore": explored,
     "ReconstructionPathDisplay": lambda sae, X, folder: (
@@ -376,6 +377,7 @@ def test_more_codes_than_atoms_warn_at_the_users_line(Estimator, call, small):
         lambda sae, X: sae.transform(X),
         lambda sae, X: sae.encode(X),
         lambda sae, X: sae.score(X),
+        lambda sae, X: sae.score_samples(X),
         lambda sae, X: sae.reconstruction_path(X),
         lambda sae, X: through(sae).fit(X).transform(X),
         lambda sae, X: through(sae).fit_transform(X),

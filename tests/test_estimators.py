@@ -188,6 +188,27 @@ def test_intercept(Estimator, small):
     assert 0 < moved < 9 * 0.03 * np.sqrt(small.var(axis=0).sum())
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_score_samples_are_minus_the_errors_of_rows(Estimator, dtype, small):
+    X = small.astype(dtype)
+    sae = Estimator(16, n_nonzero_coefs=2, **FAST).fit(X)
+    by_hand = -np.square(X - sae.inverse_transform(sae.transform(X))).sum(axis=1)
+    streams = BatchStream([X[:7], X[7:]]), BatchStream(iter([X]), 60)
+    for rows in (X, sparse.csr_array(X), *streams):
+        scores = sae.score_samples(rows)
+        assert scores.dtype == np.float64
+        np.testing.assert_allclose(scores, by_hand, rtol=1e-3, atol=1e-5)
+    energy = np.square(X - X.mean(axis=0)).sum()
+    assert 1 + sae.score_samples(X).sum() / energy == pytest.approx(sae.score(X), abs=1e-5)
+
+
+def test_score_samples_of_a_pipeline(small):
+    pipe = make_pipeline(StandardScaler(), MPSparseAutoencoder(16, **FAST)).fit(small[:40])
+    rows = pipe[0].transform(small[40:])
+    scores = pipe.score_samples(small[40:])
+    np.testing.assert_array_equal(scores, pipe[-1].score_samples(rows))
+
+
 @pytest.mark.parametrize("algorithm", ["mp", "omp", "ols"])
 def test_reconstruction_path_is_the_score_at_each_sparsity(algorithm, small):
     est = MPSparseAutoencoder(16, n_nonzero_coefs=4, transform_algorithm=algorithm, **FAST)

@@ -218,6 +218,7 @@ DOORS = {
     "encode": lambda est, X, _: est.encode(X),
     "transform_to": lambda est, X, folder: est.transform_to(X, folder / "codes"),
     "score": lambda est, X, _: est.score(X),
+    "score_samples": lambda est, X, _: est.score_samples(X),
     "reconstruction_path": lambda est, X, _: est.reconstruction_path(X),
 }
 

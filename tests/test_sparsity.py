@@ -203,6 +203,7 @@ DOORS = {
     "encode": lambda sae, X, folder: sae.encode(X),
     "transform_to": lambda sae, X, folder: sae.transform_to(X, folder / "codes"),
     "score": lambda sae, X, folder: sae.score(X),
+    "score_samples": lambda sae, X, folder: sae.score_samples(X),
     "path": lambda sae, X, folder: sae.reconstruction_path(X),
 }
 

@@ -11,7 +11,9 @@ from drawn import close_figures  # noqa: F401 - a fixture
 from matplotlib import pyplot as plt
 from matplotlib.colors import to_rgb
 from sklearn.decomposition import DictionaryLearning
-from sklearn.pipeline import Pipeline
+from sklearn.feature_selection import SelectKBest
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from sklearn_mpsae import MPSparseAutoencoder
 from sklearn_mpsae.plotting import AtomWeightsDisplay
@@ -117,6 +119,22 @@ def test_a_pipeline_shows_its_last_step(mp):
     shown = AtomWeightsDisplay.from_estimator(Pipeline([("sae", mp)]), n_atoms=2)
     alone = AtomWeightsDisplay.from_estimator(mp, n_atoms=2)
     np.testing.assert_array_equal(shown.weights, alone.weights)
+
+
+def test_a_pipeline_without_frames_has_names_too(small):
+    frame = pd.DataFrame(small).add_prefix("column ")
+    sae = MPSparseAutoencoder(8, n_nonzero_coefs=2, max_iter=2, random_state=0)
+    pipe = make_pipeline(StandardScaler(), make_pipeline(SelectKBest(k=9), sae))
+    pipe.fit(frame, np.arange(60) % 2)
+    assert not hasattr(sae, "feature_names_in_")
+    kept = pipe[1][0].get_support()
+    shown = AtomWeightsDisplay.from_estimator(pipe, atoms=[0])
+    assert set(labels_of(shown)) == set(frame.columns[kept])
+
+
+def test_a_pipeline_with_a_step_that_knows_no_names(small):
+    pipe = make_pipeline(FunctionTransformer(), MPSparseAutoencoder(8, max_iter=2)).fit(small)
+    assert "x9" in labels_of(AtomWeightsDisplay.from_estimator(pipe))
 
 
 def test_options_of_the_bars_win(mp):

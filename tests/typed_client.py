@@ -41,6 +41,7 @@ def use(sae: MPSparseAutoencoder, X: np.ndarray) -> float:
     assert_type(codes, coding.Codes)
     assert_type(codes.decode(atoms), np.ndarray)
     path = assert_type(sae.reconstruction_path(X, 2), np.ndarray)
+    assert_type(sae.score_samples(X), np.ndarray)
     assert rows.shape == X.shape
     assert len(path) == 2
     return assert_type(sae.score(X), float)

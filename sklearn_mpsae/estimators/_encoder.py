@@ -24,7 +24,7 @@ from ..coding.checks import as_whole, check_count
 from ..coding.codes import stack_csr, stack_dense
 from ..coding.inputs import float_dtypes, tabled
 from ..models.base import Model
-from ..models.coded import Watch, coded, unexplained, unexplained_path
+from ..models.coded import Watch, coded, row_errors, unexplained, unexplained_path
 from ..models.coder import Coder
 from ..models.steering import RowCounts
 from ..rows.open import RowsLike, open_rows
@@ -269,6 +269,35 @@ class BaseEncoder(
         coder, source = self._coder(), self._rows(X)
         with self._watching() as watch:
             return float(1 - unexplained(coder, source, self.device, watch))
+
+    @follows_input
+    def score_samples(self, X: RowsLike) -> np.ndarray:
+        """Negative squared error of each row's reconstruction: outliers have the lowest.
+
+        Parameters
+        ----------
+        X : array-like, CSR or source of shape (n_samples, n_features)
+            Rows to reconstruct.
+
+        Returns
+        -------
+        scores : ndarray of shape (n_samples,), float64
+            ``-((X - X_hat) ** 2).sum(axis=1)``, in squared units of X. Higher is better
+            explained, as for scikit-learn's outlier detectors.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_digits
+        >>> from sklearn_mpsae import MPSparseAutoencoder
+        >>> X = load_digits().data
+        >>> sae = MPSparseAutoencoder(32, n_nonzero_coefs=4, max_iter=2).fit(X)
+        >>> scores = sae.score_samples(X)
+        >>> scores.shape, bool(scores.max() < 0)
+        ((1797,), True)
+        """
+        coder, source = self._coder(), self._rows(X)
+        with self._watching() as watch:
+            return -np.concatenate(list(row_errors(coder, source, self.device, watch)))
 
     @follows_input
     def reconstruction_path(

@@ -81,6 +81,12 @@ def coded(coder: Coder, source, device: str, watch: Watch = None) -> Iterator[Co
                 at = cut.stop
 
 
+def row_errors(coder: Coder, source, device: str, watch: Watch = None) -> Iterator[np.ndarray]:
+    """The squared errors of reconstructions, float64, of some rows after the others."""
+    for part in coded(coder, source, device, watch):
+        yield part.kernels.energies(part.residual())
+
+
 def unexplained(coder: Coder, source, device: str, watch: Watch = None) -> float:
     """The share of the variance that reconstructions leave; NaN without variance."""
     variance = _variance(source)
@@ -107,8 +113,7 @@ def unexplained_path(coder: Coder, source, device: str, watch: Watch = None) -> 
 
 def _error(coder, source, device, watch=None):
     """The squared error of the reconstructions of all rows."""
-    parts = coded(coder, source, device, watch)
-    return sum(part.kernels.energies(part.residual()).sum() for part in parts)
+    return sum(errors.sum() for errors in row_errors(coder, source, device, watch))
 
 
 def _variance(source):

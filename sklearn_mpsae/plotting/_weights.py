@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
+from sklearn.pipeline import Pipeline
 
 from .._array_api import as_rows, on_numpy
 from ..coding.checks import check_count
@@ -24,6 +25,9 @@ class AtomWeightsDisplay(BaseDisplay):
     `from_dictionary` to make one. Each atom has a block of bars, the largest weight in
     magnitude first. Positive weights are red and to the right, negative ones blue and to the
     left. All atoms have the same scale.
+
+    Weights are deviations from the estimator's `intercept_`. With ``intercept="mean"`` that is
+    the average row; a learnt intercept may be far from it.
 
     Parameters
     ----------
@@ -88,8 +92,8 @@ class AtomWeightsDisplay(BaseDisplay):
         estimator : estimator with `components_`, or pipeline that ends with one
             It must be fitted.
         feature_names : sequence of str of length n_features_in, default=None
-            The names of the features. None for the estimator's `feature_names_in_`, or x0,
-            x1, ...
+            The names of the features. None for the estimator's `feature_names_in_`, those
+            that the other steps of a pipeline give, or x0, x1, ...
         atoms : array-like of shape (n_shown,), int, default=None
             The atoms to show. None for the `n_atoms` most used in training, the most used
             first, or the first ones of an estimator without `atom_usage_`.
@@ -120,11 +124,11 @@ class AtomWeightsDisplay(BaseDisplay):
             If matplotlib is not installed.
         """
         cls._check_matplotlib()
-        estimator = check_estimator(estimator)
+        names, estimator = _names_before(estimator), check_estimator(estimator)
         if atoms is None:
             atoms = most_used(estimator, n_atoms)
         if feature_names is None:
-            feature_names = getattr(estimator, "feature_names_in_", None)
+            feature_names = getattr(estimator, "feature_names_in_", names)
         return cls.from_dictionary(
             estimator.components_,
             feature_names=feature_names,
@@ -238,6 +242,21 @@ def _heading(ax, y, text):
     """Text at the left edge of the axes."""
     across = ax.get_yaxis_transform()
     ax.text(0.01, y, text, transform=across, va="center", weight="bold", size="small")
+
+
+def _names_before(estimator):
+    """The names that the steps of a pipeline give to the features of its last one, or None.
+
+    Without `set_output` the last step is given an array, and does not know them.
+    """
+    names = None
+    while isinstance(estimator, Pipeline):
+        try:
+            names = estimator[:-1].get_feature_names_out(names)
+        except (AttributeError, ValueError):  # a step that knows none
+            return None
+        estimator = estimator[-1]
+    return names
 
 
 def _checked_names(names, n_features):

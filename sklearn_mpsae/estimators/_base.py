@@ -7,7 +7,6 @@ from numbers import Integral, Real
 from typing import Any, Literal, Self
 
 import numpy as np
-from numpy.typing import ArrayLike
 from sklearn.exceptions import ConvergenceWarning
 
 from .._array_api import as_numpy, follows_input
@@ -62,7 +61,6 @@ class BaseSparseAutoencoder(BaseEncoder):
     max_iter: int | None
     batch_size: int | Literal["auto"]
     learning_rate: float
-    dict_init: ArrayLike | None
     dead_atoms: str
     dead_after: int
     warm_start: bool

@@ -16,7 +16,7 @@ from sklearn.utils import check_array
 from sklearn.utils.extmath import safe_sparse_dot
 from sklearn.utils.validation import check_is_fitted
 
-from .._array_api import follows_input
+from .._array_api import as_numpy, follows_input
 from .._compat import CallbackSupportMixin, align_sparse, check_params
 from .._warn import warn
 from ..coding import Codes, save_codes
@@ -46,6 +46,7 @@ class BaseEncoder(
     """An estimator that codes rows by what it has learnt. A child learns it in `fit`."""
 
     device: str
+    dict_init: ArrayLike | None
     n_components: int | None
     sparse_output: bool
     transform_n_nonzero_coefs: int | None
@@ -102,8 +103,8 @@ class BaseEncoder(
         codes : sklearn_mpsae.coding.Codes
             Slots are in the order in which a pursuit took the atoms; for shallow encoders
             from the largest code down. All rows have as many slots as the row with the most
-            codes needs: where one needs far more than the others, `transform` with
-            ``sparse_output=True`` and `transform_to` take less memory.
+            codes needs (one at least): where one needs far more than the others, `transform`
+            with ``sparse_output=True`` and `transform_to` take less memory.
 
         Examples
         --------
@@ -371,7 +372,12 @@ class BaseEncoder(
         raise NotImplementedError
 
     def _n_atoms(self, n_features: int) -> int:
-        return n_features if self.n_components is None else int(self.n_components)
+        """The number of atoms asked for."""
+        if self.n_components is not None:
+            return int(self.n_components)
+        # That this has the shape of a dictionary is checked with the rows.
+        shape = np.shape(as_numpy(self.dict_init))
+        return max(1, shape[0]) if shape else n_features
 
     # ---------------------------------------------------------------- scikit-learn
     @property

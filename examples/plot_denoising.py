@@ -95,7 +95,7 @@ average = rebuild(codes @ ours.components_, means)
 # those learnt without the metric remove no more noise.
 EPS = 1.2 * SIDE**2 * SIGMA**2
 W = ours.components_
-stop_code, codes = timed(orthogonal_matching_pursuit, rows, W, 64, atol=EPS)
+stop_code, codes = timed(orthogonal_matching_pursuit, rows, W, atol=EPS)
 stopped = rebuild(codes.decode(W), means)
 
 # %%

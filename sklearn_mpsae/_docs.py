@@ -8,7 +8,7 @@ T = TypeVar("T")
 
 _SHARED = {
     "n_components": """n_components : int, default=None
-        The number of atoms. None for the number of features.""",
+        The number of atoms. None for that of `dict_init`, or the number of features.""",
     "n_nonzero_coefs": """n_nonzero_coefs : int, default=None
         The largest number of non-zero codes of a row. None for a tenth of the features, but
         at least 1 and at most 64: longer codes are hard to read, and take more time. A number
@@ -41,7 +41,9 @@ _SHARED = {
         gradients agree, at the start of training. It depends neither on the scale of the
         data nor on their number of features.
     dict_init : array-like of shape (n_components, n_features), default=None
-        The first atoms; they are scaled to unit norm. None for random ones.""",
+        The first atoms; they are scaled to unit norm. None for random ones. At the default
+        `learning_rate` a fit leaves little of them: to refine a given dictionary, set 0.03
+        or 0.01.""",
     "dead": """dead_atoms : {"auxiliary", "revive", "keep"}, default="auxiliary"
         What to do with atoms that no row uses any more. "auxiliary": a second loss trains the
         dead atoms to reconstruct the residual (Gao et al., arXiv:2406.04093). "revive":
@@ -87,7 +89,8 @@ _SHARED = {
     "attributes": """components_ : ndarray of shape (n_components, n_features)
         The dictionary: atoms of unit norm. After a `fit` to a tensor under scikit-learn's
         ``array_api_dispatch``, arrays among these attributes are tensors on its device, but
-        NumPy again in a copy or a pickle.
+        NumPy again in a copy or a pickle. To code with them by hand, or in other software,
+        see "Coding with the atoms of an estimator" in :doc:`/guide/coders`.
     intercept_ : ndarray of shape (n_features,)
         What is subtracted from rows before encoding, and added to reconstructions.
     n_iter_ : int
@@ -125,16 +128,17 @@ _SHARED = {
         A row takes no further atom once its squared residual is at most `atol`, in squared
         units of X, as in scikit-learn's OMP (`tol`); at least 0. It is checked after each
         atom, so a row whose squared norm is below it has one code (in SPAMS none).""",
-    "n_orthogonal": """n_nonzero_coefs : int
+    "n_orthogonal": """n_nonzero_coefs : int, default=None
         The number of atoms of a row, at least 1. It is reduced to the number of atoms there
-        are.""",
+        are. None for the number of features, where `tol` or `atol` is set.""",
     "codes_of_a_pursuit": """device : str, default="auto"
         Where to compute.
 
     Returns
     -------
     codes : Codes
-        Atoms in the order in which they were selected, and their values.
+        Atoms in the order in which they were selected, and their values. All rows have as
+        many slots as the row with the most codes needs, at least one.
 
     Raises
     ------

@@ -6,7 +6,7 @@ FAST = {"max_iter": 2, "batch_size": 20, "random_state": 0}
 
 
 def fitted(Estimator, X, **params):
-    return Estimator(16, **{"n_nonzero_coefs": 3, **FAST, **params}).fit(X)
+    return Estimator(**{"n_components": 16, "n_nonzero_coefs": 3, **FAST, **params}).fit(X)
 
 
 @pytest.fixture(name="path", params=["folder", "file.safetensors"])

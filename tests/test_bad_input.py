@@ -233,6 +233,9 @@ def test_before_fit(Estimator, method, small):
         ({"dict_init": np.ones((8, 9))}, r"dict_init must have shape .* = \(8, 10\)"),
         ({"dict_init": np.eye(8, 10) * (np.arange(8) < 3)[:, None]}, "row 3"),
         ({"dict_init": np.full((8, 10), np.nan)}, "dict_init holds NaN"),
+        ({"dict_init": np.ones((0, 10)), "n_components": None}, "dict_init must have shape"),
+        ({"dict_init": np.ones(10), "n_components": None}, "dict_init must have shape"),
+        ({"dict_init": np.array(3.0), "n_components": None}, "dict_init must have shape"),
     ],
     ids=str,
 )

@@ -310,7 +310,7 @@ NO_BATCHES = {
         "a list of 2 batches",
     ),
     "rows in a tuple": ([tuple(np.ones((3, 4)))], "a tuple of 3 rows"),
-    "masked": ([np.ma.masked_equal([[1, 2]], 1)], "masked values"),
+    "masked": ([np.ma.masked_equal([[1, 2]], 1)], "masked values.*Missing pixels"),
     "a sparse tensor": ([torch.eye(3).to_sparse()], "to_dense"),
     "complex": ([np.ones((3, 4)) * 1j], "complex"),
     "a generator": ([(x for x in "ab")], "it is a generator, not numbers"),

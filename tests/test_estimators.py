@@ -4,6 +4,7 @@ import pickle
 
 import joblib
 import numpy as np
+import pandas as pd
 import pytest
 import sklearn
 import torch
@@ -325,6 +326,25 @@ def test_dict_init_is_where_it_starts(Estimator, small, rng):
     est.fit(small)
     expected = atoms / np.linalg.norm(atoms, axis=1, keepdims=True)
     np.testing.assert_allclose(est.components_, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "kind", [np.asarray, np.ndarray.tolist, torch.from_numpy, pd.DataFrame]
+)
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_the_number_of_atoms_is_that_of_dict_init(Estimator, method, kind, small, rng):
+    est = Estimator(dict_init=kind(rng.standard_normal((13, 10))), **FAST)
+    assert getattr(est, method)(small).components_.shape == (13, 10)
+    assert getattr(est, method)(small).components_.shape == (13, 10)
+
+
+def test_codes_have_no_slots_that_no_row_uses(small):
+    sae = MPSparseAutoencoder(16, n_nonzero_coefs=8, **FAST).fit(small).set_params(tol=0.5)
+    codes = sae.encode(small)
+    assert codes.indices.shape == (60, codes.l0().max())
+    assert codes.l0().max() < 8
+    with sae.coder() as encode:
+        assert encode(small).indices.shape == codes.indices.shape
 
 
 # ------------------------------------------------------------------------------ torch

@@ -122,7 +122,7 @@ def test_rows_of_zeros_and_more_steps_than_there_are_atoms_or_features(device, p
     X, W = problem(8, 20)
     X[3] = 0
     codes = orthogonal_least_squares(X, W, 50, positive=positive, device=device)
-    assert codes.indices.shape == (30, 8)
+    assert codes.indices.shape == (30, codes.l0().max()) <= (30, 8)
     assert codes.l0()[3] == 0
     assert np.isfinite(codes.values).all()
     X, W = problem(60, 5)

@@ -36,6 +36,13 @@ def searched(small):
     )
 
 
+def test_the_number_of_atoms_is_that_of_dict_init(small, rng):
+    atoms = rng.standard_normal((12, 10))
+    search = MPSparseAutoencoderCV(dict_init=atoms, n_nonzero_coefs=[2, 11], cv=2, **FAST)
+    assert search.fit(small).components_.shape == (12, 10)
+    assert search.candidates_.tolist() == [2, 11]
+
+
 def paths(X, k, algorithm="mp", **options):
     """R² of held-out rows after 1 to k atoms, fold by fold, from public parts alone.
 

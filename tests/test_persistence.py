@@ -84,6 +84,7 @@ PARAMETERS = {
     "array": {"dict_init": np.eye(16, 10) + 1},
     "big-endian": {"dict_init": (np.eye(16, 10) + 1).astype(">f4")},
     "lists": {"dict_init": (np.eye(16, 10) + 1).tolist()},
+    "number of atoms": {"n_components": None, "dict_init": np.eye(13, 10) + 1},
     "generator": {"random_state": np.random.RandomState(7)},
     "NumPy numbers": {"n_nonzero_coefs": np.int64(2), "learning_rate": np.float32(0.1)},
 }

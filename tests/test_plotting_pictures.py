@@ -25,9 +25,11 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn_mpsae import MPSparseAutoencoder
 from sklearn_mpsae.plotting import (
     AtomsDisplay,
+    AtomWeightsDisplay,
     BabelDisplay,
     GramDisplay,
     ProgressiveReconstructionDisplay,
+    SparsityFrontierDisplay,
 )
 
 
@@ -201,6 +203,21 @@ def test_displays_of_a_dictionary_take_the_last_step_of_a_pipeline(mp, X):
     assert babel.name == "MPSparseAutoencoder"
     with pytest.raises(TypeError, match="X as that step gets it"):
         BabelDisplay.from_estimator(pipe, X)
+
+
+@pytest.mark.parametrize(
+    "Display", [AtomsDisplay, AtomWeightsDisplay, BabelDisplay, GramDisplay]
+)
+def test_displays_of_an_estimator_name_the_way_for_an_array(Display, mp):
+    for atoms in (mp.components_, mp.components_.tolist()):
+        with pytest.raises(TypeError, match=f"{type(atoms).__name__}.*from_dictionary"):
+            Display.from_estimator(atoms)
+
+
+def test_lines_of_estimators_need_names(mp, X):
+    for given in ([mp, mp], mp):
+        with pytest.raises(TypeError, match=r"as \{.MP.: \[e1, e2\]\}"):
+            SparsityFrontierDisplay.from_estimators(given, X)
 
 
 def test_atoms_that_do_not_exist(mp):

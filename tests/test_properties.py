@@ -144,6 +144,8 @@ def assert_same_picks(X, W, expected, codes):
     """
     W, eps = W.astype(np.float64), np.finfo(codes.values.dtype).eps
     parts = expected.indices, expected.values, codes.indices, codes.values
+    slots = max(part.shape[1] for part in parts)
+    parts = [np.pad(part, ((0, 0), (0, slots - part.shape[1]))) for part in parts]
     for x, i, v, j, u in zip(X.astype(np.float64), *parts, strict=True):
         n = np.count_nonzero(v)
         error = 100 * eps * (np.linalg.norm(x) + np.abs(v).sum()) * magnified(W[i[:n]])

@@ -199,7 +199,7 @@ def test_ties_go_to_the_lowest_index_and_duplicates_do_no_harm(pursuit, positive
     W = np.repeat(np.eye(3), 70, axis=0)
     codes = pursuit([[1.0, 3.0, 2.0]], W, 5, positive=positive)
     np.testing.assert_array_equal(codes.indices[0, :3], [70, 140, 0])
-    np.testing.assert_allclose(codes.values[0], [3, 2, 1, 0, 0], atol=1e-15)
+    np.testing.assert_allclose(codes.values[0], [3, 2, 1], atol=1e-15)
 
 
 @PURSUITS
@@ -295,6 +295,13 @@ def test_codes_forms_agree(rng):
         codes.n_components = 3
 
 
+def test_codes_are_shown_in_a_line():
+    indices, values = np.zeros((2, 2), int), np.array([[1.0, 2.0], [0.0, 0.0]], np.float32)
+    shown = "<Codes: 2 rows, 4 components, 0.5 codes per row, float32>"
+    assert repr(Codes(indices, values, 4)) == shown
+    assert "0 rows" in repr(Codes(indices[:0], values[:0], 4))
+
+
 @pytest.mark.parametrize(
     ("X", "dictionary", "k", "match"),
     [
@@ -314,9 +321,9 @@ def test_bad_input_is_refused(X, dictionary, k, match):
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        *[("n_nonzero_coefs", value) for value in (0, -1, 2.5, "2", None, np.nan)],
+        *[("n_nonzero_coefs", value) for value in (0, -1, 2.5, "2", np.nan)],
         *[("tol", value) for value in (-1, 1, np.nan, "0.1", None)],
-        *[("atol", value) for value in (-1, np.nan, np.inf, "0.1", None, [1.0, 2.0])],
+        *[("atol", value) for value in (-1, np.nan, np.inf, "0.1", None)],
         *[("threshold", value) for value in (-1, np.nan, "0.1", None)],
         *[("positive", value) for value in (2, "yes", None)],
         ("device", None),
@@ -328,6 +335,45 @@ def test_parameters_out_of_range_are_refused(pursuit, name, value):
     options = {"n_nonzero_coefs": 2, name: value}
     with pytest.raises(ValueError, match=f"'{name}' parameter of {pursuit.__name__} must be"):
         pursuit([[3.0, 1.0]], np.eye(2), **options)
+
+
+@PURSUITS
+def test_a_tolerance_alone_limits_the_codes(pursuit):
+    X, W = problem(40, 12)
+    for tolerance in ({"tol": 0.2}, {"atol": 1}):
+        codes = pursuit(X, W, **tolerance, positive=False)
+        whole = pursuit(X, W, 12, **tolerance, positive=False)
+        np.testing.assert_array_equal(codes.dense(), whole.dense())
+        left = np.square(X - codes.decode(W)).sum(axis=1)
+        assert (left <= tolerance.get("atol", 0.2 * np.square(X).sum(axis=1))).all()
+    with pytest.raises(ValueError, match="set n_nonzero_coefs, tol or atol"):
+        pursuit(X, W)
+
+
+@PURSUITS
+@pytest.mark.parametrize("name", ["tol", "atol"])
+def test_a_tolerance_per_row_is_one_of_scaled_rows(pursuit, name):
+    """By the way that the error names."""
+    X, W = problem(40, 12)
+    tolerances = np.linspace(0.1, 5, len(X))
+    for each in (tolerances, tolerances.tolist(), torch.from_numpy(tolerances)):
+        with pytest.raises(ValueError, match=f"{name} must be one number.*square root.*atol=1"):
+            pursuit(X, W, **{name: each})
+    roots = np.sqrt(tolerances)[:, None]
+    codes = pursuit(X / roots, W, atol=1, positive=False).dense() * roots
+    for x, code, tolerance in zip(X, codes, tolerances, strict=True):
+        expected = pursuit(x[None], W, atol=tolerance, positive=False).dense()[0]
+        np.testing.assert_allclose(code, expected, atol=1e-12)
+
+
+@PURSUITS
+def test_slots_that_no_row_uses_are_left_out(pursuit):
+    X, W = np.array([[0.0, 5.0, 0.0], [3.0, 0.0, 4.0], [0.0, 0.0, 0.0]]), np.eye(3)
+    codes = pursuit(X, W, 3)
+    assert codes.indices.shape == codes.values.shape == (3, 2)
+    np.testing.assert_array_equal(codes.dense(), X)
+    assert codes.values.base is None  # they take no memory
+    assert pursuit(np.zeros((4, 3)), W, 3).indices.shape == (4, 1)
 
 
 @PURSUITS

@@ -49,7 +49,8 @@ def check_unmasked(X) -> None:
     if np.ma.is_masked(X):
         raise ValueError(
             "X has masked values, and missing values are not supported: fill them "
-            "(sklearn.impute), or drop their rows."
+            "(sklearn.impute; for images see 'Missing pixels' in the guide, under SPAMS), or "
+            "drop their rows."
         )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from scipy import sparse
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Codes:
     """The atoms each sample uses, in the order in which they were chosen.
 
@@ -28,6 +28,8 @@ class Codes:
     >>> import numpy as np
     >>> from sklearn_mpsae.coding import matching_pursuit
     >>> codes = matching_pursuit([[1.0, 3.0, 0.0], [0.0, 2.0, 0.0]], np.eye(3), 2)
+    >>> codes
+    <Codes: 2 rows, 3 components, 1.5 codes per row, float64>
     >>> codes.values  # as they were found; the second row needed one
     array([[3., 1.],
            [2., 0.]])
@@ -73,6 +75,13 @@ class Codes:
 
     def __len__(self) -> int:
         return len(self.indices)
+
+    def __repr__(self) -> str:
+        per_row = self.csr().nnz / max(1, len(self))
+        return (
+            f"<Codes: {len(self)} rows, {self.n_components} components, "
+            f"{per_row:.3g} codes per row, {self.values.dtype}>"
+        )
 
     def csr(self) -> sparse.csr_array:
         """The codes as a sparse array.
@@ -124,6 +133,18 @@ class Codes:
             An atom that was taken twice counts once.
         """
         return np.diff(self.csr().indptr)
+
+
+def found_codes(indices: np.ndarray, values: np.ndarray, n_components: int) -> Codes:
+    """The codes that kernels found, without the last slots if no row uses them.
+
+    One slot stays. The arrays are copied if there is something to leave out, so that it takes
+    no memory.
+    """
+    used = np.flatnonzero(values.any(axis=0))
+    slots = slice(used[-1] + 1 if len(used) else 1)
+    cut = (np.ascontiguousarray(array[:, slots]) for array in (indices, values))
+    return Codes(*cut, n_components)
 
 
 def stack_dense(parts: Iterable[Codes]) -> np.ndarray:

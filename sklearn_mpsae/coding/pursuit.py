@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import exp, inf, log
 from numbers import Integral, Real
 
+import numpy as np
 from numpy.typing import ArrayLike
 from scipy.sparse import issparse, sparray, spmatrix
 from sklearn import config_context
@@ -13,7 +14,7 @@ from sklearn.utils import check_array
 from .._compat import Interval, validate_parameter_constraints
 from .._docs import shared_docs
 from .checks import check_magnitude
-from .codes import Codes
+from .codes import Codes, found_codes
 from .inputs import float_dtypes, tabled
 from .kernels import open_kernels
 from .kernels.budget import DEMAND_BYTES, GRAM_BYTES, ORTHOGONAL_BYTES
@@ -58,7 +59,7 @@ _SPAN_SWEEP = 24
 _SPAN_VECTOR = 13
 
 _CONSTRAINTS = {
-    "n_nonzero_coefs": [Interval(Integral, 1, None, closed="left")],
+    "n_nonzero_coefs": [Interval(Integral, 1, None, closed="left"), None],
     "tol": [Interval(Real, 0, 1, closed="left")],
     "atol": [Interval(Real, 0, None, closed="left")],
     "stop_on_repeat": ["boolean"],
@@ -188,7 +189,7 @@ def pursue(
 def matching_pursuit(
     X: ArrayLike | sparray | spmatrix,
     dictionary: ArrayLike,
-    n_nonzero_coefs: int,
+    n_nonzero_coefs: int | None = None,
     *,
     tol: float = 0.0,
     atol: float = 0.0,
@@ -205,8 +206,9 @@ def matching_pursuit(
     Parameters
     ----------
     {rows_and_atoms}
-    n_nonzero_coefs : int
-        The number of steps, at least 1.
+    n_nonzero_coefs : int, default=None
+        The number of steps, at least 1. None for the number of features, where `tol` or
+        `atol` is set; a row may end there before its tolerance is reached.
     {tolerances}
     stop_on_repeat : bool, default=False
         Whether a row stops after an atom that it had already: the code of that atom is
@@ -250,7 +252,7 @@ def matching_pursuit(
 def orthogonal_matching_pursuit(
     X: ArrayLike | sparray | spmatrix,
     dictionary: ArrayLike,
-    n_nonzero_coefs: int,
+    n_nonzero_coefs: int | None = None,
     *,
     tol: float = 0.0,
     atol: float = 0.0,
@@ -311,7 +313,7 @@ def orthogonal_matching_pursuit(
 def orthogonal_least_squares(
     X: ArrayLike | sparray | spmatrix,
     dictionary: ArrayLike,
-    n_nonzero_coefs: int,
+    n_nonzero_coefs: int | None = None,
     *,
     tol: float = 0.0,
     atol: float = 0.0,
@@ -394,10 +396,22 @@ def _rows(X, name, dtype=None):
     return X.toarray() if issparse(X) else X
 
 
+def _check_options(algorithm, options):
+    """Refuse options that are out of their range, or leave the codes without a limit."""
+    for name in ("tol", "atol"):
+        if np.ndim(options[name]):
+            raise ValueError(
+                f"{name} must be one number for all rows. For a tolerance per row, in squared "
+                "units of X, divide each row by the square root of its own, pass atol=1, and "
+                "multiply the row's codes by that root."
+            )
+    validate_parameter_constraints(_CONSTRAINTS, options, caller_name=_NAMES[algorithm])
+    if options["n_nonzero_coefs"] is None and not (options["tol"] or options["atol"]):
+        raise ValueError("Nothing limits the codes of a row: set n_nonzero_coefs, tol or atol.")
+
+
 def _encode(algorithm, X, dictionary, k, device, **options):
-    given = {"n_nonzero_coefs": k, "device": device, **options}
-    name = _NAMES[algorithm]
-    validate_parameter_constraints(_CONSTRAINTS, given, caller_name=name)
+    _check_options(algorithm, {"n_nonzero_coefs": k, "device": device, **options})
     X = _rows(X, "X")
     W = _rows(dictionary, "dictionary", X.dtype)
     if W.shape[1] != X.shape[1]:
@@ -407,9 +421,10 @@ def _encode(algorithm, X, dictionary, k, device, **options):
         )
     check_unit(W)
     check_magnitude(X)
+    k = X.shape[1] if k is None else k
     with open_kernels(device, X.dtype) as kernels:
         k = k if algorithm == "mp" else min(k, len(W))
         arrays = map(kernels.asarray, (X, W))
         codes = pursue(kernels, *arrays, k, algorithm=algorithm, **options)
         indices, values = map(kernels.to_numpy, codes)
-    return Codes(indices, values, len(W))
+    return found_codes(indices, values, len(W))

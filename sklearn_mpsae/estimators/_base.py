@@ -7,7 +7,6 @@ from numbers import Integral, Real
 from typing import Any, Literal, Self
 
 import numpy as np
-from numpy.typing import ArrayLike
 from sklearn.exceptions import ConvergenceWarning
 
 from .._array_api import as_numpy, follows_input
@@ -23,7 +22,8 @@ from ..learning.settings import INTERCEPTS, Settings
 from ..models.base import Model, check_model
 from ..models.steering import l0_if_missed
 from ..rows.open import RowsLike, open_rows
-from ._encoder import BaseEncoder, at_most_all, default_sparsity
+from ._encoder import BaseEncoder
+from ._sparsity import at_most_all, default_sparsity
 
 # A call of `partial_fit` that takes fewer seconds shows no bar: there may be many of them.
 _DELAY = 1.0
@@ -62,7 +62,6 @@ class BaseSparseAutoencoder(BaseEncoder):
     max_iter: int | None
     batch_size: int | Literal["auto"]
     learning_rate: float
-    dict_init: ArrayLike | None
     dead_atoms: str
     dead_after: int
     warm_start: bool

@@ -16,7 +16,7 @@ from sklearn.utils import check_array
 from sklearn.utils.extmath import safe_sparse_dot
 from sklearn.utils.validation import check_is_fitted
 
-from .._array_api import follows_input
+from .._array_api import as_numpy, follows_input
 from .._compat import CallbackSupportMixin, StrOptions, align_sparse, check_params
 from .._warn import warn
 from ..coding import Codes, save_codes
@@ -30,9 +30,7 @@ from ..models.steering import RowCounts
 from ..rows.open import RowsLike, open_rows
 from ._record import Record
 from ._serving import ServingCoder
-
-# The largest default of n_nonzero_coefs, reached at 640 features.
-_MOST_BY_DEFAULT = 64
+from ._sparsity import at_most_all
 
 # The n_nonzero_coefs of a fit that chooses the number of codes.
 AUTO = "auto"
@@ -49,6 +47,7 @@ class BaseEncoder(
     """An estimator that codes rows by what it has learnt. A child learns it in `fit`."""
 
     device: str
+    dict_init: ArrayLike | None
     n_components: int | None
     n_nonzero_coefs: Any
     sparse_output: bool
@@ -109,8 +108,8 @@ class BaseEncoder(
         codes : sklearn_mpsae.coding.Codes
             Slots are in the order in which a pursuit took the atoms; for shallow encoders
             from the largest code down. All rows have as many slots as the row with the most
-            codes needs: where one needs far more than the others, `transform` with
-            ``sparse_output=True`` and `transform_to` take less memory.
+            codes needs (one at least): where one needs far more than the others, `transform`
+            with ``sparse_output=True`` and `transform_to` take less memory.
 
         Examples
         --------
@@ -418,7 +417,12 @@ class BaseEncoder(
         raise NotImplementedError
 
     def _n_atoms(self, n_features: int) -> int:
-        return n_features if self.n_components is None else int(self.n_components)
+        """The number of atoms asked for."""
+        if self.n_components is not None:
+            return int(self.n_components)
+        # That this has the shape of a dictionary is checked with the rows.
+        shape = np.shape(as_numpy(self.dict_init))
+        return max(1, shape[0]) if shape else n_features
 
     # ---------------------------------------------------------------- scikit-learn
     @property
@@ -431,30 +435,3 @@ class BaseEncoder(
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         tags.input_tags.sparse = True
         return tags
-
-
-def default_sparsity(n_features: int) -> int:
-    """The number of codes where none is given: a tenth of the features, from 1 to 64.
-
-    Longer codes are hard to read, and the time of a pursuit grows in proportion to them: at
-    4,096 features a tenth would be 409.
-    """
-    return min(max(1, n_features // 10), _MOST_BY_DEFAULT)
-
-
-def at_most_all(
-    k: float, n_atoms: int, name: str = "n_nonzero_coefs", *, warned: bool = False
-) -> float:
-    """A number of codes, at most that of the atoms; an int where it is whole, whatever k is.
-
-    warned : whether the user has been told already
-    """
-    if k > n_atoms:
-        if not warned:
-            warn(
-                f"{name}={k} is more than the {n_atoms} components there are: {n_atoms} is "
-                "used.",
-                UserWarning,
-            )
-        return n_atoms
-    return int(k) if k == int(k) else float(k)

@@ -18,7 +18,8 @@ from ..learning.frame import default_whitening
 from ..learning.sparsity import own_sparsity
 from ..models.pursuit import MatchingPursuit
 from ._base import BaseSparseAutoencoder
-from ._encoder import AUTO, default_sparsity
+from ._encoder import AUTO
+from ._sparsity import default_sparsity
 
 
 class FittedPursuit:

@@ -22,8 +22,9 @@ from ..coding.checks import checked_counts
 from ..rows.npy import NpyFiles
 from ..rows.open import RowsLike, in_memory
 from ..rows.stream import BatchStream
-from ._encoder import BaseEncoder, default_sparsity
+from ._encoder import BaseEncoder
 from ._mp import FittedPursuit, MPSparseAutoencoder, check_path_weight, pursuit_model
+from ._sparsity import default_sparsity
 
 # Parameters of `MPSparseAutoencoder` that belong to a single fit, and are not offered.
 _FIXED = {"sparsity", "warm_start", "checkpoint", "checkpoint_every", "distributed"}

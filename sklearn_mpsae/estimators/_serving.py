@@ -13,6 +13,7 @@ import numpy as np
 from .._compat import feature_names
 from ..coding import Codes
 from ..coding.checks import check_magnitude
+from ..coding.codes import found_codes
 from ..coding.inputs import computed_dtype, in_words, tabled
 from ..coding.kernels import open_kernels
 from ..models.coded import MANY_ROWS
@@ -73,7 +74,7 @@ class ServingCoder:
                 raise RuntimeError("Use it within `with estimator.coder() as encode:`.")
             kernels, intercept, encode = self._opened(X.dtype)
             codes = [
-                Codes(*map(kernels.to_numpy, part), p)
+                found_codes(*map(kernels.to_numpy, part), p)
                 for part in encode(kernels.asarray(X - intercept))
             ]
         return codes[0] if len(codes) == 1 else Codes.stack(codes)

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..coding import Codes
 from ..coding.checks import check_magnitude
+from ..coding.codes import found_codes
 from ..coding.kernels import open_kernels
 from ..rows.moments import Moments
 from .coder import Coder
@@ -40,7 +41,7 @@ class CodedRows:
     def codes(self) -> Codes:
         """The codes in NumPy arrays."""
         arrays = map(self.kernels.to_numpy, (self.indices, self.values))
-        return Codes(*arrays, self.n_components)
+        return found_codes(*arrays, self.n_components)
 
     def residual(self) -> Any:
         """The rows minus their reconstruction, (n, d)."""

@@ -199,7 +199,9 @@ def check_layout(facts: dict, layouts: dict[str, dict]) -> None:
             ok = is_number(value, key in counts) and (key not in counts or value >= 0)
         _check(ok and (key != _CHOSEN or value > 0), f"{key} is {value!r}")
     d, p = fitted["n_features_in_"], parameters.get("n_components")
-    sizes = {"d": d, "p": d if p is None else p, "1": 1, "r": 624, "i": fitted.get("n_iter_")}
+    sizes = {"d": d, "1": 1, "r": 624, "i": fitted.get("n_iter_")}
+    if p is not None or parameters.get("dict_init") is None:  # else p is free
+        sizes["p"] = d if p is None else p
     wanted = _layouts(kind, facts) | _optional(facts, layouts)
     _check_keys("tensors", layouts, set(wanted), set())
     real = layouts["components_"]["dtype"]

@@ -44,11 +44,13 @@ def check_estimator(estimator, method=None):
     """
     if method is None and isinstance(estimator, Pipeline):
         return check_estimator(estimator[-1])
-    if method is None or hasattr(estimator, method):
+    if hasattr(estimator, "fit") and (method is None or hasattr(estimator, method)):
         check_is_fitted(estimator)
         if hasattr(estimator, "components_"):
             return estimator
     wanted = "of this package" if method else "with components_"
+    if method is None and not hasattr(estimator, "fit"):
+        wanted += " (an array of atoms is drawn by from_dictionary)"
     raise TypeError(
         f"estimator is a {type(estimator).__name__}, not a fitted estimator {wanted}. Of a "
         "pipeline, pass the step that is one, and X as that step gets it: pipeline[i], and "

@@ -188,12 +188,19 @@ class SparsityFrontierDisplay(BaseDisplay):
         ------
         NotFittedError
             If an estimator is not fitted.
+        TypeError
+            If `estimators` is no dict, or holds something else than estimators.
         ValueError
             If there is no estimator, or one has no parameter `at` of a single value.
         ImportError
             If matplotlib is not installed.
         """
         cls._check_matplotlib()
+        if not isinstance(estimators, dict):
+            raise TypeError(
+                f"estimators is a {type(estimators).__name__}: name each line, by a dict as "
+                '{"MP": [e1, e2]}.'
+            )
         pairs = [
             (name, estimator)
             for name, fitted in estimators.items()

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Builds the site into docs/_build/html: warnings are errors, references and links are checked,
-# and with Chromium or Chrome, that nothing on a page is cut. Takes about ten minutes on two cores.
+# and with Chromium or Chrome, that nothing on a page is cut. Takes three minutes on two cores, and two more with Chromium.
 # Makes .venv-docs with what it needs, or takes the environment that $VENV names as it is.
 set -eu
 cd "$(dirname "$0")/.."

@@ -181,7 +181,7 @@ def test_ranks_take_bfloat16_where_all_have_it(pays, other, taken):
 
     settings = Settings(24, 2, batch_size=None)
     auto = MatchingPursuit(precision="auto")
-    asked = native.NativeKernels(), OneOfTwo(other), 60
+    asked = native.NativeKernels(), OneOfTwo(other), 60, {}
     assert sized(auto, Rows, settings, *asked)[0].precision == taken
 
 

@@ -73,7 +73,8 @@ class ModuleActivations(BatchStream):
         or a function of the batch that does, as ``lambda batch: batch["input_ids"] != 0``. It
         is of booleans or of 0 and 1, which keep where they are True, in the shape of the
         positions or of their first axes. A `key_padding_mask` of torch is the reverse.
-        'auto': the batch's "attention_mask" where it is a dict that has one. None: all.
+        'auto': the batch's "attention_mask" where it is a dict that has one; a dict with a
+        `key_padding_mask` and without it is refused. None: all.
     feature_axis : int, default=None
         The axis of the features; the others are positions. None: the channels of torch's own
         layers for images and series, as Conv2d; of others the last, and there must be no

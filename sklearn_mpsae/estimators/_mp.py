@@ -100,8 +100,7 @@ class MPSparseAutoencoder(FittedPursuit, BaseSparseAutoencoder):
         too. "auto": "bfloat16" from 2,097,152 entries of the dictionary, as 4,096 atoms of
         512 features, on a CPU that multiplies bfloat16, with torch installed; else "full".
         What was taken is `precision_`; set it yourself where fits on different machines have
-        to agree.
-        `transform` always chooses in full.
+        to agree. `transform` always chooses in full.
     path_weight : float, default=0.0
         The weight, from 0 to 1, of the prefixes of each row's codes in the training loss:
         with k codes their term is the mean squared error after 1, 2, ... k codes. The error
@@ -117,8 +116,8 @@ class MPSparseAutoencoder(FittedPursuit, BaseSparseAutoencoder):
         metric.
         None for 0.1, or for 0 with more than 2,048 features, where the metric takes long to
         compute; more than 8,192 features raise an error. Exports to SAELens's format need 0.
-        `partial_fit` computes the metric
-        from the first rows that vary: 512, or twice as many as there are features.
+        `partial_fit` computes the metric from the first rows that vary: 512, or twice as many
+        as there are features.
     {training}
     dead_atoms : {{"revive", "keep"}}, default="revive"
         What to do with atoms that no row uses any more. "revive": replace each by the

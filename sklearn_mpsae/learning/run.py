@@ -258,9 +258,8 @@ def _begin(kernels, model, source, settings, ranks, before, progress):
     moments, rows_of_ranks = _measured(source, ranks, outer, checkpoint, saved)
     # Streams that are cut otherwise would have another one by rounding.
     frame = saved_frame(*saved) if saved else frame_of_fit(moments, source, settings, ranks)
-    before_it = saved[0]["chosen"] if saved else None
-    n_rows = sum(rows_of_ranks)
-    model, settings = sized(model, source, settings, kernels, ranks, n_rows, before_it)
+    known, n_rows = saved[0]["chosen"] if saved else {}, sum(rows_of_ranks)
+    model, settings = sized(model, source, settings, kernels, ranks, n_rows, known)
     batches = Batches(source, frame, rows_of_ranks, settings.batch_size)
     n_iter = settings.max_iter or -(-_DEFAULT_STEPS // batches.per_epoch)
     if n_iter > 1 and source.one_pass:
@@ -341,7 +340,7 @@ def _stream(kernels, model, source, settings, ranks, before, progress):
         if state.n_steps:
             factor = training.frame.scale / frame.scale
             state = replace(state, numbers=rescaled(state.numbers, factor))
-    model, settings = sized(model, source, settings, kernels, ranks, None)
+    model, settings = sized(model, source, settings, kernels, ranks, None, {})
     batches = Batches(source, frame, rows_of_ranks, settings.batch_size)
     explored = before is not None and "n_iter_" in before.attributes
     trainer = Trainer(

@@ -42,7 +42,7 @@ def batch_size_for(
 
 
 def sized(
-    model: Model, source, settings: Settings, kernels, ranks, n_rows: int | None, saved=None
+    model: Model, source, settings: Settings, kernels, ranks, n_rows: int | None, saved: dict
 ) -> tuple[Model, Settings]:
     """The model and the settings with what they leave to the size of the dictionary.
 
@@ -52,10 +52,10 @@ def sized(
     ----------
     n_rows : int or None
         The rows of an epoch of all ranks; None for a stream.
-    saved : dict or None
+    saved : dict
         The fitted attributes of the checkpoint that are known before the training.
     """
-    p, saved = settings.n_components, saved or {}
+    p = settings.n_components
     size = settings.batch_size or saved.get("batch_size_")
     size = size or ranks.share(batch_size_for(p, n_rows, settings.max_iter))
 

@@ -39,11 +39,10 @@ from ._disk import (
     write_json,
     write_tensors,
 )
+from ._saelens import WEIGHTS as _OF_SAELENS
 from ._state import check_layout, packed, unpacked
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
-# What a folder of SAELens has, which is read by `import_saelens`.
-_SAELENS = "sae_weights.safetensors"
 
 _FORMAT, _VERSION = "sklearn_mpsae model", 1
 _KEYS = {
@@ -173,7 +172,7 @@ def load(path: str | os.PathLike[str]) -> Any:
     """
     path = Path(path)
     weights = path / WEIGHTS if path.is_dir() else path
-    if path.is_dir() and not weights.exists() and (path / _SAELENS).exists():
+    if path.is_dir() and not weights.exists() and (path / _OF_SAELENS).exists():
         raise ValueError(
             f"{path} is a folder of SAELens: import_saelens({str(path)!r}) loads it."
         )

@@ -30,7 +30,7 @@ def _of_groups():
                 continue
             inner = root / path.lstrip("/")
             # In a container the path may be that of the host: its own group is the root.
-            for group in {inner, *inner.parents, root}:
+            for group in (inner, *inner.parents):
                 if group.is_relative_to(root):
                     # The word "max" stands for none.
                     with suppress(OSError, ValueError):

@@ -151,12 +151,15 @@ def test_searches_and_files_keep_what_was_taken(small, small_sizes, tmp_path):
 
 
 @pytest.mark.usefixtures("on_cpu")
-def test_a_resumed_fit_keeps_what_was_taken(pays, small, small_sizes, killed_after, path):
+def test_a_resumed_fit_keeps_what_was_taken(
+    pays, small, small_sizes, killed_after, path, monkeypatch
+):
     """Though the machine, or this version, would now take another."""
     options = {"n_components": 24, "max_iter": 3, "checkpoint_every": 0, **OPTIONS}
     whole = MPSparseAutoencoder(**options).fit(small)
     killed_after(4, MPSparseAutoencoder(**options, checkpoint=path), small)
     pays[0] = False
+    monkeypatch.watch(sizes, "_STEPS", 50)
     loaded = MPSparseAutoencoder(**options).load_checkpoint(path)
     assert (loaded.batch_size_, loaded.precision_) == (12, "bfloat16")
     resumed = MPSparseAutoencoder(**options, checkpoint=path).fit(small)

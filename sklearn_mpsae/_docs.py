@@ -126,8 +126,9 @@ _SHARED = {
         0 to below 1.
     atol : float, default=0.0
         A row takes no further atom once its squared residual is at most `atol`, in squared
-        units of X, as in scikit-learn's OMP (`tol`); at least 0. It is checked after each
-        atom, so a row whose squared norm is below it has one code (in SPAMS none).""",
+        units of X, as SPAMS's `eps` and scikit-learn's `tol`; at least 0. A row whose own
+        squared norm is at most `atol` has no codes, as in SPAMS (in scikit-learn it has
+        one).""",
     "n_orthogonal": """n_nonzero_coefs : int, default=None
         The number of atoms of a row, at least 1. It is reduced to the number of atoms there
         are. None for the number of features, where `tol` or `atol` is set.""",

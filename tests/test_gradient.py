@@ -46,7 +46,7 @@ def loss_and_gradients(encode, X, path_weight=0.0, **parameters):
 
     def loss_of(x):
         indices, values = encode(x, **tensors)
-        ends = range(1, len(indices) + 1)
+        ends = range(1, len(indices) + 1) if indices else [0]
         errors = [
             ((x - reference.decode(indices[:m], values[:m], tensors["W"])) ** 2).sum() / 2
             for m in ends

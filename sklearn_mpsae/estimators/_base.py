@@ -377,7 +377,9 @@ class BaseSparseAutoencoder(BaseEncoder):
         l0 = 0.0 if unused == 1 else self._missed_l0()
         if l0 is None:
             return
-        if l0 < k and unused:
+        if unused == 1 and self._model().may_stop_at_once:
+            reason = "the squared norms of all rows are at most atol. Lower it."
+        elif l0 < k and unused:
             reason = (
                 f"no row uses {unused:.0%} of the atoms. Lower learning_rate or "
                 "n_nonzero_coefs, or set dead_atoms='revive', or intercept='learn'."

@@ -70,10 +70,9 @@ class MPSparseAutoencoder(FittedPursuit, BaseSparseAutoencoder):
     atol : float, default=0.0
         A row takes no further atom once its squared residual is at most `atol`, in squared
         units of the data (without the intercept, in the metric of `whitening`): with
-        ``whitening=0`` what scikit-learn's OMP calls `tol`, and the square of SAELens's
-        ``residual_threshold``. As in these, it is checked
-        after each atom: a row whose squared norm is below it has one code. SPAMS checks its
-        `eps` before each atom: there such a row has none. `n_nonzero_coefs` limits the codes
+        ``whitening=0`` SPAMS's `eps`, what scikit-learn's OMP calls `tol`, and the square of
+        SAELens's ``residual_threshold``. A row whose own squared norm is at most `atol` has
+        no codes, as in SPAMS; in the other two it has one. `n_nonzero_coefs` limits the codes
         too: set it to the number of features for no other limit on an orthogonal pursuit.
     stop_on_repeat : bool, default=False
         Whether a row stops when the same atom is selected again: its code is updated, and no

@@ -106,6 +106,9 @@ class Model(ABC):
     steers: bool = False
     """Whether rows share their codes, so that only the average number is fixed."""
 
+    may_stop_at_once: bool = False
+    """Whether a row that is small enough by itself has no codes."""
+
     def sized(self, shape, has_bfloat16, saved) -> Model:
         """The model with what it leaves to the size of a training.
 

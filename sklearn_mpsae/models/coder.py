@@ -72,9 +72,8 @@ class PursuitCoder(Coder):
     Each step takes the atom with the largest correlation (in magnitude, unless `positive`)
     and subtracts it. "omp" refits all values with each atom; so does "ols", which takes the
     atom whose refit leaves least. The row stops before a correlation of at most
-    `threshold`, or of rounding noise; after an atom that leaves a squared residual of at
-    most `atol`, or `tol` times the row's energy; with `stop_on_repeat` after an atom that it
-    had already.
+    `threshold`, or of rounding noise; at a squared residual of at most `atol`, or `tol` times
+    the row's energy; with `stop_on_repeat` after an atom that it had already.
 
     With a metric, rows and atoms are multiplied by it first, and all of that holds there.
 

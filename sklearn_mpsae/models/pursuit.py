@@ -57,6 +57,10 @@ class MatchingPursuit(Model):
         return self.average
 
     @property
+    def may_stop_at_once(self) -> bool:
+        return self.atol > 0
+
+    @property
     def orthogonal(self) -> bool:
         return self.algorithm != "mp"
 

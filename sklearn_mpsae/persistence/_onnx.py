@@ -32,8 +32,8 @@ _PURSUIT = """
     share = Mul (energy, tol)
     enough = Max (share, atol)
     start = Expand (zero, shape)
-    all = GreaterOrEqual (energy, zero)
-    R, found, open = Loop (k, go, R0, start, all) <body = step (
+    open_0 = START
+    R, found, open = Loop (k, go, R0, start, open_0) <body = step (
         int64 t, bool go_in, real[N, d] R_in, real[N, p] codes_in, bool[N, 1] open_in
     ) => (bool go_out, real[N, d] R_out, real[N, p] codes_out, bool[N, 1] open_out) {
         correlations = MatMul (R_in, atoms_T)
@@ -53,7 +53,8 @@ _PURSUIT = """
     codes = OUT_OF_METRIC (found)
 """
 
-# Whether a row goes on after a step.
+# Whether a row begins, and goes on after a step.
+_BEGINS, _BEGINS_OUTSIDE = "GreaterOrEqual (energy, zero)", "Greater (energy, enough)"
 _ALWAYS = "open_out = Identity (going)"
 _WITHIN = """
         left = ReduceSumSquare <keepdims = 1> (R_out, last)
@@ -172,7 +173,9 @@ def to_onnx(
 def _pursuit(coder):
     real = coder.components.dtype.type
     text = _SHAPE + _PURSUIT.replace("SCORE", "Identity" if coder.positive else "Abs")
-    stopping = _WITHIN if coder.tol or coder.atol else _ALWAYS
+    within = coder.tol or coder.atol
+    text = text.replace("START", _BEGINS_OUTSIDE if within else _BEGINS)
+    stopping = _WITHIN if within else _ALWAYS
     if coder.stop_on_repeat:
         stopping = _ONCE + stopping.replace("going", "fresh")
     text = text.replace("STOPPING", stopping)

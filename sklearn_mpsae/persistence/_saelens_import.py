@@ -52,7 +52,8 @@ def import_saelens(folder: str | os.PathLike[str]) -> Any:
     Its "matching_pursuit" becomes an `MPSparseAutoencoder`, "topk" and "abstopk" a `TopKSAE`,
     "standard" a `ReLUSAE` and "jumprelu" a `JumpReLUSAE`; or, where its metadata say that
     it was trained so and it has one threshold, a `BatchTopKSAE` or a `MatryoshkaSAE`.
-    Where codes would differ, it is refused.
+    Where codes would differ, it is refused; but a row whose norm is below the
+    ``residual_threshold`` of a matching pursuit has no codes here, and one there.
 
     Atoms of a matching pursuit, "topk" and "abstopk" have the norms they have there, which
     codes depend on. With ``rescale_acts_by_decoder_norm``, and for "jumprelu" and "standard",

@@ -63,7 +63,8 @@ class _Pursuit(_Encoder):
         noise = 4 * torch.finfo(residual.dtype).eps
         least = (noise * energy.sqrt()).clamp(min=self.threshold)
         enough = (self.tol * energy).clamp(min=self.atol)
-        going = torch.ones_like(energy, dtype=torch.bool)
+        within = self.tol or self.atol
+        going = energy > enough if within else torch.ones_like(energy, dtype=torch.bool)
         for _ in range(self.k):
             # Choosing has no gradient, so nothing of this product is kept for it.
             correlations = residual.detach() @ W.detach().T
@@ -76,7 +77,7 @@ class _Pursuit(_Encoder):
             new = codes.detach().gather(-1, i) == 0
             codes = codes.scatter_add(-1, i, value)
             residual = residual - value * atom
-            if self.tol or self.atol:
+            if within:
                 going = going & (_energy(residual) > enough)
             if self.once:
                 going = going & new

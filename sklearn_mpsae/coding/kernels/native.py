@@ -23,9 +23,6 @@ _MAX_CHUNK_ROWS = 256
 _MIN_CHUNK_ROWS = 64
 _MIN_CHUNKS = 16
 
-# The largest share of an energy that is less than it.
-_BELOW = 1 - np.finfo(np.float64).epsneg
-
 # Rows that wait for rows of the Gram matrix, per turn of a thread.
 _WAITING_ROWS = 16
 
@@ -130,7 +127,7 @@ class NativeKernels:
         return indices, values
 
     def _ended(self, X, W, indices, values, atol):
-        """Codes of a matching pursuit up to the one that comes within atol."""
+        """Codes of a matching pursuit as long as the residual is not within atol."""
         if atol:
             self._team.run(
                 lambda a, b: loops.end_rows(X[a:b], W, atol, indices[a:b], values[a:b]),
@@ -412,9 +409,7 @@ def _stops(energy, stop, X):
     """
     enough = stop.tol * energy if stop.tol else np.full_like(energy, -np.inf)
     if stop.atol:
-        # Below the row's own energy, so that it has one atom.
-        within = np.minimum(stop.atol - stop.slack * energy, _BELOW * energy)
-        enough = np.maximum(enough, within)
+        enough = np.maximum(enough, stop.atol - stop.slack * energy)
     noise = (4 * float(_eps(X))) ** 2
     return enough, np.maximum(noise * energy, stop.threshold**2)
 

@@ -24,13 +24,13 @@ def matching_pursuit(x, W, k, *, tol=0.0, threshold=0.0, positive=True, atol=0.0
         correlations = W @ residual
         scores = correlations if positive else correlations.abs()
         i = int(scores.argmax())
-        if residual @ residual <= tol * (x @ x) or scores[i] <= threshold:
+        if residual @ residual <= max(tol * (x @ x), atol) or scores[i] <= threshold:
             break
         again = i in indices
         indices.append(i)
         values.append(correlations[i])
         residual = residual - correlations[i] * W[i]
-        if residual @ residual <= atol or (once and again):
+        if once and again:
             break
     return indices, values
 
@@ -49,7 +49,7 @@ def orthogonal_matching_pursuit(
         correlations = W @ residual
         scores = correlations if positive else correlations.abs()
         i = int(scores.argmax())
-        spent = len(indices) == k or residual @ residual <= tol * (x @ x)
+        spent = len(indices) == k or residual @ residual <= max(tol * (x @ x), atol)
         if by_refit and not spent and scores[i] > threshold:
             i = _best_refit(x, W, indices, scores)
         if spent or scores[i] <= threshold:
@@ -60,8 +60,6 @@ def orthogonal_matching_pursuit(
         else:
             values = _least_squares(x, W, indices)
         residual = x - torch.stack(values) @ W[indices]
-        if residual @ residual <= atol:
-            break
     return indices, values
 
 

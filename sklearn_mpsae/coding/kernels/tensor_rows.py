@@ -29,9 +29,7 @@ def stops_of(energy, stop, X):
     """Where rows stop: see `native.py`."""
     enough = stop.tol * energy if stop.tol else torch.full_like(energy, -torch.inf)
     if stop.atol:
-        below = (1 - eps_of(energy)) * energy
-        within = torch.minimum(stop.atol - stop.slack * energy, below)
-        enough = torch.maximum(enough, within)
+        enough = torch.maximum(enough, stop.atol - stop.slack * energy)
     return enough, least_of(energy, stop.threshold, X)
 
 
@@ -42,10 +40,10 @@ def least_of(energy, threshold, X):
 
 
 def ended(X, W, indices, values, atol):
-    """Codes of a matching pursuit up to the one that comes within atol, by residuals."""
+    """Codes of a matching pursuit as long as the residual is not within atol."""
     if not atol:
         return indices, values
-    left, going = X, torch.ones_like(X[:, 0], dtype=torch.bool)
+    left, going = X, energies_of(X) > atol
     for t in range(indices.shape[1]):
         values[:, t] = torch.where(going, values[:, t], 0)
         left = left - values[:, t, None] * W[indices[:, t]]

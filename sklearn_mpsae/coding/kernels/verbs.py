@@ -71,8 +71,8 @@ class Kernels(Protocol):
         k : steps
         tol : a row stops once its squared residual is at most tol times its energy
         threshold : a row stops before an atom whose correlation is no larger
-        atol : a row stops after the first atom that leaves at most so much energy, by the
-            residual itself: updated correlations would not tell a small one
+        atol : a row stops once its squared residual is at most so much, by the residual
+            itself: updated correlations would not tell a small one
         once : a row stops after an atom that it had already
         positive : choose the largest correlation, else the largest in magnitude
 

@@ -80,7 +80,7 @@ def _taken(indices, t):
 
 @jit
 def end_rows(X, W, atol, indices, values):
-    """Set a row's codes to zero after the first one that leaves an energy of at most atol.
+    """Set a row's codes to zero from where its residual has an energy of at most atol.
 
     X, W : (n, d) rows and (p, d) atoms
     atol : squared units of X
@@ -89,9 +89,11 @@ def end_rows(X, W, atol, indices, values):
     n, k = indices.shape
     left = np.empty(X.shape[1], X.dtype)
     for r in range(n):
+        energy = 0.0
         for j in range(len(left)):
             left[j] = X[r, j]
-        ended = False
+            energy += np.float64(left[j]) * left[j]
+        ended = energy <= atol
         for t in range(k):
             if ended:
                 indices[r, t] = 0

@@ -134,7 +134,7 @@ def _begin(c, energy, own, nothing, units, room, gain, top, positive):
 
 
 @jit
-def _take(c, G, t, last, Q, L, b, units, room, gain, top, least, positive):
+def _take(c, G, t, Q, L, b, units, room, gain, top, least, positive):
     """Add the best atom as the t-th and return it.
 
     -1 where there is none to take. _UNSURE where there is one so near the span of the
@@ -150,7 +150,7 @@ def _take(c, G, t, last, Q, L, b, units, room, gain, top, least, positive):
     if outside <= np.sqrt(eps) * G[i, i]:
         small = abs(c[i]) * units[0] <= units[1]
         return -1 if small and outside <= DEPENDENT * eps * G[i, i] else _UNSURE
-    _extend(c, G, i, t, last, outside, Q, L, b, units, room, gain, top, positive)
+    _extend(c, G, i, t, outside, Q, L, b, units, room, gain, top, positive)
     return i
 
 
@@ -196,20 +196,21 @@ def _orthogonalise(Q, g, along, t, start, stop):
 
 
 @jit
-def _extend(c, G, i, t, last, outside, Q, L, b, units, room, gain, top, positive):
+def _extend(c, G, i, t, outside, Q, L, b, units, room, gain, top, positive):
     """Add atom i as the t-th.
 
-    last : whether no other follows it: what choosing one needs is then left as it was
     c : (p,) correlations of the residual, updated
     G : (p, p) Gram matrix
     outside : from `_outside`
     Q, L, b : (k, p), (k, k), (k,), as above; their t-th rows are written
     units, room, gain, top : see `subtract`
+
+    After the last of k atoms none is chosen: c, Q, and what chooses are left as they were.
     """
     pivot = c.dtype.type(np.sqrt(outside))
     L[t, t] = pivot
     b[t] = c[i] / pivot
-    if last:
+    if t + 1 == len(b):
         return
     for start in range(0, len(c), _TILE):
         _orthogonalise(Q, G[i], L[t], t, start, min(start + _TILE, len(c)))
@@ -252,8 +253,7 @@ def orthogonal_rows(C, G, energy, enough, least, k, by_refit, indices, values, u
         _begin(c, remaining, own, nothing, units, room, gain, top, False)
         size = 0
         while size < k and remaining > enough[r]:
-            last = size + 1 == k
-            i = _take(c, G, size, last, Q, L, b, units, room, gain, top, least[r], False)
+            i = _take(c, G, size, Q, L, b, units, room, gain, top, least[r], False)
             if i < 0:
                 unsure[r] = i == _UNSURE
                 break
@@ -288,9 +288,7 @@ def orthogonal_rows_positive(C, G, energy, enough, least, k, by_refit, indices, 
         for _ in range(2 * k):
             if size == k or remaining <= enough[r]:
                 break
-            # If a code leaves the support, all of this is computed anew.
-            last = size + 1 == k
-            i = _take(c, G, size, last, Q, L, b, units, room, gain, top, least[r], True)
+            i = _take(c, G, size, Q, L, b, units, room, gain, top, least[r], True)
             if i < 0:
                 unsure[r] = i == _UNSURE
                 break
@@ -309,7 +307,7 @@ def orthogonal_rows_positive(C, G, energy, enough, least, k, by_refit, indices, 
                 for s in range(size):
                     i = support[s]
                     outside = _outside(G, i, s, Q, L)
-                    _extend(c, G, i, s, False, outside, Q, L, b, units, room, gain, top, True)
+                    _extend(c, G, i, s, outside, Q, L, b, units, room, gain, top, True)
             remaining = energy[r]
             for s in range(size):
                 remaining -= np.float64(b[s]) * b[s]
